@@ -1,0 +1,92 @@
+"""Every error that Channels raises.
+
+ChannelsError
+├── RequestAborted            the client went away before its request was complete
+│   └── RequestTimeout        ... or sent it too slowly
+├── AcceptConnection          raised by users in connect(): accept
+├── DenyConnection            raised by users in connect(): refuse
+├── StopConsumer              ends a consumer's loop; not an error
+├── ChannelFull               a send met a channel that holds its capacity
+├── MessageTooLarge           a message is over the layer's size bound
+├── ChannelLayerUnavailable   the backend was out of reach for the stated window
+├── InvalidChannelLayerError  (ValueError) a layer is configured wrongly
+├── InvalidOption             (ValueError) an option has a value outside its bounds
+├── NoRouteFound              (ValueError) no route for a connection
+└── ProtocolError             a rule of HTTP or WebSocket was broken
+    ├── LocalProtocolError    ... by the application: a bug here
+    └── RemoteProtocolError   ... by the peer: answer with `status` or `close_code`
+"""
+
+from __future__ import annotations
+
+
+class ChannelsError(Exception):
+    """The root of all errors in this package."""
+
+
+class RequestAborted(ChannelsError):
+    """The client went away before its request was complete."""
+
+
+class RequestTimeout(RequestAborted):
+    """The client sent its request too slowly."""
+
+
+class AcceptConnection(ChannelsError):
+    """Raise it in `connect()` to accept the WebSocket."""
+
+
+class DenyConnection(ChannelsError):
+    """Raise it in `connect()` to refuse the WebSocket."""
+
+
+class StopConsumer(ChannelsError):
+    """Raise it in a handler to end the consumer without an error."""
+
+
+class ChannelFull(ChannelsError):
+    """A channel holds its capacity of unread messages, so this one was not sent."""
+
+
+class MessageTooLarge(ChannelsError):
+    """A message is larger than the layer carries; nothing was sent."""
+
+
+class ChannelLayerUnavailable(ChannelsError):
+    """The layer's backend could not be reached within its `send_timeout`."""
+
+
+class InvalidChannelLayerError(ChannelsError, ValueError):
+    """A channel layer is configured wrongly, or is needed and not configured."""
+
+
+class InvalidOption(ChannelsError, ValueError):
+    """An option has a value that its declaration does not allow."""
+
+
+class NoRouteFound(ChannelsError, ValueError):
+    """No route matches a connection; the outermost router answers 404 or 403."""
+
+
+class ProtocolError(ChannelsError):
+    """A rule of HTTP or WebSocket was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The application broke a rule: a bug on this side, answered with 500 or close 1011."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke a rule.
+
+    Args:
+        reason: What was found and what was expected, for the log and the answer.
+        status: The HTTP status to answer with, while HTTP is spoken.
+        close_code: The WebSocket close code to answer with, once frames are spoken.
+    """
+
+    def __init__(self, reason: str, *, status: int = 400, close_code: int = 1002) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+        self.close_code = close_code

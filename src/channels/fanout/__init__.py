@@ -1,0 +1,1 @@
+"""One message to many connections: encoded once, framed once, written N times."""

@@ -1,0 +1,64 @@
+"""What our server hands to a consumer beside ASGI's three arguments.
+
+ASGI's `receive` and `send` cost a coroutine and an await for each event.  Under our own server a
+consumer may step through this door instead: it takes events straight from the connection's mailbox,
+and the layer may write ready frames straight to the connection's sink.
+
+The door holds the very callables that the application was called with.  Whoever uses it must
+compare them by identity with the ones it was given: if a middleware has put its own `send` or
+`receive` in their place, that half of the door is shut, because the middleware wants to see the
+events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from channels.kit.mailbox import Mailbox
+from channels.kit.types import Receive, Scope, Send
+
+#: The key in scope["extensions"].
+DOOR: Final = "channels.door"
+
+
+class Sink(Protocol):
+    """A place for ready frames, owned by one connection."""
+
+    @property
+    def form(self) -> str | None:
+        """Which form of a message the connection wants, or None while it takes no frame.
+
+        None before accept, after close, and while more than the write buffer's bound is unsent.
+        """
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame of the present `form`; frames of one loop turn leave in one write."""
+
+
+@dataclass(slots=True)
+class Door:
+    """The way round ASGI's callables for a consumer that runs under our server."""
+
+    receive: Receive
+    send: Send
+    mailbox: Mailbox
+    sink: Sink | None = None
+
+
+def find_mailbox(scope: Scope, receive: Receive) -> Mailbox | None:
+    """The connection's mailbox, if `receive` is the server's own."""
+    door = _door(scope)
+    return door.mailbox if door is not None and door.receive is receive else None
+
+
+def find_sink(scope: Scope, send: Send) -> Sink | None:
+    """The connection's sink, if `send` is the server's own."""
+    door = _door(scope)
+    return door.sink if door is not None and door.send is send else None
+
+
+def _door(scope: Scope) -> Door | None:
+    extensions: Any = scope.get("extensions")
+    door = extensions.get(DOOR) if extensions else None
+    return door if isinstance(door, Door) else None

@@ -1,0 +1,164 @@
+"""The bounds that hold from the first day: how large, how many, how long.
+
+Everything that a peer can make grow stands here, with its default.  A protocol machine takes
+`Limits`; the shell around it, which has a clock, takes `Timeouts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channels.kit.options import check_options, option
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes and counts, per connection unless said otherwise."""
+
+    max_request_line_bytes: int = option(
+        16 * KIB, unit="bytes", minimum=256, help="longest request line; answered with 414"
+    )
+    max_header_bytes: int = option(
+        64 * KIB, unit="bytes", minimum=KIB, help="largest header block; answered with 431"
+    )
+    max_headers: int = option(
+        100, unit="fields", minimum=8, help="most header fields; answered with 431"
+    )
+    max_body_bytes: int | None = option(
+        None,
+        unit="bytes",
+        minimum=0,
+        none="no limit: the application decides",
+        help="largest request body, counted as it arrives; answered with 413",
+    )
+    max_message_bytes: int | None = option(
+        MIB,
+        unit="bytes",
+        minimum=1,
+        none="no limit",
+        flag="--websocket-max-message-size",
+        help="largest WebSocket message after decompression; closed with 1009",
+    )
+    max_frame_bytes: int | None = option(
+        MIB,
+        unit="bytes",
+        minimum=125,
+        none="no limit",
+        flag="--websocket-max-frame-size",
+        help="largest WebSocket frame; closed with 1009",
+    )
+    max_fragments: int = option(
+        4096,
+        unit="frames",
+        minimum=1,
+        help="most frames of one WebSocket message; closed with 1008",
+    )
+    max_pipelined_requests: int = option(
+        64,
+        unit="requests",
+        minimum=1,
+        help="requests read ahead of their answers; then reading waits",
+    )
+    max_connections: int | None = option(
+        None,
+        unit="connections",
+        minimum=1,
+        none="as many as descriptors allow",
+        help="open connections of one process; beyond it new ones are answered with 503",
+    )
+    write_buffer_bytes: int = option(
+        256 * KIB,
+        unit="bytes",
+        minimum=KIB,
+        help="unsent bytes above which the application's send() waits",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Durations, in seconds.  None means: never."""
+
+    header_timeout: float | None = option(
+        10.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="from the first byte of a request to the end of its headers; answered with 408",
+    )
+    keep_alive: float | None = option(
+        5.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="silence between two requests, or before the first, after which HTTP closes",
+    )
+    body_timeout: float | None = option(
+        30.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="silence inside a request's body while it is being read; answered with 408",
+    )
+    http_timeout: float | None = option(
+        None,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="time for a whole response; answered with 503, or cut once it has begun",
+    )
+    handshake_timeout: float | None = option(
+        5.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        flag="--websocket-connect-timeout",
+        help="time for the application to accept or refuse a WebSocket; answered with 403",
+    )
+    websocket_timeout: float | None = option(
+        86400.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        flag="--websocket-timeout",
+        help="life of a WebSocket, after which it is closed with 1000",
+    )
+    ping_interval: float | None = option(
+        20.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never ping",
+        help="how often a WebSocket is pinged",
+    )
+    ping_timeout: float | None = option(
+        30.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="wait for a pong, after which the connection counts as dead (1006)",
+    )
+    close_timeout: float = option(
+        10.0,
+        unit="seconds",
+        minimum=0.01,
+        flag="--application-close-timeout",
+        help="time for a peer's close frame, and for an application whose client has gone",
+    )
+    write_timeout: float | None = option(
+        30.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="time without progress after which a client that does not read is cut off",
+    )
+    shutdown_timeout: float = option(
+        10.0, unit="seconds", minimum=0.0, help="time for running requests when the server stops"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -1,0 +1,274 @@
+"""The mailbox of one consumer: client events and layer events, served in turn.
+
+Two lanes, because the two sources need different bounds.  The client's lane is never dropped from:
+when it is full, whoever fills it stops reading the socket.  The layer's lane drops by a named rule,
+because a group must not wait for its slowest member.  Taking from them alternately keeps a flood
+in one from starving the other.
+
+A mailbox belongs to one event loop.  One task takes from it; anything on that loop may put.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from channels.exceptions import InvalidOption
+from channels.kit.types import Message
+
+#: What becomes of a layer event that meets a full lane.
+Overflow = Literal["drop_new", "drop_old", "latest", "close"]
+
+#: Client events that may wait before the socket is left unread.
+CLIENT_EVENTS: Final = 32
+CLIENT_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxBounds:
+    """How much may wait in the layer's lane, and what happens beyond it.
+
+    `drop_new` refuses the new event, `drop_old` makes room by dropping the oldest, `latest` keeps
+    only the new one, and `close` calls the mailbox's `on_overflow` (the consumer closes with 1013).
+    """
+
+    capacity: int = 100
+    capacity_bytes: int = 1024 * 1024
+    overflow: Overflow = "drop_new"
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or self.capacity_bytes < 1:
+            raise InvalidOption(
+                f"A mailbox holds at least one message and one byte: found capacity={self.capacity}"
+                f", capacity_bytes={self.capacity_bytes}."
+            )
+        if self.overflow not in get_args(Overflow):
+            raise InvalidOption(
+                f"overflow={self.overflow!r} is not one of {', '.join(get_args(Overflow))}."
+            )
+
+
+DEFAULT_BOUNDS: Final = MailboxBounds()
+
+
+class Mailbox:
+    """Two bounded lanes and one wake-up.
+
+    Cancel safety: a cancelled `get` takes nothing.
+    Order: first in, first out within a lane; lanes are served alternately while both hold events.
+    """
+
+    __slots__ = (
+        "_client",
+        "_client_bytes",
+        "_layer",
+        "_layer_bytes",
+        "_layer_turn",
+        "_waiter",
+        "bounds",
+        "clock",
+        "dropped",
+        "expired",
+        "gone",
+        "handling_layer",
+        "last_read",
+        "on_gone",
+        "on_overflow",
+        "on_room",
+    )
+
+    def __init__(
+        self,
+        bounds: MailboxBounds = DEFAULT_BOUNDS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bounds = bounds
+        self.clock = clock
+        self._client: deque[tuple[Message, int]] = deque()
+        self._layer: deque[tuple[Message, int, float | None]] = deque()
+        self._client_bytes = 0
+        self._layer_bytes = 0
+        self._layer_turn = False
+        self._waiter: asyncio.Future[None] | None = None
+        #: Layer events dropped because the lane was full, since the mailbox was made.
+        self.dropped = 0
+        #: Layer events dropped because nobody took them before their deadline.
+        self.expired = 0
+        #: True from the moment a layer event was taken until the next `get`.
+        self.handling_layer = False
+        #: When an event was last asked for, by `clock`.
+        self.last_read = clock()
+        #: Called when a full client lane has room again: go on reading the socket.
+        self.on_room: Callable[[], None] | None = None
+        #: Called once for each event that the rule "close" refuses.
+        self.on_overflow: Callable[[], None] | None = None
+        #: True once the client's last event is in the lane.
+        self.gone = False
+        #: Called when the client has gone.  A consumer that sets it sees to its own end; the server
+        #: then cancels only an application that is still there after twice the close timeout.
+        self.on_gone: Callable[[], None] | None = None
+
+    @property
+    def client_is_full(self) -> bool:
+        """True while the client's lane holds its bound."""
+        return len(self._client) >= CLIENT_EVENTS or self._client_bytes >= CLIENT_BYTES
+
+    @property
+    def layer_is_clear(self) -> bool:
+        """True if no layer event waits or is being handled, so that a frame may pass directly."""
+        return not self._layer and not self.handling_layer
+
+    @property
+    def client_size(self) -> int:
+        """How many client events wait."""
+        return len(self._client)
+
+    @property
+    def layer_size(self) -> int:
+        """How many layer events wait."""
+        return len(self._layer)
+
+    def put_client(self, event: Message, size: int = 0) -> None:
+        """Add a client event of `size` bytes; look at `client_is_full` afterwards."""
+        self._client.append((event, size))
+        self._client_bytes += size
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def put_last(self, event: Message) -> None:
+        """Add the client's last event: it has gone.  Later calls are ignored."""
+        if self.gone:
+            return
+        self.gone = True
+        self.put_client(event)
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def put_layer(self, event: Message, size: int = 0, deadline: float | None = None) -> bool:
+        """Add a layer event of `size` bytes that is void after `deadline` (by `clock`).
+
+        The event may be shared with other mailboxes: it is copied, one level deep, when taken.
+        Returns False if the event was dropped.  An event larger than `capacity_bytes` still fits
+        into an empty lane.
+        """
+        if self._is_over(size):
+            self._drop_expired()
+            if not self._make_room(size):
+                return False
+        self._layer.append((event, size, deadline))
+        self._layer_bytes += size
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return True
+
+    def _is_over(self, size: int) -> bool:
+        return bool(self._layer) and (
+            len(self._layer) >= self.bounds.capacity
+            or self._layer_bytes + size > self.bounds.capacity_bytes
+        )
+
+    def _make_room(self, size: int) -> bool:
+        if not self._is_over(size):
+            return True
+        rule = self.bounds.overflow
+        if rule == "drop_old":
+            while self._is_over(size):
+                self._layer_bytes -= self._layer.popleft()[1]
+                self.dropped += 1
+            return True
+        if rule == "latest":
+            self.dropped += len(self._layer)
+            self.clear_layer()
+            return True
+        self.dropped += 1
+        if rule == "close" and self.on_overflow is not None:
+            self.on_overflow()
+        return False
+
+    def _drop_expired(self) -> None:
+        now = self.clock()
+        while self._layer:
+            _, size, deadline = self._layer[0]
+            if deadline is None or deadline > now:
+                return
+            self._layer.popleft()
+            self._layer_bytes -= size
+            self.expired += 1
+
+    def clear_layer(self) -> int:
+        """Forget all waiting layer events; returns how many there were."""
+        count = len(self._layer)
+        self._layer.clear()
+        self._layer_bytes = 0
+        return count
+
+    async def get(self) -> Message:
+        """The next event of either lane, waiting for one if need be."""
+        while True:
+            event = self.get_nowait()
+            if event is not None:
+                return event
+            await self._wait()
+
+    async def get_client(self) -> Message:
+        """The next client event; layer events stay where they are."""
+        while not self._client:
+            await self._wait()
+        return self._take_client()
+
+    async def get_layer(self) -> Message:
+        """The next layer event; client events stay where they are."""
+        while True:
+            event = self.get_layer_nowait()
+            if event is not None:
+                return event
+            await self._wait()
+
+    def get_nowait(self) -> Message | None:
+        """The next event of either lane, or None."""
+        if self._layer and (self._layer_turn or not self._client):
+            event = self.get_layer_nowait()
+            if event is not None:
+                return event
+        self._layer_turn = True
+        self.handling_layer = False
+        return self._take_client() if self._client else None
+
+    def get_layer_nowait(self) -> Message | None:
+        """The next layer event, or None."""
+        self._layer_turn = False
+        self.last_read = now = self.clock()
+        while self._layer:
+            event, size, deadline = self._layer.popleft()
+            self._layer_bytes -= size
+            if deadline is None or deadline > now:
+                self.handling_layer = True
+                return dict(event)
+            self.expired += 1
+        self.handling_layer = False
+        return None
+
+    def _take_client(self) -> Message:
+        was_full = self.client_is_full if self.on_room is not None else False
+        event, size = self._client.popleft()
+        self._client_bytes -= size
+        if was_full and self.on_room is not None and not self.client_is_full:
+            self.on_room()
+        return event
+
+    async def _wait(self) -> None:
+        if self._waiter is not None:
+            raise RuntimeError("A mailbox has one reader; a second task asked for an event.")
+        self.last_read = self.clock()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None

@@ -1,0 +1,42 @@
+"""The grammar of channel and group names, written once for every layer.
+
+    channel = 1*namechar [ "!" *localchar ]      group = 1*namechar
+    namechar = ASCII letter / digit / "-" / "_" / "."
+    localchar = word character / "-" / "."
+
+A channel's part up to and including "!" is its non-local name: the inbox of the process that made
+it.  Names have at most 99 characters.  Unlike upstream's pattern, which ends in "$", a trailing
+newline is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeGuard
+
+MAX_NAME_LENGTH: Final = 100
+
+CHANNEL_NAME: Final = re.compile(r"[a-zA-Z0-9\-_.]+(![\w\-.]*)?\Z")
+GROUP_NAME: Final = re.compile(r"[a-zA-Z0-9\-_.]+\Z")
+
+
+def is_channel_name(name: object) -> TypeGuard[str]:
+    """True if `name` can name a channel."""
+    return (
+        isinstance(name, str)
+        and len(name) < MAX_NAME_LENGTH
+        and CHANNEL_NAME.match(name) is not None
+    )
+
+
+def is_group_name(name: object) -> TypeGuard[str]:
+    """True if `name` can name a group."""
+    return (
+        isinstance(name, str) and len(name) < MAX_NAME_LENGTH and GROUP_NAME.match(name) is not None
+    )
+
+
+def non_local_name(name: str) -> str:
+    """The part of a channel's name that all channels of its process share, "!" included."""
+    head, mark, _ = name.partition("!")
+    return head + mark

@@ -1,0 +1,205 @@
+"""Options declared once.
+
+An option is a field of a frozen dataclass, made by `option(...)`: default, unit, bounds, help.
+Command-line flags, environment variables, Django settings and the tables in the docs are derived
+from that declaration; nothing else repeats a default.
+
+    @dataclass(frozen=True, slots=True)
+    class Timeouts:
+        ping_interval: float | None = option(20.0, unit="seconds", minimum=0.1, none="never ping",
+                                             help="how often an open WebSocket is pinged")
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from channels.exceptions import InvalidOption
+
+T = TypeVar("T")
+
+_KEY = "channels.option"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_NONE = frozenset({"", "none", "never"})
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is said of an option beside its name, type and default."""
+
+    help: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    #: What None means; empty if None is not allowed.
+    none: str = ""
+    #: The command-line flag where it is not the name with hyphens.
+    flag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a class, as the derived forms see it."""
+
+    name: str
+    type: Any
+    default: Any
+    declaration: Declaration
+
+    @property
+    def flag(self) -> str:
+        return self.declaration.flag or "--" + self.name.replace("_", "-")
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` (a flag's or an environment variable's) stands for."""
+        kind = self.type
+        if self.declaration.none and text.strip().lower() in _NONE:
+            return None
+        try:
+            if kind is bool:
+                return _parse_bool(text)
+            if kind is str:
+                return text
+            if typing.get_origin(kind) is tuple:
+                return tuple(part.strip() for part in text.split(",") if part.strip())
+            return kind(text)
+        except ValueError:
+            expected = getattr(kind, "__name__", str(kind))
+            raise InvalidOption(f"{self.name}={text!r}: expected {expected}.") from None
+
+    def check(self, value: Any) -> None:
+        """Compare a value with the declaration.
+
+        Raises:
+            InvalidOption: With what was found and what is allowed.
+        """
+        said = self.declaration
+        if value is None:
+            if not said.none:
+                raise InvalidOption(f"{self.name} may not be None.")
+            return
+        if said.choices and value not in said.choices:
+            raise InvalidOption(
+                f"{self.name}={value!r}: expected one of {', '.join(said.choices)}."
+            )
+        if self.type in {int, float} and (
+            isinstance(value, bool) or not isinstance(value, (int, float))
+        ):
+            raise InvalidOption(f"{self.name}={value!r}: expected a number of {said.unit}.")
+        if said.minimum is not None and value < said.minimum:
+            raise InvalidOption(f"{self.name}={value!r}: the least is {said.minimum} {said.unit}.")
+        if said.maximum is not None and value > said.maximum:
+            raise InvalidOption(f"{self.name}={value!r}: the most is {said.maximum} {said.unit}.")
+
+
+def option(
+    default: Any,
+    *,
+    help: str,  # noqa: A002 - the word that argparse and click use for it
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    none: str = "",
+    flag: str = "",
+) -> Any:
+    """Declare an option as a dataclass field."""
+    said = Declaration(help, unit, minimum, maximum, choices, none, flag)
+    return dataclasses.field(default=default, metadata={_KEY: said})
+
+
+def options_of(table: type) -> Iterator[Option]:
+    """The options that a dataclass declares, in order."""
+    hints = typing.get_type_hints(table)
+    for field in dataclasses.fields(table):
+        if _KEY in field.metadata:
+            kind = _without_none(hints[field.name])
+            yield Option(field.name, kind, field.default, field.metadata[_KEY])
+
+
+def check_options(instance: Any) -> None:
+    """Check every option of a dataclass instance: call it in `__post_init__`."""
+    for declared in options_of(type(instance)):
+        declared.check(getattr(instance, declared.name))
+
+
+def add_arguments(parser: argparse._ActionsContainer, table: type) -> None:
+    """Add a flag for each option; a flag that is not given leaves no attribute behind."""
+    for declared in options_of(table):
+        said = declared.declaration
+        unit = f" ({said.unit})" if said.unit else ""
+        text = f"{said.help}{unit}; default: {declared.default}"
+        if declared.type is bool:
+            parser.add_argument(
+                declared.flag,
+                dest=declared.name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+        else:
+            parser.add_argument(
+                declared.flag,
+                dest=declared.name,
+                type=_as_argument(declared),
+                default=argparse.SUPPRESS,
+                metavar=said.unit.upper() or declared.name.upper(),
+                help=text,
+            )
+
+
+def from_mapping(table: type[T], values: Mapping[str, Any]) -> T:
+    """An instance from the keys of `values` that the table declares; others are ignored.
+
+    Raises:
+        InvalidOption: If a value is out of bounds.
+    """
+    names = {declared.name for declared in options_of(table)}
+    return table(**{name: value for name, value in values.items() if name in names})
+
+
+def from_environment(
+    table: type, environ: Mapping[str, str], prefix: str = "CHANNELS_"
+) -> dict[str, Any]:
+    """The values that environment variables give: `CHANNELS_PING_INTERVAL=10` and the like."""
+    return {
+        declared.name: declared.parse(environ[prefix + declared.name.upper()])
+        for declared in options_of(table)
+        if prefix + declared.name.upper() in environ
+    }
+
+
+def _as_argument(declared: Option) -> Any:
+    def convert(text: str) -> Any:
+        try:
+            value = declared.parse(text)
+            declared.check(value)
+        except InvalidOption as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        return value
+
+    return convert
+
+
+def _parse_bool(text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError(text)
+
+
+def _without_none(hint: Any) -> Any:
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        return kinds[0] if len(kinds) == 1 else hint
+    return hint

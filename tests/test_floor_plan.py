@@ -1,0 +1,161 @@
+"""The house stands: imports go down, nothing runs in a circle, no room grows out of shape.
+
+Type-only imports count: a shared type that lives too high is how circles begin.
+"""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parent.parent / "src"
+
+#: First name below `channels` -> floor.  A wing imports only what stands below it.
+FLOORS = {
+    "exceptions": 1,
+    "kit": 1,
+    "wire": 2,
+    "fanout": 3,
+    "server": 4,
+    "layers": 4,
+    "decoupled": 5,
+    "supervisor": 5,
+    "settings": 6,
+    "live": 6,
+    "generic": 6,
+    "consumer": 6,
+    "auth": 6,
+    "sessions": 6,
+    "security": 6,
+    "routing": 6,
+    "middleware": 6,
+    "db": 6,
+    "apps": 6,
+    "checks": 6,
+    "utils": 6,
+    "worker": 7,
+    "testing": 7,
+    "management": 7,
+    "legacy": 7,
+    "cli": 7,
+    "__main__": 7,
+}
+#: Floors whose rooms may import each other, as long as there is no circle.
+OPEN_FLOORS = {1, 6, 7}
+
+PURE = {"asyncio", "socket", "ssl", "time", "threading", "logging", "selectors", "uvloop"}
+#: Wing -> top-level modules it may not import.
+FORBIDDEN = {"wire": PURE}
+DJANGO_FROM = 6
+MOST_LINES = 450
+MOST_FUNCTION_LINES = 60
+MEDIAN_LINES = 150
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file, for the package and its two thin faces."""
+    found = {}
+    for path in sorted(SRC.rglob("*.py")):
+        parts = list(path.relative_to(SRC).with_suffix("").parts)
+        if parts[-1] == "__init__":
+            parts.pop()
+        found[".".join(parts)] = path
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Every module that a module names in an import, its type-only ones too."""
+    path = modules()[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join(above + ([node.module] if node.module else []))
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in modules() else base)
+    return frozenset(found)
+
+
+def wing(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "channels" and len(parts) > 1 else ""
+
+
+def ours() -> list[str]:
+    return [name for name in modules() if name.startswith("channels.")]
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {wing(name) for name in ours()} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("name", ours())
+def test_imports_go_down(name: str) -> None:
+    here = FLOORS[wing(name)]
+    for target in imports(name):
+        if not target.startswith("channels.") or wing(target) == wing(name):
+            continue
+        there = FLOORS[wing(target)]
+        assert there < here or (there == here and here in OPEN_FLOORS), (
+            f"{name} (floor {here}) imports {target} (floor {there})"
+        )
+
+
+def test_nothing_runs_in_a_circle() -> None:
+    done: set[str] = set()
+    path: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in path:
+            pytest.fail(" -> ".join([*path[path.index(name) :], name]))
+        if name in done:
+            return
+        path.append(name)
+        for target in sorted(imports(name)):
+            if target in modules() and target != name:
+                visit(target)
+        path.pop()
+        done.add(name)
+
+    for name in modules():
+        visit(name)
+
+
+@pytest.mark.parametrize("name", ours())
+def test_forbidden_modules(name: str) -> None:
+    tops = {target.partition(".")[0] for target in imports(name)}
+    assert not tops & FORBIDDEN.get(wing(name), set())
+    if FLOORS[wing(name)] < DJANGO_FROM:
+        assert "django" not in tops, "Django begins on floor 6"
+    if wing(name) == "kit":
+        assert tops <= sys.stdlib_module_names | {"channels"}, "kit is standard library only"
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_sizes(name: str) -> None:
+    source = modules()[name].read_text()
+    assert len(source.splitlines()) <= MOST_LINES, f"{name} wants to be two rooms"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            documented = ast.get_docstring(node, clean=False)
+            lines -= len(documented.splitlines()) if documented else 0
+            assert lines <= MOST_FUNCTION_LINES, f"{name}.{node.name} has {lines} lines"
+
+
+def test_median_size() -> None:
+    lines = [len(path.read_text().splitlines()) for path in modules().values()]
+    assert statistics.median(lines) <= MEDIAN_LINES
