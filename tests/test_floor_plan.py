@@ -74,7 +74,7 @@ def imports(name: str) -> frozenset[str]:
     """Every module that a module names in an import, its type-only ones too."""
     path = modules()[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
