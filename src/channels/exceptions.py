@@ -9,6 +9,9 @@ ChannelsError
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
 ├── ChannelLayerUnavailable   the backend was out of reach for the stated window
+├── TransportDown             a layer's transport is not connected now; its node tries again
+├── NodeGone                  a message for a process that no longer exists
+├── MalformedEnvelope         (ValueError) bytes from a broker that no node wrote
 ├── InvalidChannelLayerError  (ValueError) a layer is configured wrongly
 ├── InvalidOption             (ValueError) an option has a value outside its bounds
 ├── NoRouteFound              (ValueError) no route for a connection
@@ -54,6 +57,18 @@ class MessageTooLarge(ChannelsError):
 
 class ChannelLayerUnavailable(ChannelsError):
     """The layer's backend could not be reached within its `send_timeout`."""
+
+
+class TransportDown(ChannelsError):
+    """A transport is not connected now.  Raised by transports, to their node only."""
+
+
+class NodeGone(ChannelsError):
+    """The process that a channel belongs to no longer exists.  Raised by transports."""
+
+
+class MalformedEnvelope(ChannelsError, ValueError):
+    """Bytes from a broker are no envelope: another program's, or another version's."""
 
 
 class InvalidChannelLayerError(ChannelsError, ValueError):

@@ -1,1 +1,13 @@
+"""Channel layers: messages between processes, and to groups of connections."""
 
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.layers.base import BaseChannelLayer
+from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
+
+__all__ = [
+    "DEFAULT_CHANNEL_LAYER",
+    "BaseChannelLayer",
+    "ChannelLayerManager",
+    "channel_layers",
+    "get_channel_layer",
+]

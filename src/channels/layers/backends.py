@@ -1,0 +1,44 @@
+"""Names that a BACKEND setting may carry for layers that live here.
+
+Settings written for other packages, and for Channels 1, name classes that no longer exist or that
+another distribution owns.  A row says which class of ours takes the place, and what becomes of the
+CONFIG keys that it does not know by the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a layer lives and how older CONFIG keys read in its words."""
+
+    path: str
+    #: Old CONFIG key -> ours.
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    #: Old CONFIG keys that mean nothing here and may stand in settings unharmed.
+    ignored: frozenset[str] = frozenset()
+
+    def translate(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """CONFIG in our words."""
+        return {
+            self.renamed.get(key, key): value
+            for key, value in config.items()
+            if key not in self.ignored
+        }
+
+
+_MEMORY = Backend("channels.layers.memory.InMemoryChannelLayer")
+
+#: What stands in BACKEND -> the layer of ours.  Backends add their rows here.
+BACKENDS: Final[dict[str, Backend]] = {
+    "asgiref.inmemory.ChannelLayer": _MEMORY,
+}
+
+
+def find_backend(name: str) -> Backend:
+    """The row for a BACKEND name; any other name is its own path, with CONFIG as it stands."""
+    return BACKENDS.get(name) or Backend(name)

@@ -1,0 +1,192 @@
+"""Messages to bytes and back: a serializer by name, and a seal if keys are given.
+
+The same codec serves every layer, the in-memory one included, so that a message which could not
+cross a process boundary fails in development already.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
+
+import msgpack
+
+from channels.exceptions import ChannelsError, InvalidChannelLayerError, MessageTooLarge
+from channels.kit.types import Message
+
+MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
+
+
+class Serializer(Protocol):
+    """Turns a message to bytes and back."""
+
+    def dumps(self, message: Message) -> bytes:
+        """The message as bytes; TypeError, ValueError or OverflowError for what it cannot carry."""
+
+    def loads(self, data: bytes) -> Message:
+        """The message of these bytes; any error counts as an undecodable message."""
+
+
+class MsgpackSerializer:
+    """The default: all of JSON, and bytes.  Tuples arrive as lists."""
+
+    def dumps(self, message: Message) -> bytes:
+        return cast(bytes, msgpack.packb(message, use_bin_type=True))
+
+    def loads(self, data: bytes) -> Message:
+        return cast(Message, msgpack.unpackb(data, raw=False, strict_map_key=False))
+
+
+class JsonSerializer:
+    """For brokers that other programs read.  No bytes; keys arrive as strings."""
+
+    def dumps(self, message: Message) -> bytes:
+        return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def loads(self, data: bytes) -> Message:
+        return cast(Message, json.loads(data))
+
+
+_serializers: dict[str, Callable[[], Serializer]] = {
+    "msgpack": MsgpackSerializer,
+    "json": JsonSerializer,
+}
+
+
+def register_serializer(name: str, factory: Callable[[], Serializer]) -> None:
+    """Make a serializer known by the name that `serializer_format` in CONFIG gives."""
+    _serializers[name] = factory
+
+
+class UndecodableMessage(ChannelsError, ValueError):
+    """Bytes that this codec cannot read: other keys, another format, or damage."""
+
+
+class Codec:
+    """Messages to bytes and back, for one layer.
+
+    Args:
+        serializer_format: The name of a serializer.
+        keys: Secrets; the first seals, all are tried to open.  Messages are not sealed without any.
+        max_age_seconds: How old a sealed message may be; None: any age.
+        max_bytes: Largest encoded message.
+
+    Raises:
+        InvalidChannelLayerError: For an unknown format, or keys that are not a list of secrets.
+    """
+
+    def __init__(
+        self,
+        serializer_format: str = "msgpack",
+        keys: Sequence[str | bytes] | None = None,
+        *,
+        max_age_seconds: float | None = None,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        try:
+            self._serializer = _serializers[serializer_format]()
+        except KeyError:
+            raise InvalidChannelLayerError(
+                f"serializer_format={serializer_format!r} is not registered: expected one of "
+                f"{', '.join(sorted(_serializers))}."
+            ) from None
+        self._seal = _make_seal(keys) if keys else None
+        self._max_age = max_age_seconds
+        self._max_bytes = max_bytes
+
+    def encode(self, message: Message) -> bytes:
+        """The message as bytes.
+
+        Raises:
+            TypeError: If it is no dict, or holds what the serializer cannot carry; says where.
+            MessageTooLarge: If it is over `max_bytes`.
+        """
+        if not isinstance(message, dict):
+            raise TypeError(f"A message is a dict: found {type(message).__name__}.")
+        try:
+            data = self._serializer.dumps(message)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise TypeError(self._explain(message, error)) from error
+        if self._seal is not None:
+            data = self._seal.encrypt(data)
+        if len(data) > self._max_bytes:
+            raise MessageTooLarge(
+                f"A message of {len(data)} bytes is over the layer's max_message_bytes="
+                f"{self._max_bytes}: send a reference to large data instead."
+            )
+        return data
+
+    def decode(self, data: bytes) -> Message:
+        """The message of these bytes.
+
+        Raises:
+            UndecodableMessage: If there is none in them.
+        """
+        try:
+            if self._seal is not None:
+                ttl = None if self._max_age is None else int(self._max_age)
+                data = self._seal.decrypt(data, ttl=ttl)
+            message = self._serializer.loads(data)
+        except Exception as error:
+            raise UndecodableMessage(
+                f"{len(data)} bytes hold no message that this layer can read "
+                f"({type(error).__name__}: {error})."
+            ) from error
+        if not isinstance(message, dict):
+            raise UndecodableMessage(f"Expected a dict, found {type(message).__name__}.")
+        return message
+
+    def _explain(self, message: Message, error: Exception) -> str:
+        path, culprit = self._find_culprit(message)
+        return (
+            f"message{path} is a {type(culprit).__name__}, which the channel layer's serializer "
+            f"cannot carry ({error}). Convert it first, to a str for instance."
+        )
+
+    def _find_culprit(self, value: Any) -> tuple[str, Any]:
+        """Where the first part stands that cannot be encoded alone, and that part."""
+        path = ""
+        # Deeper than this the depth itself is what is wrong.
+        for _ in range(32):
+            step = next(self._bad_parts(value), None)
+            if step is None:
+                break
+            path, value = path + step[0], step[1]
+        return path, value
+
+    def _bad_parts(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            parts = [(f"[{key!r}]", part) for key, part in value.items()]
+            parts += [(f" key {key!r}", key) for key in value if not isinstance(key, str)]
+        elif isinstance(value, list | tuple):
+            parts = [(f"[{index}]", part) for index, part in enumerate(value)]
+        else:
+            return
+        for step, part in parts:
+            try:
+                self._serializer.dumps({"": part})
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                yield step, part
+
+
+def derive_key(secret: str | bytes) -> bytes:
+    """The Fernet key of a secret, as today's Redis layer derives it: both can read the other."""
+    data = secret.encode() if isinstance(secret, str) else secret
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest())
+
+
+def _make_seal(keys: Sequence[str | bytes]) -> Any:
+    if isinstance(keys, str | bytes):
+        raise InvalidChannelLayerError(
+            "symmetric_encryption_keys must be a list of possible keys: found a single one."
+        )
+    try:
+        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - an optional extra
+    except ImportError as error:
+        raise InvalidChannelLayerError(
+            "symmetric_encryption_keys needs the package cryptography: install channels[crypto]."
+        ) from error
+    return MultiFernet([Fernet(derive_key(key)) for key in keys])

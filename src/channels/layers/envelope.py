@@ -1,0 +1,135 @@
+"""What travels through a broker: a fixed header, a name, a payload.
+
+    octets  field
+    1       version (1)
+    1       flags: 1 = sent again after a failure, 2 = a position follows the name
+    1       kind
+    8       sender: the node that sent it
+    8       sequence number, rising with each envelope of one sender
+    8       deadline in milliseconds since 1970, 0 for none
+    2       length of the name in octets
+    n       name, UTF-8: a channel's or a group's
+    8+8     only with flag 2: epoch and offset in the group's history
+    rest    payload: the encoded message, or what the kind says
+
+All numbers are in network order.  (sender, sequence number) identifies an envelope: whoever may see
+one twice drops it by that pair.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import Final
+
+from channels.exceptions import MalformedEnvelope
+
+VERSION: Final = 1
+REPLAYED: Final = 1
+POSITIONED: Final = 2
+
+_HEAD = struct.Struct("!BBB8sQQH")
+_POSITION = struct.Struct("!QQ")
+
+
+class Kind(IntEnum):
+    """What an envelope asks of the node that gets it."""
+
+    #: A message for the channel `name`.
+    CHANNEL = 1
+    #: A message for the group `name`.
+    GROUP = 2
+    #: Add a channel of yours to the group `name`; the payload says which, and whom to answer.
+    ADD = 3
+    #: The same for taking it out.
+    DISCARD = 4
+    #: The answer to ADD or DISCARD.
+    DONE = 5
+
+
+class Envelope:
+    """One message on its way; `encoded` is made on first use and kept.
+
+    Attributes:
+        deadline: Milliseconds since 1970, by the broker's clock, after which it is void; 0: never.
+        position: (epoch, offset) in the history of its group, where the backend keeps one.
+    """
+
+    __slots__ = ("_encoded", "deadline", "kind", "name", "payload", "position", "sender", "seq")
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        payload: bytes,
+        *,
+        sender: bytes,
+        seq: int,
+        deadline: int = 0,
+        position: tuple[int, int] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.payload = payload
+        self.sender = sender
+        self.seq = seq
+        self.deadline = deadline
+        self.position = position
+        self._encoded: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.kind.name} {self.name!r} {self.sender.hex()}/{self.seq}>"
+
+    @property
+    def encoded(self) -> bytes:
+        """The envelope as octets."""
+        data = self._encoded
+        if data is None:
+            name = self.name.encode()
+            flags = 0 if self.position is None else POSITIONED
+            data = _HEAD.pack(
+                VERSION, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
+            )
+            if self.position is None:
+                data = b"".join((data, name, self.payload))
+            else:
+                data = b"".join((data, name, _POSITION.pack(*self.position), self.payload))
+            self._encoded = data
+        return data
+
+    def is_expired(self, now: float) -> bool:
+        """True if its deadline has passed at `now`, seconds since 1970."""
+        return self.deadline != 0 and self.deadline <= now * 1000
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """The envelope that these octets are.
+
+    Raises:
+        MalformedEnvelope: If they are none, or of a version that this release does not know.
+    """
+    try:
+        version, flags, kind, sender, seq, deadline, length = _HEAD.unpack_from(data)
+        if version != VERSION:
+            raise MalformedEnvelope(f"Found an envelope of version {version}, expected {VERSION}.")
+        end = _HEAD.size + length
+        if len(data) < end:
+            raise MalformedEnvelope(f"The name of {length} octets is cut short.")
+        name = str(data[_HEAD.size : end], "utf-8")
+        position = None
+        if flags & POSITIONED:
+            position = _POSITION.unpack_from(data, end)
+            end += _POSITION.size
+        return Envelope(
+            Kind(kind),
+            name,
+            data[end:],
+            sender=sender,
+            seq=seq,
+            deadline=deadline,
+            position=position,
+        )
+    except (struct.error, ValueError) as error:
+        if isinstance(error, MalformedEnvelope):
+            raise
+        raise MalformedEnvelope(f"{len(data)} octets are no envelope: {error}") from error

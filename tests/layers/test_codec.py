@@ -1,0 +1,132 @@
+"""Messages survive the codec, or fail where they are sent, with the place named."""
+
+import datetime
+import decimal
+import time
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.exceptions import InvalidChannelLayerError, MessageTooLarge
+from channels.layers.codec import (
+    Codec,
+    JsonSerializer,
+    UndecodableMessage,
+    derive_key,
+    register_serializer,
+)
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+
+
+@given(st.dictionaries(st.text(), values))
+def test_msgpack_round_trip(message: dict[str, Any]) -> None:
+    codec = Codec()
+    assert codec.decode(codec.encode(message)) == message
+
+
+def test_bytes_and_text_stay_apart_and_tuples_become_lists() -> None:
+    codec = Codec()
+    message: dict[Any, Any] = {"b": b"x", "t": "x", "pair": (1, 2), 7: "number"}
+    back: dict[Any, Any] = codec.decode(codec.encode(message))
+    assert back == {"b": b"x", "t": "x", "pair": [1, 2], 7: "number"}
+
+
+def test_json() -> None:
+    codec = Codec("json")
+    assert codec.encode({"text": "ü"}) == '{"text":"ü"}'.encode()
+    assert codec.decode(codec.encode({"n": [1, None]})) == {"n": [1, None]}
+    with pytest.raises(TypeError, match=r"message\['data'\] is a bytes"):
+        codec.encode({"data": b"raw"})
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ({"when": datetime.date(2024, 1, 1)}, r"message\['when'\] is a date"),
+        ({"a": {"b": [1, {1, 2}]}}, r"message\['a'\]\['b'\]\[1\] is a set"),
+        ({"price": decimal.Decimal(1)}, r"message\['price'\] is a Decimal"),
+        ({"big": 2**64}, r"message\['big'\] is a int"),
+        ({"half": "\ud800"}, r"message\['half'\] is a str"),
+    ],
+)
+def test_what_cannot_be_carried_is_named_with_its_place(
+    message: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(TypeError, match=place):
+        Codec().encode(message)
+
+
+def test_endless_nesting_is_a_type_error() -> None:
+    loop: dict[str, Any] = {}
+    loop["again"] = loop
+    with pytest.raises(TypeError):
+        Codec().encode(loop)
+
+
+def test_a_message_is_a_dict() -> None:
+    with pytest.raises(TypeError, match="A message is a dict: found str"):
+        Codec().encode("text")  # type: ignore[arg-type]
+
+
+def test_size_bound() -> None:
+    codec = Codec(max_bytes=100)
+    with pytest.raises(MessageTooLarge, match="max_message_bytes=100"):
+        codec.encode({"text": "x" * 100})
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x01", b"\x81\xa1"])
+def test_undecodable(data: bytes) -> None:
+    with pytest.raises(UndecodableMessage):
+        Codec().decode(data)
+
+
+def test_sealed_by_the_first_key_and_opened_by_all() -> None:
+    old, new = Codec(keys=["old"]), Codec(keys=["new", b"old"])
+    message = {"type": "secret", "text": "meet at noon"}
+    sealed = old.encode(message)
+    assert b"noon" not in sealed
+    assert new.decode(sealed) == message
+    with pytest.raises(UndecodableMessage):
+        old.decode(new.encode(message))
+    with pytest.raises(UndecodableMessage):
+        Codec().decode(sealed)
+
+
+def test_a_sealed_message_grows_old() -> None:
+    codec = Codec(keys=["secret"], max_age_seconds=70)
+    inner = Codec().encode({"type": "x"})
+    fernet = Fernet(derive_key("secret"))
+    now = int(time.time())
+    assert codec.decode(fernet.encrypt_at_time(inner, now - 30)) == {"type": "x"}
+    with pytest.raises(UndecodableMessage):
+        codec.decode(fernet.encrypt_at_time(inner, now - 100))
+
+
+def test_keys_must_be_a_list() -> None:
+    with pytest.raises(InvalidChannelLayerError, match="must be a list"):
+        Codec(keys="one secret")
+
+
+def test_registered_serializers_are_found_by_name() -> None:
+    class Shouting(JsonSerializer):
+        def dumps(self, message: dict[str, Any]) -> bytes:
+            return super().dumps(message).upper()
+
+    register_serializer("shouting", Shouting)
+    assert Codec("shouting").encode({"a": "b"}) == b'{"A":"B"}'
+    with pytest.raises(InvalidChannelLayerError, match=r"'whisper'.*json, msgpack"):
+        Codec("whisper")

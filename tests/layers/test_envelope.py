@@ -1,0 +1,60 @@
+"""Envelopes keep what is put into them, and refuse what is none."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.exceptions import MalformedEnvelope
+from channels.layers.envelope import Envelope, Kind, decode_envelope
+
+U64 = st.integers(0, 2**64 - 1)
+FIELDS = ("kind", "name", "payload", "sender", "seq", "deadline", "position")
+envelopes = st.builds(
+    Envelope,
+    st.sampled_from(Kind),
+    st.text(max_size=99),
+    st.binary(max_size=300),
+    sender=st.binary(min_size=8, max_size=8),
+    seq=U64,
+    deadline=U64,
+    position=st.none() | st.tuples(U64, U64),
+)
+
+
+@given(envelopes)
+def test_round_trip(envelope: Envelope) -> None:
+    back = decode_envelope(envelope.encoded)
+    assert [getattr(back, field) for field in FIELDS] == [
+        getattr(envelope, field) for field in FIELDS
+    ]
+
+
+@given(envelopes, st.data())
+def test_an_envelope_cut_in_its_head_or_name_is_refused(
+    envelope: Envelope, data: st.DataObject
+) -> None:
+    head = len(envelope.encoded) - len(envelope.payload)
+    cut = data.draw(st.integers(0, head - 1))
+    with pytest.raises(MalformedEnvelope):
+        decode_envelope(envelope.encoded[:cut])
+
+
+@given(st.binary(max_size=200))
+def test_foreign_bytes_are_refused_or_decoded_but_never_crash(data: bytes) -> None:
+    with contextlib.suppress(MalformedEnvelope):
+        assert decode_envelope(data).encoded[:1] == b"\x01"
+
+
+def test_another_version_is_named() -> None:
+    data = Envelope(Kind.GROUP, "g", b"", sender=b"12345678", seq=1).encoded
+    with pytest.raises(MalformedEnvelope, match="version 9, expected 1"):
+        decode_envelope(b"\x09" + data[1:])
+
+
+def test_deadline() -> None:
+    envelope = Envelope(Kind.GROUP, "g", b"", sender=b"12345678", seq=1, deadline=5000)
+    assert not envelope.is_expired(4.999)
+    assert envelope.is_expired(5.0)
+    assert not Envelope(Kind.GROUP, "g", b"", sender=b"12345678", seq=1).is_expired(1e12)
