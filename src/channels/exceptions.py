@@ -5,6 +5,7 @@ ChannelsError
 │   └── RequestTimeout        ... or sent it too slowly
 ├── AcceptConnection          raised by users in connect(): accept
 ├── DenyConnection            raised by users in connect(): refuse
+├── ClientDisconnected        (OSError) something was sent to a client that has gone
 ├── StopConsumer              ends a consumer's loop; not an error
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
@@ -41,6 +42,14 @@ class AcceptConnection(ChannelsError):
 
 class DenyConnection(ChannelsError):
     """Raise it in `connect()` to refuse the WebSocket."""
+
+
+class ClientDisconnected(ChannelsError, OSError):
+    """Nothing more can be sent to the client, or awaited from it: its connection is closed.
+
+    ASGI specification, "Events": a send to a closed connection raises "a server-specific subclass
+    of OSError".  An application may let it escape; the server does not count that as a fault.
+    """
 
 
 class StopConsumer(ChannelsError):

@@ -7,8 +7,11 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame
 from websockets.streams import StreamReader
 
-from channels.fanout.prepared import DEFLATE, DEFLATE_FROM_BYTES, PLAIN, PreparedMessage
-from channels.wire.frames import BINARY, PING, TEXT, server_frame
+from channels.exceptions import RemoteProtocolError
+from channels.fanout.prepared import DEFLATE, PLAIN, PreparedMessage
+from channels.wire.deflate import DEFLATE_FROM_BYTES
+from channels.wire.frames import BINARY, PING, TEXT, read_header, server_frame
+from tests.wire.peer import MASK, frame
 
 
 def parse(data: bytes, extensions: list[PerMessageDeflate] | None = None) -> Frame:
@@ -72,3 +75,37 @@ def test_a_message_is_text_or_bytes(wrong: dict[str, object]) -> None:
 def test_empty_messages_exist() -> None:
     assert parse(PreparedMessage(text="").frame()).data == b""
     assert parse(PreparedMessage(data=b"").frame()).opcode == BINARY
+
+
+@pytest.mark.parametrize("length", [0, 125, 126, 65535, 65536, 1 << 20])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_header_is_read_as_soon_as_it_is_whole(length: int, masked: bool) -> None:
+    data = b"??" + frame(TEXT, b"", fin=False, rsv=5, masked=masked, length=length)
+    header = read_header(data, 2)
+    assert header is not None
+    assert (header.opcode, header.is_final, header.reserved) == (TEXT, False, 5)
+    assert (header.length, header.size) == (length, len(data) - 2)
+    assert header.mask == (MASK if masked else b"")
+    for end in range(2, len(data)):
+        assert read_header(data[:end], 2) is None
+
+
+def test_data_and_control_frames_are_told_apart() -> None:
+    for opcode in range(16):
+        header = read_header(frame(opcode), 0)
+        assert header is not None
+        assert header.is_control == (opcode >= 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(TEXT, b"", length_code=126, length=125),
+        frame(TEXT, b"", length_code=127, length=65535),
+        frame(TEXT, b"", length=1 << 63),
+        frame(PING, b"", length_code=126, length=200),
+    ],
+)
+def test_a_length_that_lies_is_refused(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        read_header(data, 0)

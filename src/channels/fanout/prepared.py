@@ -7,17 +7,14 @@ messages at any time).
 
 from __future__ import annotations
 
-import zlib
 from typing import Final
 
+from channels.wire.deflate import DEFLATE_FROM_BYTES, deflate
 from channels.wire.frames import BINARY, TEXT, server_frame
 
 PLAIN: Final = "plain"
 #: Compressed without context from earlier messages, so that one frame serves all connections.
 DEFLATE: Final = "deflate"
-
-#: Below this many bytes compression costs more than it saves.
-DEFLATE_FROM_BYTES: Final = 256
 
 
 class PreparedMessage:
@@ -55,10 +52,7 @@ def _plain(opcode: int, payload: bytes) -> bytes:
 def _deflated(opcode: int, payload: bytes) -> bytes:
     if len(payload) < DEFLATE_FROM_BYTES:
         return server_frame(opcode, payload)
-    squeeze = zlib.compressobj(wbits=-15)
-    data = squeeze.compress(payload) + squeeze.flush(zlib.Z_SYNC_FLUSH)
-    # RFC 7692 section 7.2.1: "Remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end."
-    return server_frame(opcode, data[:-4], compressed=True)
+    return server_frame(opcode, deflate(payload), compressed=True)
 
 
 _MAKERS = {PLAIN: _plain, DEFLATE: _deflated}

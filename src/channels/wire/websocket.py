@@ -1,0 +1,394 @@
+"""The server's half of one open WebSocket: bytes in, events out, and back.
+
+Rules of this machine:
+
+* Frames are taken from the input one at a time, when `next_event` asks.  Whoever stops asking holds
+  raw bytes only: a flood of tiny frames never becomes a flood of objects.
+* Sizes are judged at a frame's header, before its payload arrives; text is judged as it arrives, in
+  the middle of a frame too.  All else (masks, reserved bits, the order of fragments, inflating,
+  close payloads) is the library's to judge.
+* What was complete before a violation is handed out first.  The close frame that answers a
+  violation, or the peer's own close frame, is written by `finish`; until then the application may
+  still speak.
+* The peer and the application are told the same code.
+
+Source: RFC 6455 sections 5 to 8, RFC 7692.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from websockets.frames import Frame
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from channels.exceptions import LocalProtocolError, RemoteProtocolError
+from channels.kit.limits import Limits
+from channels.wire.assembly import INVALID_DATA, Assembly
+from channels.wire.deflate import DEFLATE_FROM_BYTES, MAX_WINDOW_BITS, Deflate, deflate
+from channels.wire.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Header,
+    apply_mask,
+    read_header,
+    server_frame,
+)
+
+NORMAL: Final = 1000
+#: RFC 6455 section 7.4.1: two codes that never stand in a close frame.
+NO_STATUS: Final = 1005
+ABNORMAL: Final = 1006
+#: Those that may: section 7.4.2 and the IANA registry.
+SENDABLE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
+#: A control frame has 125 bytes at most, two of them for the code.
+MAX_REASON_BYTES: Final = 123
+
+_CODE: Final = struct.Struct("!H")
+#: Longest payload whose length stands in the header's second byte.
+_SHORT_BYTES: Final = 125
+#: First byte of a final, uncompressed frame -> whether it is text.
+_WHOLE_MESSAGES: Final = {0x80 | TEXT: True, 0x80 | BINARY: False}
+
+
+class Phase(enum.Enum):
+    """Where the closing handshake stands."""
+
+    OPEN = "open"
+    #: The peer sent its close frame; ours is due.
+    ANSWERING = "answering"
+    #: The peer broke a rule; the close frame that says so is due.
+    FAILING = "failing"
+    #: We sent a close frame; the peer's is due.
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+#: (phase, what happened) -> next phase.  RFC 6455 sections 5.5.1, 7.1.4 and 7.1.7.  What is not in
+#: the table changes nothing.
+NEXT_PHASE: Final = {
+    (Phase.OPEN, "sent close"): Phase.CLOSING,
+    (Phase.OPEN, "got close"): Phase.ANSWERING,
+    (Phase.OPEN, "violation"): Phase.FAILING,
+    (Phase.OPEN, "end of input"): Phase.CLOSED,
+    (Phase.ANSWERING, "sent close"): Phase.CLOSED,
+    (Phase.FAILING, "sent close"): Phase.CLOSED,
+    (Phase.CLOSING, "got close"): Phase.CLOSED,
+    (Phase.CLOSING, "violation"): Phase.CLOSED,
+    (Phase.CLOSING, "end of input"): Phase.CLOSED,
+}
+#: "After receiving a control frame indicating the connection should be closed, a peer discards any
+#: further data received" (section 1.4); the same after a violation (7.1.7).
+READING: Final = frozenset({Phase.OPEN, Phase.CLOSING})
+SENDING: Final = frozenset({Phase.OPEN, Phase.ANSWERING, Phase.FAILING})
+
+
+@dataclass(slots=True)
+class Received:
+    """A whole message: text as str, binary as bytes; `size` in bytes."""
+
+    data: str | bytes
+    size: int
+
+
+@dataclass(slots=True)
+class Pong:
+    """The peer answered a ping, or sent a pong unasked."""
+
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Ended:
+    """Nothing more comes from the peer: the last event, once."""
+
+    code: int
+    reason: str
+
+
+Event: TypeAlias = Received | Pong | Ended
+
+
+class WebSocket:
+    """A WebSocket whose opening handshake is done."""
+
+    __slots__ = (
+        "_assembly",
+        "_awaited",
+        "_deflate",
+        "_due",
+        "_header",
+        "_input",
+        "_input_has_ended",
+        "_library",
+        "_output",
+        "_position",
+        "_ready",
+        "_short",
+        "_streams",
+        "ended",
+        "phase",
+    )
+
+    def __init__(self, limits: Limits, compression: Deflate | None = None) -> None:
+        self.phase = Phase.OPEN
+        #: What the last event said, once it has been made.
+        self.ended: Ended | None = None
+        self._deflate = compression
+        self._assembly = Assembly(limits)
+        self._input = b""
+        self._position = 0
+        self._input_has_ended = False
+        self._header: Header | None = None
+        self._awaited = 0
+        self._streams = False
+        self._ready: Event | None = None
+        self._output: list[bytes] = []
+        self._due = b""
+        largest = limits.max_message_bytes
+        self._short = _SHORT_BYTES if largest is None else min(largest, _SHORT_BYTES)
+        # The library bounds what a frame inflates to.  Deflate may also make a frame longer, by 5
+        # bytes in some 16 KiB: with less slack a message of exactly the limit would be refused.
+        self._library = ServerProtocol(
+            state=OPEN, max_size=None if largest is None else largest + largest // 1000 + 1024
+        )
+        if compression is not None:
+            self._library.extensions = [compression.extension]
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the peer; `next_event` says what they meant."""
+        if self.phase not in READING:
+            return
+        if self._position < len(self._input):
+            data = self._input[self._position :] + data
+        self._input = data
+        self._position = 0
+
+    def receive_eof(self) -> None:
+        """The peer will send no more bytes."""
+        self._input_has_ended = True
+
+    def next_event(self) -> Event | None:
+        """The next event of the input, or None if it takes more input.
+
+        Look at `data_to_send` afterwards: a ping is answered on the way.
+        """
+        try:
+            while self.phase in READING:
+                event: Event | None = self._short_message()
+                if event is None:
+                    moved = self._advance()
+                    event, self._ready = self._ready, None
+                    if not moved:
+                        break
+                if event is not None and (self.phase is Phase.OPEN or isinstance(event, Ended)):
+                    return event
+        except RemoteProtocolError as error:
+            return self._end("violation", error.close_code, error.reason)
+        if self._input_has_ended and self.phase in READING:
+            return self._end("end of input", ABNORMAL, "")
+        return None
+
+    def _short_message(self) -> Received | None:
+        """A whole short uncompressed message between messages: the usual case, told apart early."""
+        data, start = self._input, self._position
+        if self._header is not None or self._assembly.is_open or len(data) - start < 6:
+            return None
+        is_text = _WHOLE_MESSAGES.get(data[start])
+        length = data[start + 1] - 0x80
+        end = start + 6 + length
+        if is_text is None or not 0 <= length <= self._short or end > len(data):
+            return None
+        self._position = end
+        payload = apply_mask(data[start + 6 : end], data[start + 2 : start + 6])
+        if not is_text:
+            return Received(payload, length)
+        try:
+            return Received(payload.decode(), length)
+        except UnicodeDecodeError as error:
+            raise RemoteProtocolError(
+                f"A text message is UTF-8: {error.reason}.", close_code=INVALID_DATA
+            ) from None
+
+    def _advance(self) -> bool:
+        """Take as much of one frame as is there; False if there was nothing to take."""
+        start = self._position
+        header = self._header
+        if header is None:
+            header = read_header(self._input, start)
+            if header is None:
+                return False
+            self._begin(header)
+            self._position += header.size
+        elif start == len(self._input):
+            return False
+        piece = self._input[self._position : self._position + self._awaited]
+        self._position += len(piece)
+        self._awaited -= len(piece)
+        self._ask_library(self._input[start : self._position])
+        if self._streams:
+            done = header.length - self._awaited - len(piece)
+            self._assembly.add(
+                _unmask(piece, header.mask, done),
+                is_last=header.is_final and not self._awaited,
+            )
+        if not self._awaited:
+            self._header = None
+            self._finish_frame(header)
+        return True
+
+    def _begin(self, header: Header) -> None:
+        assembly = self._assembly
+        self._streams = False
+        if not header.is_control:
+            assembly.judge(header)
+            # A frame out of order is left to the library, which refuses it.
+            if (header.opcode == CONTINUATION) == assembly.is_open:
+                assembly.begin(header)
+                self._streams = (
+                    assembly.is_text and not assembly.is_compressed and not header.reserved
+                )
+        self._header = header
+        self._awaited = header.length
+
+    def _ask_library(self, data: bytes) -> None:
+        library = self._library
+        library.receive_data(data)
+        if library.parser_exc is not None:
+            said = library.close_sent
+            assert said is not None, "the library answers every violation of an open connection"
+            raise RemoteProtocolError(said.reason, close_code=int(said.code))
+
+    def _finish_frame(self, header: Header) -> None:
+        library = self._library
+        # What the library would answer (pongs, the echo of a close) is written here, in its time.
+        library.data_to_send()
+        (frame,) = library.events_received()
+        assert isinstance(frame, Frame), "requests are not parsed here"
+        payload = bytes(frame.data)
+        if header.opcode == PING:
+            if self.phase is Phase.OPEN:
+                self._output.append(server_frame(PONG, payload))
+        elif header.opcode == PONG:
+            self._ready = Pong(payload)
+        elif header.opcode == CLOSE:
+            said = library.close_rcvd
+            assert said is not None, "the library parsed the close frame"
+            self._ready = self._end("got close", int(said.code), said.reason)
+        else:
+            if not self._streams:
+                self._assembly.add(payload, is_last=header.is_final)
+            if header.is_final:
+                self._ready = Received(*self._assembly.take())
+
+    def _end(self, happened: str, code: int, reason: str) -> Ended:
+        if happened == "got close":
+            self._due = b"" if code == NO_STATUS else _CODE.pack(code)
+        elif self.phase is Phase.OPEN:
+            self._due = _close_payload(code, reason)
+        else:
+            code, reason = ABNORMAL, ""
+        self._move(happened)
+        self._input = b""
+        self._position = 0
+        self.ended = Ended(code, reason)
+        return self.ended
+
+    def _move(self, happened: str) -> None:
+        self.phase = NEXT_PHASE.get((self.phase, happened), self.phase)
+
+    def send(self, data: str | bytes) -> None:
+        """Send a whole message, compressed where that was agreed and saves something.
+
+        Raises:
+            LocalProtocolError: If the closing handshake forbids it, or text holds a lone surrogate.
+        """
+        self._check_sending()
+        if isinstance(data, str):
+            opcode = TEXT
+            try:
+                data = data.encode()
+            except UnicodeEncodeError as error:
+                raise LocalProtocolError(f"Text must be valid Unicode: {error}.") from None
+        else:
+            opcode = BINARY
+        agreed = self._deflate
+        if agreed is not None and len(data) >= DEFLATE_FROM_BYTES:
+            squeezed = deflate(data, agreed.window_bits)
+            self._output.append(server_frame(opcode, squeezed, compressed=True))
+        else:
+            self._output.append(server_frame(opcode, data))
+
+    def send_ping(self, payload: bytes = b"") -> None:
+        """Ask the peer for a pong with the same payload, of at most 125 bytes."""
+        self._check_sending()
+        self._output.append(server_frame(PING, payload))
+
+    def send_close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Begin the closing handshake, or end it if the peer began it (with the peer's code).
+
+        Raises:
+            LocalProtocolError: If no close frame may carry the code, the reason is longer than 123
+                bytes, or a close frame was sent already.
+        """
+        if isinstance(code, bool) or code not in SENDABLE_CODES:
+            raise LocalProtocolError(
+                f"A close code is 1000 to 1003, 1007 to 1014, or 3000 to 4999: found {code!r}."
+            )
+        if len(reason.encode(errors="replace")) > MAX_REASON_BYTES:
+            raise LocalProtocolError(
+                f"A close reason has at most {MAX_REASON_BYTES} bytes: found {reason!r}."
+            )
+        self._check_sending()
+        if self.phase is Phase.OPEN:
+            self._output.append(server_frame(CLOSE, _close_payload(code, reason)))
+            self._move("sent close")
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Send the close frame that is due to the peer's close frame or violation, if one is."""
+        if self.phase in {Phase.ANSWERING, Phase.FAILING}:
+            self._output.append(server_frame(CLOSE, self._due))
+            self._move("sent close")
+
+    def _check_sending(self) -> None:
+        if self.phase not in SENDING:
+            raise LocalProtocolError(f"The WebSocket is {self.phase.value}: nothing can be sent.")
+
+    def data_to_send(self) -> bytes:
+        """The bytes to write now; empty if there are none."""
+        output = self._output
+        if not output:
+            return b""
+        data = output[0] if len(output) == 1 else b"".join(output)
+        output.clear()
+        return data
+
+    @property
+    def close_expected(self) -> bool:
+        """True once we have said our last: the connection closes now, or when the peer answers."""
+        return self.phase not in SENDING
+
+    @property
+    def takes_deflate(self) -> bool:
+        """True if the peer inflates frames that were compressed with the largest window."""
+        return self._deflate is not None and self._deflate.window_bits == MAX_WINDOW_BITS
+
+
+def _unmask(piece: bytes, mask: bytes, offset: int) -> bytes:
+    shift = offset % 4
+    return apply_mask(piece, mask[shift:] + mask[:shift]) if piece else b""
+
+
+def _close_payload(code: int, reason: str) -> bytes:
+    text = reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
+    return _CODE.pack(code) + text.encode()
