@@ -1,0 +1,243 @@
+"""The head of an HTTP/1.1 request: request line, fields, framing.
+
+Every rule refuses; nothing is repaired, because two servers that repair differently are what
+request smuggling is made of.  httptools (llhttp, strict) reads the fields; around it stand the
+rules that it does not have: the shape of the request line, one valid Host, and one way to tell
+where the body ends.
+
+RFC 9112 section 3 (request line), 5 (fields), 6 (body); RFC 9110 section 7.2 (Host).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from channels.exceptions import RemoteProtocolError
+from channels.kit.types import Headers
+
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+#: Visible ASCII but "#": a fragment never reaches a server (RFC 9112 section 3.2).
+_REQUEST_LINE: Final = re.compile(
+    rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) (HTTP/([0-9]\.[0-9]))"
+)
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]{0,5})?"
+)
+_ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]+)([^?]*)(.*)")
+#: 18 digits fit in 63 bits; no body is longer.
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+
+_VERSIONS: Final = {b"1.1": "1.1", b"1.0": "1.0"}
+#: Fields that decide about framing, routing and the connection.
+_DECIDING: Final = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"expect", b"upgrade"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request that keeps every rule."""
+
+    method: str
+    #: The target's path as it was sent, percent-escapes and all; `*` for OPTIONS.
+    raw_path: bytes
+    #: What follows the first `?`, without it.
+    query: bytes
+    #: Names in lower case, in the order of the wire, repeated ones repeated.
+    headers: Headers
+    #: "1.0" or "1.1".
+    http_version: str
+    #: True if the peer is willing to send another request afterwards.
+    keep_alive: bool
+    #: Bytes of the body that follows; None if it comes in chunks.
+    content_length: int | None
+    #: True if the peer waits for "100 Continue" before it sends the body.
+    expects_continue: bool
+    #: What the Upgrade field asks for, in lower case, even where the Connection field does not name
+    #: it; empty if there is none.
+    upgrade: bytes
+
+    @property
+    def has_body(self) -> bool:
+        """True if a body follows, even one of chunks that turns out to be empty."""
+        return self.content_length != 0
+
+    @property
+    def wants_websocket(self) -> bool:
+        """True if it asks for WebSocket; whether the handshake is right is another question.
+
+        A body never follows: such a request is refused.
+        """
+        return b"websocket" in self.upgrade and b"websocket" in split_list([self.upgrade])
+
+    @property
+    def target(self) -> bytes:
+        """Path and query as they were sent."""
+        return self.raw_path + b"?" + self.query if self.query else self.raw_path
+
+
+def split_list(values: list[bytes]) -> list[bytes]:
+    """The elements of a comma-separated field (RFC 9110 section 5.6.1), in lower case."""
+    parts = (part.strip(b" \t") for part in b",".join(values).lower().split(b","))
+    return [part for part in parts if part]
+
+
+def check_request_line(line: bytes | bytearray) -> re.Match[bytes]:
+    """Match a request line, without its CRLF.
+
+    Raises:
+        RemoteProtocolError: 505 for another version of HTTP, 400 for anything else.
+    """
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise RemoteProtocolError(f"Malformed request line: {bytes(line[:80])!r}.")
+    if match[4] not in _VERSIONS:
+        raise RemoteProtocolError(
+            f"{match[3].decode()} is not spoken here: expected HTTP/1.1 or HTTP/1.0.", status=505
+        )
+    return match
+
+
+class _Fields:
+    """What httptools calls for each field."""
+
+    __slots__ = ("deciding", "headers")
+
+    def __init__(self) -> None:
+        self.headers: Headers = []
+        self.deciding: dict[bytes, list[bytes]] = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        value = value.strip(b" \t")
+        self.headers.append((name, value))
+        if name in _DECIDING:
+            self.deciding.setdefault(name, []).append(value)
+
+
+def read_head(head: bytes, line: re.Match[bytes]) -> Request:
+    """Read a whole head, from the request line to the empty line that ends it.
+
+    Args:
+        line: What `check_request_line` made of its first line.
+
+    Raises:
+        RemoteProtocolError: With the status to answer; the connection must be closed after it.
+    """
+    fields = _Fields()
+    try:
+        httptools.HttpRequestParser(fields).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # It leaves the rest of the connection to another protocol: not its decision here.
+    except httptools.HttpParserInvalidMethodError:
+        raise _unknown_method(line[1]) from None
+    except httptools.HttpParserError as error:
+        raise RemoteProtocolError(f"Malformed request head: {error}.") from None
+    method, version = line[1], line[4]
+    deciding = fields.deciding
+    _check_host(deciding.get(b"host", []), version)
+    path, query = _split_target(method, line[2], fields)
+    length = _body_length(deciding, version)
+    upgrade = b", ".join(deciding.get(b"upgrade", ())).lower()
+    request = Request(
+        method=method.decode(),
+        raw_path=path,
+        query=query,
+        headers=fields.headers,
+        http_version=_VERSIONS[version],
+        keep_alive=_keeps_alive(deciding.get(b"connection"), version),
+        content_length=length,
+        expects_continue=_expects_continue(deciding.get(b"expect"), version) and length != 0,
+        upgrade=upgrade,
+    )
+    if upgrade and length != 0 and request.wants_websocket:
+        # The bytes of the body would be read as frames here and as a request elsewhere.
+        raise RemoteProtocolError("A WebSocket handshake has no body.")
+    return request
+
+
+def _unknown_method(method: bytes) -> RemoteProtocolError:
+    return RemoteProtocolError(f"The method {method.decode()} is not implemented.", status=501)
+
+
+def _check_host(hosts: list[bytes], version: bytes) -> None:
+    # RFC 9112 section 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1 request
+    # message that lacks a Host header field and to any request message that contains more than one
+    # Host header field line or a Host header field with an invalid field value."
+    if len(hosts) > 1:
+        raise RemoteProtocolError(f"Found {len(hosts)} Host fields: expected one.")
+    if not hosts:
+        if version == b"1.1":
+            raise RemoteProtocolError("An HTTP/1.1 request needs a Host field.")
+    elif _HOST.fullmatch(hosts[0]) is None:
+        raise RemoteProtocolError(f"Malformed Host field: {hosts[0][:80]!r}.")
+
+
+def _split_target(method: bytes, target: bytes, fields: _Fields) -> tuple[bytes, bytes]:
+    if target.startswith(b"/"):
+        path, _, query = target.partition(b"?")
+        return path, query
+    if method == b"CONNECT":
+        raise _unknown_method(method)
+    if target == b"*" and method == b"OPTIONS":
+        return target, b""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None or not _HOST.fullmatch(absolute[1]):
+        raise RemoteProtocolError(f"Malformed request target: {target[:80]!r}.")
+    # RFC 9112 section 3.2.2: with an absolute-form target an origin server "MUST ignore the
+    # received Host header field (if any) and instead use the host information of the request-
+    # target."
+    fields.headers[:] = [pair for pair in fields.headers if pair[0] != b"host"]
+    fields.headers.insert(0, (b"host", absolute[1]))
+    return absolute[2] or b"/", absolute[3][1:]
+
+
+def _body_length(deciding: dict[bytes, list[bytes]], version: bytes) -> int | None:
+    """Bytes of the body; None for chunks."""
+    lengths = deciding.get(b"content-length")
+    codings = deciding.get(b"transfer-encoding")
+    if codings is not None:
+        _check_codings(codings, lengths, version)
+        return None
+    if lengths is None:
+        return 0
+    # Two equal ones are as suspect as two different ones: somebody merged two messages.
+    if len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
+        raise RemoteProtocolError(f"Malformed Content-Length: {b', '.join(lengths)[:80]!r}.")
+    return int(lengths[0])
+
+
+def _check_codings(codings: list[bytes], lengths: list[bytes] | None, version: bytes) -> None:
+    if lengths is not None:
+        raise RemoteProtocolError("Content-Length beside Transfer-Encoding.")
+    if version == b"1.0":
+        # RFC 9112 section 6.1: such a message MUST be treated "as if the framing is faulty".
+        raise RemoteProtocolError("Transfer-Encoding in an HTTP/1.0 request.")
+    names = split_list(codings)
+    if names == [b"chunked"]:
+        return
+    if names[-1:] != [b"chunked"] or b"chunked" in names[:-1]:
+        raise RemoteProtocolError(f"Transfer-Encoding: {b', '.join(names)[:80]!r} has no end.")
+    raise RemoteProtocolError(
+        f"Transfer-Encoding: {b', '.join(names)[:80]!r}: expected chunked alone.", status=501
+    )
+
+
+def _keeps_alive(connection: list[bytes] | None, version: bytes) -> bool:
+    if connection is None:
+        return version == b"1.1"
+    options = split_list(connection)
+    return b"close" not in options and (version == b"1.1" or b"keep-alive" in options)
+
+
+def _expects_continue(expect: list[bytes] | None, version: bytes) -> bool:
+    # RFC 9110 section 10.1.1: an HTTP/1.0 request's expectation MUST be ignored.
+    if expect is None or version == b"1.0":
+        return False
+    if split_list(expect) != [b"100-continue"]:
+        raise RemoteProtocolError(f"Expect: {expect[0][:80]!r} cannot be met.", status=417)
+    return True

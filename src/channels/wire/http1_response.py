@@ -1,0 +1,260 @@
+"""The response side of HTTP/1.1: what an application says, as bytes.
+
+The head is held back until the first piece of the body, so that a length can be given where the
+application gave none, and an error in between can still be answered with another status.
+
+RFC 9112 section 6.3 decides how the end of the body is told:
+
+    HEAD, 204, 304              no body
+    Content-Length given        that many bytes, neither more nor fewer
+    whole body in one piece     Content-Length added
+    HTTP/1.1                    chunks
+    HTTP/1.0                    the end of the connection
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from typing import Final, TypeAlias
+
+from channels.exceptions import LocalProtocolError
+from channels.kit.types import Headers
+
+_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: Visible characters, space, tab, and bytes above ASCII.  CR and LF would start a new field.
+_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+#: The server's own business (ASGI, "Response Start": Transfer-Encoding is ignored).
+_HOP_BY_HOP: Final = frozenset({b"transfer-encoding", b"connection", b"keep-alive"})
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+Stamp: TypeAlias = Callable[[], Headers]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseStart:
+    """Status and fields of a response."""
+
+    status: int
+    headers: Iterable[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBody:
+    """A piece of a response's body."""
+
+    data: bytes
+    more: bool = False
+
+
+class _Phase(Enum):
+    IDLE = auto()
+    HELD = auto()
+    BODY = auto()
+    COMPLETE = auto()
+
+
+class ResponseWriter:
+    """One response.
+
+    Args:
+        method: The request's, because a response to HEAD has no body.
+        http_version: The request's.
+        keep_alive: False if the connection ends with this response.
+        stamp: Gives the fields that are added where the application has not: Date, Server.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_head",
+        "_headers",
+        "_keep_alive",
+        "_left",
+        "_phase",
+        "_stamp",
+        "_status",
+        "_without_body",
+        "http_version",
+        "method",
+        "size",
+    )
+
+    def __init__(self, method: str, http_version: str, keep_alive: bool, stamp: Stamp) -> None:
+        self.method = method
+        self.http_version = http_version
+        self._keep_alive = keep_alive
+        self._stamp = stamp
+        self._phase = _Phase.IDLE
+        self._status = 0
+        self._headers: Headers = []
+        self._left: int | None = None
+        self._chunked = False
+        self._without_body = False
+        #: Bytes of the body that were written, without framing.
+        self.size = 0
+
+    @property
+    def status(self) -> int:
+        """The status, or 0 before there is one."""
+        return self._status
+
+    @property
+    def has_begun(self) -> bool:
+        """True once bytes of it were written: another status is impossible from then on."""
+        return self._phase in {_Phase.BODY, _Phase.COMPLETE}
+
+    @property
+    def is_started(self) -> bool:
+        """True once it has a status, whether it was written or not."""
+        return self._phase is not _Phase.IDLE
+
+    @property
+    def is_complete(self) -> bool:
+        """True once its last byte was written."""
+        return self._phase is _Phase.COMPLETE
+
+    @property
+    def keep_alive(self) -> bool:
+        """True if the connection outlives this response."""
+        return self._keep_alive
+
+    def close_after(self) -> None:
+        """Let this response be the connection's last; said in its head if that is not written."""
+        self._keep_alive = False
+
+    def forget(self) -> None:
+        """Take back a head that was not written yet, so that an error can be answered instead.
+
+        Raises:
+            LocalProtocolError: If bytes of it were written.
+        """
+        if self.has_begun:
+            raise LocalProtocolError("The response has begun; it cannot be taken back.")
+        self._phase, self._left, self._status = _Phase.IDLE, None, 0
+
+    def start(self, event: ResponseStart) -> None:
+        """Take status and fields; nothing is written before the first piece of the body.
+
+        Raises:
+            LocalProtocolError: If there was a start before, or the status or a field is invalid.
+        """
+        if self._phase is not _Phase.IDLE:
+            raise LocalProtocolError("The response has been started before.")
+        status = event.status
+        if not isinstance(status, int) or not 200 <= status <= 999:
+            raise LocalProtocolError(f"Status {status!r}: expected a number from 200 to 999.")
+        self._left = None
+        self._headers = self._check_headers(event.headers)
+        self._status = status
+        self._without_body = self.method == "HEAD" or status in {204, 304}
+        self._phase = _Phase.HELD
+
+    def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        checked: Headers = []
+        for name, value in headers:
+            _check_field(name, value)
+            lower = bytes(name).lower()
+            if lower in _HOP_BY_HOP:
+                if lower == b"connection" and b"close" in value.lower():
+                    self._keep_alive = False
+                continue
+            if lower == b"content-length":
+                self._take_length(value)
+            checked.append((lower, value))
+        return checked
+
+    def _take_length(self, value: bytes) -> None:
+        if self._left is not None or _LENGTH.fullmatch(value) is None:
+            raise LocalProtocolError(f"Content-Length: {value!r}: expected one, a number of bytes.")
+        self._left = int(value)
+
+    def body(self, event: ResponseBody) -> bytes:
+        """The bytes for a piece of the body, after the head if that was held back.
+
+        Raises:
+            LocalProtocolError: If the response was not started or is complete, or the body would be
+                longer than Content-Length, or ends before it.  Nothing of this piece is written.
+        """
+        if self._phase is _Phase.IDLE:
+            raise LocalProtocolError("A response's body came before its start.")
+        if self._phase is _Phase.COMPLETE:
+            raise LocalProtocolError("The response was complete already.")
+        if self._without_body:
+            data = self._head_bytes(event) if self._phase is _Phase.HELD else b""
+        else:
+            data = self._framed(event)
+        self._phase = _Phase.BODY if event.more else _Phase.COMPLETE
+        return data
+
+    def _framed(self, event: ResponseBody) -> bytes:
+        data, size = event.data, len(event.data)
+        if self._left is not None:
+            if size > self._left:
+                raise LocalProtocolError(
+                    f"The body is {size - self._left} bytes longer than its Content-Length."
+                )
+            if not event.more and size < self._left:
+                raise LocalProtocolError(
+                    f"The body is {self._left - size} bytes shorter than its Content-Length."
+                )
+        head = self._head_bytes(event) if self._phase is _Phase.HELD else b""
+        self.size += size
+        if self._left is not None:
+            self._left -= size
+        elif self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (size, data) if size else b""
+            return head + chunk + (b"" if event.more else b"0\r\n\r\n")
+        return head + data if head else data
+
+    def _head_bytes(self, event: ResponseBody) -> bytes:
+        lines = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status]
+        headers = self._headers
+        if self._status == 204:
+            # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any
+            # response with a status code of 1xx (Informational) or 204 (No Content)."
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
+        names = {name for name, _ in headers}
+        headers = headers + [pair for pair in self._stamp() if pair[0] not in names]
+        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        if self._left is None and not self._without_body:
+            lines.append(self._choose_framing(event))
+        if not self._keep_alive:
+            lines.append(b"connection: close\r\n")
+        elif self.http_version == "1.0":
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _choose_framing(self, event: ResponseBody) -> bytes:
+        if not event.more:
+            self._left = len(event.data)
+            return b"content-length: %d\r\n" % self._left
+        if self.http_version == "1.1":
+            self._chunked = True
+            return b"transfer-encoding: chunked\r\n"
+        self._keep_alive = False
+        return b""
+
+
+def _check_field(name: object, value: object) -> None:
+    for part, what in ((name, "name"), (value, "value")):
+        if not isinstance(part, bytes):
+            raise LocalProtocolError(
+                f"The {what} in header ({name!r}, {value!r}) is {type(part).__name__}: "
+                "expected bytes."
+            )
+    assert isinstance(name, bytes)
+    assert isinstance(value, bytes)
+    # Whoever may put CR LF here writes the rest of the response (response splitting).
+    if _NAME.fullmatch(name) is None:
+        raise LocalProtocolError(f"Header name {name!r} has a character that names may not have.")
+    if _VALUE.fullmatch(value) is None:
+        raise LocalProtocolError(f"Header {name!r}: {value!r} has a control character.")
