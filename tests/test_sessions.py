@@ -1,15 +1,428 @@
-"""Sessions: loaded lazily, saved when changed, never another connection's."""
+"""Cookies and sessions: read from the request, saved when changed, never another connection's."""
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends import cache, signed_cookies
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.core.exceptions import SuspiciousOperation
 
-from channels.sessions import LazySession, save_if_modified
+from channels import sessions
+from channels.kit.types import Message, Receive, Scope, Send
+from channels.sessions import (
+    CookieMiddleware,
+    InstanceSessionWrapper,
+    LazySession,
+    SessionMiddleware,
+    SessionMiddlewareStack,
+    save_if_modified,
+)
+from tests.applications import Recorder, call
+
+OK = {"type": "http.response.start", "status": 200}
+BODY = {"type": "http.response.body", "body": b""}
+
+
+def request(kind: str = "http", *cookies: str) -> Scope:
+    return {"type": kind, "headers": [(b"cookie", cookie.encode("latin1")) for cookie in cookies]}
+
+
+def set_cookies(message: Message) -> SimpleCookie:
+    """The cookies that a message sets."""
+    jar = SimpleCookie()
+    for name, value in message.get("headers", ()):
+        if name.lower() == b"set-cookie":
+            jar.load(value.decode())
+    return jar
+
+
+@pytest.fixture
+def cached_sessions(settings: Any) -> None:
+    """Sessions in the process's memory: no database, and still a real store."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+
+# CookieMiddleware ------------------------------------------------------------
+
+
+async def test_cookies_of_the_request() -> None:
+    recorder = Recorder()
+    await call(CookieMiddleware(recorder), request("websocket", 'a=1; b="two words"; caf\xe9=x'))
+    assert recorder.scope["cookies"] == {"a": "1", "b": "two words", "caf\xe9": "x"}
+
+
+async def test_cookies_in_several_fields_as_http2_has_them() -> None:
+    recorder = Recorder()
+    await call(CookieMiddleware(recorder), request("http", "a=1", "b=2"))
+    assert recorder.scope["cookies"] == {"a": "1", "b": "2"}
+
+
+async def test_no_cookies() -> None:
+    recorder = Recorder()
+    scope: Scope = {"type": "http", "headers": []}
+    await call(CookieMiddleware(recorder), scope)
+    assert recorder.scope["cookies"] == {}
+    assert "cookies" not in scope
+
+
+async def test_cookies_need_headers() -> None:
+    with pytest.raises(ValueError, match=r"CookieMiddleware needs scope\['headers'\]"):
+        await call(CookieMiddleware(Recorder()), {"type": "channel"})
+
+
+def test_set_cookie_to_the_byte() -> None:
+    message: Message = {"headers": []}
+    CookieMiddleware.set_cookie(message, "Testing-Key", "testing-value")
+    assert message["headers"] == [
+        (b"Set-Cookie", b"Testing-Key=testing-value; Path=/; SameSite=lax")
+    ]
+
+
+def test_set_cookie_with_everything() -> None:
+    message: Message = {}
+    CookieMiddleware.set_cookie(
+        message,
+        "key",
+        "value",
+        expires="Wed, 21 Oct 2037 07:28:00 GMT",
+        path="/chat",
+        domain="example.com",
+        secure=True,
+        httponly=True,
+        samesite="Strict",
+    )
+    assert message["headers"][0][1] == (
+        b"key=value; Domain=example.com; expires=Wed, 21 Oct 2037 07:28:00 GMT; HttpOnly; "
+        b"Path=/chat; SameSite=Strict; Secure"
+    )
+
+
+@pytest.mark.parametrize("naive", [False, True])
+def test_set_cookie_expires_at_a_moment(naive: bool) -> None:
+    message: Message = {}
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    CookieMiddleware.set_cookie(
+        message, "key", "value", expires=moment.replace(tzinfo=None) if naive else moment
+    )
+    cookie = set_cookies(message)["key"]
+    assert 3590 <= int(cookie["max-age"]) <= 3601
+    assert cookie["expires"].endswith("GMT")
+
+
+def test_set_cookie_for_a_while() -> None:
+    message: Message = {}
+    CookieMiddleware.set_cookie(message, "key", "value", max_age=timedelta(minutes=1))
+    assert set_cookies(message)["key"]["max-age"] == "60"
+    assert set_cookies(message)["key"]["expires"]
+
+
+def test_set_cookie_leaves_a_shared_list_of_headers_alone() -> None:
+    shared = [(b"X-Always", b"1")]
+    message: Message = {"headers": shared}
+    CookieMiddleware.set_cookie(message, "key", "value")
+    assert shared == [(b"X-Always", b"1")]
+    assert len(message["headers"]) == 2
+
+
+def test_samesite_is_checked() -> None:
+    with pytest.raises(AssertionError, match="samesite"):
+        CookieMiddleware.set_cookie({}, "key", "value", samesite="sometimes")
+
+
+@pytest.mark.parametrize(
+    ("key", "secure"), [("key", False), ("__Host-key", True), ("__Secure-key", True)]
+)
+def test_delete_cookie(key: str, secure: bool) -> None:
+    message: Message = {}
+    CookieMiddleware.delete_cookie(message, key, path="/chat", domain="example.com")
+    cookie = set_cookies(message)[key]
+    assert (cookie.value, cookie["max-age"], cookie["path"]) == ("", "0", "/chat")
+    assert cookie["expires"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    assert bool(cookie["secure"]) is secure
+
+
+# SessionMiddleware, HTTP ------------------------------------------------------
+
+
+class Visit:
+    """An HTTP application that changes the session and answers."""
+
+    def __init__(self, start: Message = OK, **values: Any) -> None:
+        self.start = start
+        self.values = values
+        self.session: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.session = scope["session"]
+        for key, value in self.values.items():
+            await self.session.aset(key, value)
+        await send(self.start)
+        await send(BODY)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_changed_session_is_saved_and_named_in_a_cookie() -> None:
+    visit = Visit(seed=7)
+    start, body = await call(SessionMiddlewareStack(visit), request())
+    cookie = set_cookies(start)["sessionid"]
+    assert cookie.value == visit.session.session_key
+    assert (cookie["httponly"], cookie["path"], cookie["samesite"]) == (True, "/", "Lax")
+    assert cookie["max-age"] == str(60 * 60 * 24 * 14)
+    assert cookie["expires"].endswith("GMT")
+    assert await SessionStore(cookie.value).aget("seed") == 7
+    assert body == BODY
+
+    again = Visit()
+    start, _ = await call(
+        SessionMiddlewareStack(again), request("http", f"sessionid={cookie.value}")
+    )
+    assert await again.session.aget("seed") == 7
+    assert "headers" not in start
+
+
+@pytest.mark.usefixtures("cached_sessions")
+@pytest.mark.parametrize("samesite", ["Lax", "Strict", "None", False])
+async def test_cookie_settings(settings: Any, samesite: Any) -> None:
+    settings.SESSION_COOKIE_NAME = "mine"
+    settings.SESSION_COOKIE_PATH = "/chat"
+    settings.SESSION_COOKIE_DOMAIN = "example.com"
+    settings.SESSION_COOKIE_SECURE = True
+    settings.SESSION_COOKIE_HTTPONLY = False
+    settings.SESSION_COOKIE_SAMESITE = samesite
+    settings.SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+    start, _ = await call(SessionMiddlewareStack(Visit(seed=1)), request())
+    cookie = set_cookies(start)["mine"]
+    assert (cookie["path"], cookie["domain"], cookie["secure"]) == ("/chat", "example.com", True)
+    assert (cookie["httponly"], cookie["max-age"], cookie["expires"]) == ("", "", "")
+    assert cookie["samesite"] == (samesite or "")
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_an_invalid_samesite_setting(settings: Any) -> None:
+    settings.SESSION_COOKIE_SAMESITE = "Hello"
+    with pytest.raises(AssertionError, match="samesite"):
+        await call(SessionMiddlewareStack(Visit(seed=1)), request())
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_save_every_request_also_saves_what_was_not_loaded(settings: Any) -> None:
+    store = cache.SessionStore()
+    store["seed"] = 1
+    store.save()
+    scope = request("http", f"sessionid={store.session_key}")
+    start, _ = await call(SessionMiddlewareStack(Visit()), scope)
+    assert "headers" not in start
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    start, _ = await call(SessionMiddlewareStack(Visit()), scope)
+    assert set_cookies(start)["sessionid"].value == store.session_key
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_an_emptied_session_loses_its_cookie(settings: Any) -> None:
+    settings.SESSION_COOKIE_PATH = "/chat"
+    store = cache.SessionStore()
+    store["seed"] = 1
+    store.save()
+
+    async def flush(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aflush()
+        await send(OK)
+
+    scope = request("http", f"sessionid={store.session_key}")
+    (start,) = await call(SessionMiddlewareStack(flush), scope)
+    cookie = set_cookies(start)["sessionid"]
+    assert (cookie.value, cookie["max-age"], cookie["path"]) == ("", "0", "/chat")
+
+
+@pytest.mark.usefixtures("cached_sessions")
+@pytest.mark.parametrize("status", [500, 503])
+async def test_nothing_is_saved_when_the_server_fails(status: int) -> None:
+    visit = Visit(dict(OK, status=status), seed=1)
+    start, _ = await call(SessionMiddlewareStack(visit), request())
+    assert "headers" not in start
+    assert visit.session.session_key is None
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_nothing_is_saved_when_the_application_raises() -> None:
+    kept: list[Any] = []
+
+    async def fail(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.append(scope["session"])
+        await scope["session"].aset("seed", 1)
+        raise KeyError("mine")
+
+    for kind in ("http", "websocket"):
+        with pytest.raises(KeyError, match="mine"):
+            await call(SessionMiddlewareStack(fail), request(kind))
+    assert [session.session_key for session in kept] == [None, None]
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_change_after_the_response_began_is_saved_too() -> None:
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aset("seed", 1)
+        await send(OK)
+        await scope["session"].aset("seed", 2)
+        await send(BODY)
+
+    start, _ = await call(SessionMiddlewareStack(late), request())
+    assert cache.SessionStore(set_cookies(start)["sessionid"].value)["seed"] == 2
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_late_first_change_stores_nothing_that_no_cookie_names() -> None:
+    kept: list[Any] = []
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(OK)
+        await scope["session"].aset("seed", 2)
+        kept.append(scope["session"])
+
+    await call(SessionMiddlewareStack(late), request())
+    assert kept[0].session_key is None
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_session_deleted_meanwhile_is_suspicious() -> None:
+    store = SessionStore()
+    await store.asave()
+
+    async def stale(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aset("seed", 1)
+        await Session.objects.all().adelete()
+        await send(OK)
+
+    with pytest.raises(SuspiciousOperation, match="deleted"):
+        await call(SessionMiddlewareStack(stale), request("http", f"sessionid={store.session_key}"))
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_message_that_the_application_sends_to_everyone_stays_as_it_is() -> None:
+    constant = dict(OK, headers=[(b"X-Always", b"1")])
+    await call(SessionMiddlewareStack(Visit(constant, seed=1)), request())
+    assert constant == dict(OK, headers=[(b"X-Always", b"1")])
+
+
+async def test_a_session_in_the_cookie_itself(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    start, _ = await call(SessionMiddlewareStack(Visit(seed=7)), request())
+    value = set_cookies(start)["sessionid"].value
+    assert signed_cookies.SessionStore(value)["seed"] == 7
+
+
+async def test_sessions_need_cookies() -> None:
+    with pytest.raises(ValueError, match=r"SessionMiddleware needs scope\['cookies'\]"):
+        await call(SessionMiddleware(Recorder()), {"type": "websocket"})
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_the_outer_of_two_session_middlewares_does_the_work() -> None:
+    visit = Visit(seed=1)
+    start, _ = await call(SessionMiddlewareStack(SessionMiddlewareStack(visit)), request())
+    assert len(start["headers"]) == 1
+    assert set_cookies(start)["sessionid"].value == visit.session.session_key
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_session_that_the_scope_has_already_stays() -> None:
+    recorder = Recorder()
+    own = {"mine": 1}
+    await call(SessionMiddlewareStack(recorder), dict(request("websocket"), session=own))
+    assert recorder.scope["session"] is own
+
+
+# SessionMiddleware, WebSocket ---------------------------------------------------
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_websocket_keeps_the_servers_own_send() -> None:
+    seen: list[Send] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(send)
+
+    async def receive() -> Message:
+        raise AssertionError("nothing to receive")
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing to send")
+
+    stack = SessionMiddlewareStack(application)
+    await stack(request("websocket"), receive, send)
+    await stack(request("http"), receive, send)
+    assert seen[0] is send
+    assert seen[1] is not send
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_subclass_sets_the_cookie_on_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnAccept(InstanceSessionWrapper):
+        save_message_types = ("http.response.start", "websocket.accept")
+        cookie_response_message_types = ("http.response.start", "websocket.accept")
+
+    monkeypatch.setattr(sessions, "InstanceSessionWrapper", OnAccept)
+    visit = Visit({"type": "websocket.accept"}, seed=1)
+    accept, _ = await call(SessionMiddlewareStack(visit), request("websocket"))
+    assert set_cookies(accept)["sessionid"].value == visit.session.session_key
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_websocket_saves_what_its_application_changed() -> None:
+    store = cache.SessionStore()
+    store.save()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aset("seed", 1)
+
+    scope = request("websocket", f"sessionid={store.session_key}")
+    assert await call(SessionMiddlewareStack(application), scope) == []
+    assert cache.SessionStore(store.session_key)["seed"] == 1
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_connections_do_not_see_each_others_sessions() -> None:
+    """Two users, a thousand requests each, all in flight together, one shared application."""
+    constant = dict(OK, headers=[])
+
+    async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
+        before = await scope["session"].aget("owner")
+        await asyncio.sleep(0)
+        await scope["session"].aset("owner", before)
+        await asyncio.sleep(0)
+        await send(constant)
+        await send(dict(BODY, body=before.encode()))
+
+    keys = {}
+    for owner in ("ada", "bob"):
+        store = cache.SessionStore()
+        store["owner"] = owner
+        store.save()
+        keys[owner] = store.session_key
+    stack = SessionMiddlewareStack(whoami)
+
+    async def visit(owner: str) -> None:
+        scope = request("http", f"sessionid={keys[owner]}")
+        start, body = await call(stack, scope)
+        assert body["body"] == owner.encode()
+        assert set_cookies(start)["sessionid"].value == keys[owner]
+        assert len(start["headers"]) == 1
+
+    for _ in range(20):
+        await asyncio.gather(*(visit(owner) for _ in range(50) for owner in keys))
+
+
+# save_if_modified --------------------------------------------------------------
 
 
 class CountingStore(SessionStore):
@@ -26,7 +439,7 @@ class CountingStore(SessionStore):
         self.saves += 1
 
 
-def scope_with(session: Any, kind: str = "websocket") -> dict[str, Any]:
+def scope_with(session: Any, kind: str = "websocket") -> Scope:
     lazy = LazySession()
     lazy._wrapped = session
     return {"type": kind, "session": lazy}
@@ -55,8 +468,10 @@ async def test_an_emptied_session_is_not_stored_again() -> None:
     assert store.saves == 0
 
 
-@pytest.mark.parametrize("scope", [{}, {"session": None}, {"session": LazySession()}])
-async def test_no_session_no_error(scope: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "scope", [{}, {"session": None}, {"session": {}}, {"session": LazySession()}]
+)
+async def test_no_session_no_error(scope: Scope) -> None:
     await save_if_modified({"type": "websocket", **scope})
 
 
@@ -81,3 +496,12 @@ async def test_a_deleted_session_is_suspicious_and_stays_modified() -> None:
 def test_an_unresolved_session_says_so() -> None:
     with pytest.raises(ValueError, match="before SessionMiddleware resolved it"):
         LazySession()["seed"]
+
+
+def test_the_middle_can_be_imported_before_settings_and_models() -> None:
+    """asgi.py names these modules before it calls get_asgi_application()."""
+    names = "auth, middleware, routing, sessions, security.websocket"
+    code = "; ".join(f"import channels.{name}" for name in names.split(", "))
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=True, env={"PYTHONPATH": "src"}
+    )

@@ -1,22 +1,137 @@
-"""Django sessions for connections: who loads them, when they are saved, how the cookie is set.
+"""Cookies and Django sessions for connections.
 
 An HTTP connection saves its session as the response starts, because the cookie travels in its
 headers.  A WebSocket has no later response: its session is saved after each handler that changed
-it, under the key that the client's cookie holds already.
+it, under the key that the client's cookie holds already.  Neither happens to a response with a
+status of 500 and more.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+from importlib import import_module
+from time import time
+from typing import Any, ClassVar, Final
 
-from asgiref.sync import sync_to_async
-from django.contrib.sessions.backends.base import SessionBase, UpdateError
+from asgiref.sync import sync_to_async as database_sync_to_async
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import SuspiciousOperation
+from django.http import parse_cookie
 from django.utils.functional import LazyObject, empty
+from django.utils.http import http_date
 
-from channels.kit.types import Scope
+from channels.kit.types import Message, Receive, Scope, Send
+from channels.middleware import single_callable
 
-Session: TypeAlias = SessionBase
+_LONG_AGO: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
+#: RFC 6265bis, section 4.1.2.7; "" stands for: no such attribute.
+_SAME_SITE: Final = frozenset({"", "lax", "strict", "none"})
+
+
+class CookieMiddleware:
+    """Puts the request's cookies into scope["cookies"], as a dict of strings.
+
+    Raises:
+        ValueError: When called with a scope without headers.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = single_callable(inner)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "headers" not in scope:
+            raise ValueError(
+                f"CookieMiddleware needs scope['headers'], which a scope of type "
+                f"{scope.get('type')!r} has not; use it for 'http' and 'websocket' only."
+            )
+        # HTTP/2 may carry the cookies in several fields: RFC 9113, section 8.2.3.
+        fields = [value for name, value in scope["headers"] if name == b"cookie"]
+        cookies = parse_cookie(b"; ".join(fields).decode("latin1")) if fields else {}
+        await self.inner(dict(scope, cookies=cookies), receive, send)
+
+    @classmethod
+    def set_cookie(  # noqa: PLR0913, PLR0917 - the compatible signature
+        cls,
+        message: Message,
+        key: str,
+        value: str = "",
+        max_age: float | timedelta | None = None,
+        expires: str | datetime | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Add a Set-Cookie header to a message that starts a response or accepts a WebSocket.
+
+        Args:
+            max_age: Seconds; None lets the cookie end with the browser, if `expires` is None too.
+            expires: The header's text, or a datetime: a naive one counts as UTC.
+
+        Raises:
+            AssertionError: If `samesite` is not "lax", "strict", "none" or empty.
+        """
+        if (samesite or "").lower() not in _SAME_SITE:
+            raise AssertionError(
+                f"samesite must be 'strict', 'lax', or 'none': found {samesite!r}."
+            )
+        jar: SimpleCookie = SimpleCookie()
+        jar[key] = value
+        cookie = jar[key]
+        if isinstance(max_age, timedelta):
+            max_age = max_age.total_seconds()
+        if isinstance(expires, datetime):
+            max_age, expires = _seconds_until(expires), None
+        if expires is not None:
+            cookie["expires"] = expires
+        if max_age is not None:
+            cookie["max-age"] = int(max_age)
+            if expires is None:
+                cookie["expires"] = http_date(time() + max_age)
+        cookie["path"] = path or ""
+        cookie["domain"] = domain or ""
+        cookie["secure"] = secure
+        cookie["httponly"] = httponly
+        cookie["samesite"] = samesite or ""
+        # A new list: an application may send one constant list with every response.
+        message["headers"] = [
+            *message.get("headers", ()),
+            (b"Set-Cookie", cookie.OutputString().encode()),
+        ]
+
+    @classmethod
+    def delete_cookie(
+        cls,
+        message: Message,
+        key: str,
+        path: str | None = "/",
+        domain: str | None = None,
+        samesite: str | None = "lax",
+    ) -> None:
+        """Let the browser drop a cookie; path and domain must be those that it was set with."""
+        # Browsers ignore what claims a secure prefix, or to be for other sites, without "Secure".
+        secure = key.startswith(("__Secure-", "__Host-")) or (samesite or "").lower() == "none"
+        cls.set_cookie(
+            message,
+            key,
+            max_age=0,
+            expires=_LONG_AGO,
+            path=path,
+            domain=domain,
+            secure=secure,
+            samesite=samesite,
+        )
+
+
+def _seconds_until(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    # Rounded up, for the header has whole seconds.
+    return max(0, int((moment - datetime.now(UTC)).total_seconds()) + 1)
 
 
 class LazySession(LazyObject):  # type: ignore[type-arg]  # generic in its stubs only
@@ -27,6 +142,138 @@ class LazySession(LazyObject):  # type: ignore[type-arg]  # generic in its stubs
             "The session was used before SessionMiddleware resolved it: read scope['session'] "
             "inside the application that the middleware wraps."
         )
+
+
+class InstanceSessionWrapper:
+    """One connection's session: its scope, and the `send` that saves it and sets the cookie.
+
+    A subclass may let more messages save the session or carry its cookie; "websocket.accept" in
+    both sets a cookie as a WebSocket is accepted.
+    """
+
+    #: Messages that the session is saved before, if it was changed.
+    save_message_types: ClassVar[Sequence[str]] = ["http.response.start"]
+    #: Messages among them that carry the cookie in their headers.
+    cookie_response_message_types: ClassVar[Sequence[str]] = ["http.response.start"]
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.cookie_name: str = settings.SESSION_COOKIE_NAME
+        self.session_store = import_module(settings.SESSION_ENGINE).SessionStore
+        self.scope = dict(scope)
+        self.real_send = send
+        #: False below another session middleware, which then does the work for both.
+        self.activated = "session" not in scope
+        self._failed = False
+        if self.activated:
+            if "cookies" not in scope:
+                raise ValueError(
+                    "SessionMiddleware needs scope['cookies']: put CookieMiddleware around it, or "
+                    "use SessionMiddlewareStack."
+                )
+            self.scope["session"] = LazySession()
+
+    @property
+    def sees_messages(self) -> bool:
+        """True if messages of this connection have to pass through `send`."""
+        if not self.activated:
+            return False
+        if type(self).send is not InstanceSessionWrapper.send:
+            return True
+        protocol = f"{self.scope.get('type')}."
+        seen = {*self.save_message_types, *self.cookie_response_message_types}
+        return any(name.startswith(protocol) for name in seen)
+
+    async def resolve_session(self) -> None:
+        """Find the session's key in the cookies; its data is loaded when it is first used."""
+        if self.activated:
+            key = self.scope["cookies"].get(self.cookie_name)
+            self.scope["session"]._wrapped = self.session_store(key)
+
+    async def send(self, message: Message) -> None:
+        """Save the session and set its cookie if this message calls for it, then send it on."""
+        if self.activated and message["type"] in self.save_message_types:
+            self._failed = message.get("status", 200) >= 500
+            # The application's message may be a constant that it sends to everyone.
+            message = dict(message)
+            await self._save_before(message)
+        await self.real_send(message)
+
+    async def save_session(self) -> None:
+        """Save the session, changed or not.
+
+        Raises:
+            SuspiciousOperation: If the session has been deleted meanwhile.
+        """
+        await _save(self.scope["session"])
+
+    async def save_rest(self) -> None:
+        """Save what was changed after the last message that could save it."""
+        session = resolved_session(self.scope)
+        if not self.activated or session is None or self._failed:
+            return
+        # Without a stored session no cookie was sent that could ever find this data again.
+        if self.scope.get("type") != "http" or session.session_key is not None:
+            await _save_changes(session)
+
+    async def _save_before(self, message: Message) -> None:
+        session: Any = resolved_session(self.scope)
+        if session is None:
+            return
+        carries_cookie = message["type"] in self.cookie_response_message_types
+        if session.is_empty():
+            if carries_cookie and self.cookie_name in self.scope["cookies"]:
+                CookieMiddleware.delete_cookie(
+                    message,
+                    self.cookie_name,
+                    path=settings.SESSION_COOKIE_PATH,
+                    domain=settings.SESSION_COOKIE_DOMAIN,
+                    samesite=settings.SESSION_COOKIE_SAMESITE or None,
+                )
+        elif (session.modified or settings.SESSION_SAVE_EVERY_REQUEST) and not self._failed:
+            await self.save_session()
+            session.modified = False
+            if carries_cookie:
+                self._set_session_cookie(message, session)
+
+    def _set_session_cookie(self, message: Message, session: Any) -> None:
+        # The session was just saved, so nothing here loads it on the event loop.
+        ends_with_browser = session.get_expire_at_browser_close()
+        CookieMiddleware.set_cookie(
+            message,
+            self.cookie_name,
+            session.session_key,
+            max_age=None if ends_with_browser else session.get_expiry_age(),
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            path=settings.SESSION_COOKIE_PATH,
+            secure=bool(settings.SESSION_COOKIE_SECURE),
+            httponly=bool(settings.SESSION_COOKIE_HTTPONLY),
+            samesite=settings.SESSION_COOKIE_SAMESITE or None,
+        )
+
+
+class SessionMiddleware:
+    """Puts the client's Django session into scope["session"]; needs scope["cookies"].
+
+    The data is loaded at first use, which under a database engine means: in sync code, by
+    `await scope["session"].aget(...)`, or by AuthMiddleware inside this one.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = single_callable(inner)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wrapper = InstanceSessionWrapper(scope, send)
+        await wrapper.resolve_session()
+        # The server's own `send` stays in place where it can: consumers recognise it and then
+        # take the short way to the socket.
+        inner_send = wrapper.send if wrapper.sees_messages else send
+        await self.inner(wrapper.scope, receive, inner_send)
+        await wrapper.save_rest()
+
+
+def SessionMiddlewareStack(inner: Any) -> CookieMiddleware:  # noqa: N802 - a public name
+    """SessionMiddleware with the CookieMiddleware that it needs."""
+    return CookieMiddleware(SessionMiddleware(inner))
 
 
 async def save_if_modified(scope: Scope) -> None:
@@ -40,18 +287,11 @@ async def save_if_modified(scope: Scope) -> None:
         SuspiciousOperation: If the session has been deleted meanwhile, by a logout for example.
     """
     session = resolved_session(scope)
-    if session is None or not session.modified or scope.get("type") == "http":
-        return
-    # Reset first: what a concurrent handler changes while the thread saves is saved next time.
-    session.modified = False
-    try:
-        await _save(session)
-    except BaseException:
-        session.modified = True
-        raise
+    if session is not None and session.modified and scope.get("type") != "http":
+        await _save_changes(session)
 
 
-def resolved_session(scope: Scope) -> Session | None:
+def resolved_session(scope: Scope) -> Any:
     """The session behind scope["session"], or None if there is none or none was resolved yet."""
     found: Any = scope.get("session")
     if isinstance(found, LazyObject):
@@ -60,14 +300,23 @@ def resolved_session(scope: Scope) -> Session | None:
     return found if hasattr(found, "modified") else None
 
 
-async def _save(session: Session) -> None:
-    def save() -> None:
+async def _save_changes(session: Any) -> None:
+    if not session.modified:
+        return
+    # Reset first: what a concurrent handler changes while the thread saves is saved next time.
+    session.modified = False
+    try:
         # An emptied session was deleted by flush(), or never stored.
         if not session.is_empty():
-            session.save()
+            await _save(session)
+    except BaseException:
+        session.modified = True
+        raise
 
+
+async def _save(session: Any) -> None:
     try:
-        await sync_to_async(save)()
+        await database_sync_to_async(session.save)()
     except UpdateError:
         raise SuspiciousOperation(
             "The session was deleted while this connection used it; the user may have logged out "
