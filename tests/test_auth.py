@@ -1,0 +1,407 @@
+"""Users of connections: found by the session, logged in and out by Django's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+    user_logged_in,
+    user_logged_out,
+)
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.db import SessionStore
+
+from channels import auth
+from channels.auth import (
+    AuthMiddleware,
+    AuthMiddlewareStack,
+    UserLazyObject,
+    get_user,
+    login,
+    logout,
+)
+from channels.kit.types import Message, Receive, Scope, Send
+from tests.applications import Recorder, call
+
+MODEL = "django.contrib.auth.backends.ModelBackend"
+OTHER = "django.contrib.auth.backends.AllowAllUsersModelBackend"
+
+database = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture
+def scope() -> Scope:
+    return {"type": "websocket", "session": SessionStore(), "headers": []}
+
+
+async def make_user(name: str = "ada") -> Any:
+    model: Any = get_user_model()
+    return await model.objects.acreate_user(username=name, password=f"{name}'s secret")
+
+
+class Signals:
+    """What Django told about logins and logouts."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, Any]] = []
+
+    def __call__(self, *, user: Any, request: Any, **more: Any) -> None:
+        self.seen.append((user, request))
+
+
+@pytest.fixture
+def logins() -> Iterator[Signals]:
+    signals = Signals()
+    user_logged_in.connect(signals)
+    yield signals
+    user_logged_in.disconnect(signals)
+
+
+@pytest.fixture
+def logouts() -> Iterator[Signals]:
+    signals = Signals()
+    user_logged_out.connect(signals)
+    yield signals
+    user_logged_out.disconnect(signals)
+
+
+async def never(*args: Any) -> Any:
+    raise AssertionError("left the event loop without need")
+
+
+# get_user --------------------------------------------------------------------
+
+
+async def test_no_session() -> None:
+    expected = (
+        r"Cannot find session in scope\. You should wrap your consumer in SessionMiddleware\."
+    )
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        await get_user({"type": "websocket"})
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        await login({"type": "websocket"}, AnonymousUser())
+    with pytest.raises(ValueError, match=r"^Login cannot find session in scope"):
+        await logout({"type": "websocket"})
+
+
+async def test_without_a_stored_session_nothing_is_looked_up(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "database_sync_to_async", lambda function: never)
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+async def test_the_user_of_the_session(scope: Scope) -> None:
+    user = await make_user()
+    await login(scope, user)
+    await scope["session"].asave()
+    found = await get_user({"session": SessionStore(scope["session"].session_key)})
+    assert found == user
+
+
+@database
+async def test_a_backend_that_is_not_configured(scope: Scope, settings: Any) -> None:
+    await login(scope, await make_user(), backend=MODEL)
+    settings.AUTHENTICATION_BACKENDS = [OTHER]
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+async def test_a_user_who_no_longer_exists(scope: Scope) -> None:
+    user = await make_user()
+    await login(scope, user)
+    await user.adelete()
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+@pytest.mark.parametrize("found", ["", "wrong", None])
+async def test_a_wrong_hash_flushes_the_session(scope: Scope, found: str | None) -> None:
+    session = scope["session"]
+    await login(scope, await make_user())
+    session["cart"] = [1, 2]
+    if found is None:
+        del session[HASH_SESSION_KEY]
+    else:
+        session[HASH_SESSION_KEY] = found
+    await session.asave()
+    key = session.session_key
+    assert isinstance(await get_user(scope), AnonymousUser)
+    assert session.is_empty()
+    assert not await session.aexists(key)
+
+
+@database
+async def test_a_changed_password_ends_the_login(scope: Scope) -> None:
+    user = await make_user()
+    await login(scope, user)
+    user.set_password("another")
+    await user.asave()
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_an_older_secret_key_is_honoured_and_renewed(
+    scope: Scope, settings: Any, kind: str
+) -> None:
+    session = scope["session"]
+    user = await make_user()
+    settings.SECRET_KEY = "before"
+    await login(scope, user)
+    await session.asave()
+    old_key, old_hash = session.session_key, session[HASH_SESSION_KEY]
+
+    settings.SECRET_KEY = "after"
+    settings.SECRET_KEY_FALLBACKS = ["before"]
+    assert await get_user(dict(scope, type=kind)) == user
+    assert session[HASH_SESSION_KEY] != old_hash
+    assert session[HASH_SESSION_KEY] == user.get_session_auth_hash()
+    # A WebSocket could not tell its client a new key: the login would be lost.
+    assert (session.session_key == old_key) is (kind == "websocket")
+
+    settings.SECRET_KEY_FALLBACKS = []
+    assert await get_user(scope) == user
+    settings.SECRET_KEY = "later"
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+async def test_a_session_of_a_key_that_fell_out_is_flushed(scope: Scope, settings: Any) -> None:
+    settings.SECRET_KEY = "before"
+    await login(scope, await make_user())
+    settings.SECRET_KEY = "after"
+    settings.SECRET_KEY_FALLBACKS = ["another"]
+    assert isinstance(await get_user(scope), AnonymousUser)
+    assert scope["session"].is_empty()
+
+
+# login -----------------------------------------------------------------------
+
+
+@database
+async def test_login(scope: Scope, logins: Signals) -> None:
+    user = await make_user()
+    await login(scope, user)
+    session = scope["session"]
+    assert session[SESSION_KEY] == str(user.pk)
+    assert session[BACKEND_SESSION_KEY] == MODEL
+    assert session[HASH_SESSION_KEY] == user.get_session_auth_hash()
+    assert scope["user"] is user
+    assert logins.seen == [(user, None)]
+    await user.arefresh_from_db()
+    assert user.last_login is not None
+
+
+@database
+async def test_login_is_not_saved_by_itself(scope: Scope) -> None:
+    await login(scope, await make_user())
+    stored = SessionStore(scope["session"].session_key)
+    assert await stored.aget(SESSION_KEY) is None
+    assert scope["session"].modified
+
+
+@database
+async def test_login_keeps_data_under_a_new_key(scope: Scope) -> None:
+    session = scope["session"]
+    session["cart"] = [1, 2]
+    await session.asave()
+    before = session.session_key
+    await login(scope, await make_user())
+    assert session["cart"] == [1, 2]
+    assert session.session_key != before
+    assert not await session.aexists(before)
+
+
+@database
+async def test_login_again_keeps_key_and_data(scope: Scope) -> None:
+    user = await make_user()
+    session = scope["session"]
+    await login(scope, user)
+    session["cart"] = [1, 2]
+    await session.asave()
+    before = session.session_key
+    await login(scope, user)
+    assert session.session_key == before
+    assert session["cart"] == [1, 2]
+
+
+@database
+async def test_login_of_another_user_inherits_nothing(scope: Scope) -> None:
+    session = scope["session"]
+    await login(scope, await make_user("ada"))
+    session["cart"] = [1, 2]
+    await session.asave()
+    before = session.session_key
+    bob = await make_user("bob")
+    await login(scope, bob)
+    assert session.session_key != before
+    assert "cart" not in session
+    assert await get_user(scope) == bob
+
+
+@database
+async def test_login_after_a_new_password_inherits_nothing(scope: Scope) -> None:
+    user = await make_user()
+    await login(scope, user)
+    scope["session"]["cart"] = [1, 2]
+    user.set_password("another")
+    await user.asave()
+    await login(scope, user)
+    assert "cart" not in scope["session"]
+
+
+@database
+async def test_login_takes_the_scopes_user(scope: Scope) -> None:
+    scope["user"] = await make_user()
+    await login(scope, None)
+    assert await get_user(scope) == scope["user"]
+
+
+async def test_login_without_a_user(scope: Scope) -> None:
+    expected = "^User must be passed as an argument or must be present in the scope.$"
+    with pytest.raises(ValueError, match=expected):
+        await login(scope, None)
+
+
+@database
+async def test_login_with_several_backends(scope: Scope, settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [MODEL, OTHER]
+    user = await make_user()
+    with pytest.raises(ValueError, match=r"^You have multiple authentication backends configured"):
+        await login(scope, user)
+    assert "user" not in scope
+    assert scope["session"].session_key is None
+    await login(scope, user, backend=OTHER)
+    assert scope["session"][BACKEND_SESSION_KEY] == OTHER
+    user.backend = MODEL
+    await login(scope, user)
+    assert scope["session"][BACKEND_SESSION_KEY] == MODEL
+    with pytest.raises(TypeError, match="dotted import path"):
+        await login(scope, user, backend=object)  # type: ignore[arg-type]
+
+
+# logout ----------------------------------------------------------------------
+
+
+@database
+async def test_logout(scope: Scope, logouts: Signals) -> None:
+    user = await make_user()
+    await login(scope, user)
+    session = scope["session"]
+    await session.asave()
+    key = session.session_key
+    await logout(scope)
+    assert logouts.seen == [(user, None)]
+    assert isinstance(scope["user"], AnonymousUser)
+    assert session.is_empty()
+    assert not await session.aexists(key)
+    assert isinstance(await get_user(scope), AnonymousUser)
+
+
+@database
+@pytest.mark.parametrize("user", [None, AnonymousUser()])
+async def test_logout_of_nobody_tells_nobody(
+    scope: Scope, logouts: Signals, user: AnonymousUser | None
+) -> None:
+    if user is not None:
+        scope["user"] = user
+    scope["session"]["cart"] = [1, 2]
+    await logout(scope)
+    assert logouts.seen == []
+    assert ("user" in scope) is (user is not None)
+    assert "cart" not in scope["session"]
+
+
+@database
+async def test_the_key_in_the_session_has_the_models_type(scope: Scope) -> None:
+    user = await make_user()
+    await login(scope, user)
+    assert await sync_to_async(auth._get_user_session_key)(scope["session"]) == user.pk
+    with pytest.raises(KeyError):
+        auth._get_user_session_key(SessionStore())
+
+
+# Middleware ------------------------------------------------------------------
+
+
+def test_a_user_before_its_time() -> None:
+    with pytest.raises(ValueError, match=r"^Accessing scope user before it is ready\.$"):
+        UserLazyObject().username  # noqa: B018
+
+
+async def test_middleware_needs_a_session() -> None:
+    with pytest.raises(ValueError, match="AuthMiddleware cannot find session in scope"):
+        await call(AuthMiddleware(Recorder()), {"type": "websocket"})
+
+
+@database
+async def test_the_stack_finds_the_user() -> None:
+    user = await make_user()
+    logged_in: Scope = {"type": "http", "session": SessionStore()}
+    await login(logged_in, user)
+    await logged_in["session"].asave()
+    cookie = f"sessionid={logged_in['session'].session_key}".encode()
+    recorder = Recorder()
+    scope: Scope = {"type": "websocket", "headers": [(b"cookie", cookie)]}
+    await call(AuthMiddlewareStack(AuthMiddlewareStack(recorder)), scope)
+    assert recorder.scope["user"] == user
+    assert recorder.scope["user"].username == "ada"
+    assert "user" not in scope
+
+
+async def test_the_stack_without_a_cookie() -> None:
+    recorder = Recorder()
+    await call(AuthMiddlewareStack(recorder), {"type": "websocket", "headers": []})
+    assert recorder.scope["user"].is_anonymous
+    assert isinstance(recorder.scope["user"], AnonymousUser)
+
+
+async def test_a_user_of_other_middleware_stays(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "get_user", never)
+    scope["user"] = user = AnonymousUser()
+    recorder = Recorder()
+    await call(AuthMiddleware(recorder), scope)
+    assert recorder.scope["user"] is user
+    assert not hasattr(user, "_wrapped")
+
+
+async def test_a_subclass_finds_users_in_its_own_way(scope: Scope) -> None:
+    class ByToken(AuthMiddleware):
+        async def resolve_scope(self, scope: Scope) -> None:
+            scope["user"]._wrapped = "the token's user"
+
+    recorder = Recorder()
+    await call(ByToken(recorder), scope)
+    assert recorder.scope["user"] == "the token's user"
+
+
+@database
+async def test_login_in_a_websocket_is_stored_when_it_ends() -> None:
+    user = await make_user()
+    keys: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await login(scope, user)
+        keys.append(scope["session"].session_key)
+
+    sent: list[Message] = await call(
+        AuthMiddlewareStack(application), {"type": "websocket", "headers": []}
+    )
+    assert sent == []
+    assert await get_user({"session": SessionStore(keys[0])}) == user
