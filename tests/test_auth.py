@@ -37,6 +37,12 @@ database = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
+def connections_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests without a database may share a thread with tests that left a connection in it."""
+    monkeypatch.setattr("channels.db.close_old_connections", lambda **_: None)
+
+
+@pytest.fixture(autouse=True)
 def cheap_passwords(settings: Any) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -45,6 +45,12 @@ def set_cookies(message: Message) -> SimpleCookie:
     return jar
 
 
+@pytest.fixture(autouse=True)
+def connections_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests without a database may share a thread with tests that left a connection in it."""
+    monkeypatch.setattr("channels.db.close_old_connections", lambda **_: None)
+
+
 @pytest.fixture
 def cached_sessions(settings: Any) -> None:
     """Sessions in the process's memory: no database, and still a real store."""

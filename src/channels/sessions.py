@@ -15,7 +15,6 @@ from importlib import import_module
 from time import time
 from typing import Any, ClassVar, Final
 
-from asgiref.sync import sync_to_async as database_sync_to_async
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import SuspiciousOperation
@@ -23,6 +22,7 @@ from django.http import parse_cookie
 from django.utils.functional import LazyObject, empty
 from django.utils.http import http_date
 
+from channels.db import database_sync_to_async
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.middleware import single_callable
 
