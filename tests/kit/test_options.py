@@ -26,7 +26,7 @@ class Table:
     size: int = option(10, unit="bytes", minimum=1, maximum=100, help="size", flag="--how-big")
     kind: str = option("plain", choices=("plain", "fancy"), help="kind")
     loud: bool = option(False, help="loud")
-    hosts: tuple[str, ...] = option((), help="hosts")
+    hosts: tuple[str, ...] = option((), help="hosts", short="-H")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -46,6 +46,20 @@ def test_flags_that_are_not_given_leave_the_default() -> None:
 def test_flags() -> None:
     given = parse("--wait", "2.5", "--how-big", "7", "--kind=fancy", "--loud", "--hosts", "a, b")
     assert from_mapping(Table, given) == Table(2.5, 7, "fancy", True, ("a", "b"))
+
+
+def test_a_short_flag_and_one_that_is_repeated() -> None:
+    given = parse("-H", "a,b", "--hosts", "c")
+    assert from_mapping(Table, given).hosts == ("a", "b", "c")
+
+
+def test_help_tells_the_default_or_what_none_means() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Table)
+    text = parser.format_help()
+    assert "-H HOSTS" in text
+    assert "default: none" in text
+    assert "default: 5.0" in text
 
 
 def test_none_has_a_word() -> None:

@@ -43,6 +43,8 @@ class Declaration:
     none: str = ""
     #: The command-line flag where it is not the name with hyphens.
     flag: str = ""
+    #: A second flag of one letter.
+    short: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Option:
             raise InvalidOption(f"{self.name}={value!r}: the most is {said.maximum} {said.unit}.")
 
 
-def option(
+def option(  # noqa: PLR0913 - one keyword for each thing to say
     default: Any,
     *,
     help: str,  # noqa: A002 - the word that argparse and click use for it
@@ -110,9 +112,10 @@ def option(
     choices: tuple[str, ...] = (),
     none: str = "",
     flag: str = "",
+    short: str = "",
 ) -> Any:
     """Declare an option as a dataclass field."""
-    said = Declaration(help, unit, minimum, maximum, choices, none, flag)
+    said = Declaration(help, unit, minimum, maximum, choices, none, flag, short)
     return dataclasses.field(default=default, metadata={_KEY: said})
 
 
@@ -132,14 +135,18 @@ def check_options(instance: Any) -> None:
 
 
 def add_arguments(parser: argparse._ActionsContainer, table: type) -> None:
-    """Add a flag for each option; a flag that is not given leaves no attribute behind."""
+    """Add a flag for each option; a flag that is not given leaves no attribute behind.
+
+    The flag of a tuple may be given several times; it leaves a list.
+    """
     for declared in options_of(table):
         said = declared.declaration
         unit = f" ({said.unit})" if said.unit else ""
-        text = f"{said.help}{unit}; default: {declared.default}"
+        text = f"{said.help}{unit}; default: {_shown(declared)}".replace("%", "%%")
+        flags = [said.short, declared.flag] if said.short else [declared.flag]
         if declared.type is bool:
             parser.add_argument(
-                declared.flag,
+                *flags,
                 dest=declared.name,
                 action=argparse.BooleanOptionalAction,
                 default=argparse.SUPPRESS,
@@ -147,8 +154,9 @@ def add_arguments(parser: argparse._ActionsContainer, table: type) -> None:
             )
         else:
             parser.add_argument(
-                declared.flag,
+                *flags,
                 dest=declared.name,
+                action="extend" if typing.get_origin(declared.type) is tuple else "store",
                 type=_as_argument(declared),
                 default=argparse.SUPPRESS,
                 metavar=said.unit.upper() or declared.name.upper(),
@@ -163,7 +171,13 @@ def from_mapping(table: type[T], values: Mapping[str, Any]) -> T:
         InvalidOption: If a value is out of bounds.
     """
     names = {declared.name for declared in options_of(table)}
-    return table(**{name: value for name, value in values.items() if name in names})
+    return table(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+            if name in names
+        }
+    )
 
 
 def from_environment(
@@ -187,6 +201,14 @@ def _as_argument(declared: Option) -> Any:
         return value
 
     return convert
+
+
+def _shown(declared: Option) -> str:
+    if declared.default is None:
+        return declared.declaration.none
+    if typing.get_origin(declared.type) is tuple:
+        return ", ".join(declared.default) or "none"
+    return str(declared.default)
 
 
 def _parse_bool(text: str) -> bool:
