@@ -97,9 +97,9 @@ def test_bad_names(name: bytes) -> None:
         writer().start(ResponseStart(200, [(name, b"x")]))
 
 
-@pytest.mark.parametrize("pair", [("a", b"b"), (b"a", "b"), (b"a", 1), (bytearray(b"a"), b"b")])
+@pytest.mark.parametrize("pair", [("a", b"b"), (b"a", "b"), (b"a", 1), (b"a", None)])
 def test_fields_that_are_not_bytes_are_named(pair: Any) -> None:
-    with pytest.raises(LocalProtocolError, match="expected bytes"):
+    with pytest.raises(LocalProtocolError, match="byte strings"):
         writer().start(ResponseStart(200, [pair]))
 
 

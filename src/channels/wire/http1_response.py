@@ -23,10 +23,8 @@ from typing import Final, TypeAlias
 
 from channels.exceptions import LocalProtocolError
 from channels.kit.types import Headers
+from channels.wire.fields import checked_fields
 
-_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: Visible characters, space, tab, and bytes above ASCII.  CR and LF would start a new field.
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 #: The server's own business (ASGI, "Response Start": Transfer-Encoding is ignored).
 _HOP_BY_HOP: Final = frozenset({b"transfer-encoding", b"connection", b"keep-alive"})
@@ -159,16 +157,14 @@ class ResponseWriter:
 
     def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         checked: Headers = []
-        for name, value in headers:
-            _check_field(name, value)
-            lower = bytes(name).lower()
-            if lower in _HOP_BY_HOP:
-                if lower == b"connection" and b"close" in value.lower():
+        for name, value in checked_fields(headers):
+            if name in _HOP_BY_HOP:
+                if name == b"connection" and b"close" in value.lower():
                     self._keep_alive = False
                 continue
-            if lower == b"content-length":
+            if name == b"content-length":
                 self._take_length(value)
-            checked.append((lower, value))
+            checked.append((name, value))
         return checked
 
     def _take_length(self, value: bytes) -> None:
@@ -242,19 +238,3 @@ class ResponseWriter:
             return b"transfer-encoding: chunked\r\n"
         self._keep_alive = False
         return b""
-
-
-def _check_field(name: object, value: object) -> None:
-    for part, what in ((name, "name"), (value, "value")):
-        if not isinstance(part, bytes):
-            raise LocalProtocolError(
-                f"The {what} in header ({name!r}, {value!r}) is {type(part).__name__}: "
-                "expected bytes."
-            )
-    assert isinstance(name, bytes)
-    assert isinstance(value, bytes)
-    # Whoever may put CR LF here writes the rest of the response (response splitting).
-    if _NAME.fullmatch(name) is None:
-        raise LocalProtocolError(f"Header name {name!r} has a character that names may not have.")
-    if _VALUE.fullmatch(value) is None:
-        raise LocalProtocolError(f"Header {name!r}: {value!r} has a control character.")

@@ -1,0 +1,36 @@
+"""What happened, for access logs and metrics: one record for each request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from channels.kit.types import Address
+
+Kind: TypeAlias = Literal[
+    "http",
+    "websocket.connecting",
+    "websocket.connected",
+    "websocket.rejected",
+    "websocket.disconnected",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRecord:
+    """One event of a connection, whatever protocol it speaks.
+
+    All text comes from the client: whoever writes it to a log must escape control characters.
+    """
+
+    kind: Kind
+    method: str
+    #: The target as it was sent, escapes and query included: printable ASCII by the rules of HTTP.
+    path: str
+    #: HTTP status; None where the connection was cut before there was one.
+    status: int | None
+    #: Bytes of the body that were sent, without framing.
+    size: int | None
+    client: Address | None
+    #: Seconds since the request's head was complete.
+    duration: float

@@ -1,0 +1,57 @@
+"""Everything about the server that can be set, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from channels.kit.limits import Limits, Timeouts
+from channels.kit.options import check_options, option
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """Which proxies are believed, and in which fields they say whom they speak for."""
+
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        help="addresses and networks of the proxies whose X-Forwarded-* fields are believed; "
+        "'unix' for any peer on a Unix socket, '*' for every peer",
+    )
+    address_header: str = option(
+        "X-Forwarded-For",
+        flag="--proxy-headers-host",
+        help="field with the client's address, the nearest proxy's entry last",
+    )
+    port_header: str = option(
+        "X-Forwarded-Port",
+        flag="--proxy-headers-port",
+        help="field with the client's port; read only beside an address",
+    )
+    proto_header: str = option(
+        "X-Forwarded-Proto",
+        flag="--proxy-headers-proto",
+        help="field with the scheme that the client used",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """The options of one server."""
+
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    proxy: ProxyOptions = field(default_factory=ProxyOptions)
+    root_path: str = option("", help="where the application is mounted: ASGI's root_path")
+    server_name: str = option("channels", help="the Server field of responses; empty for none")
+    lifespan: str = option(
+        "auto",
+        choices=("auto", "on", "off"),
+        help="whether the application is told of start and stop: 'auto' goes on without if it "
+        "raises, 'on' demands it",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -1,0 +1,101 @@
+"""The scope: what an application is told of a connection, HTTP and WebSocket in one place.
+
+ASGI HTTP and WebSocket specification, "Connection Scope".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+from urllib.parse import unquote_to_bytes
+
+from channels.kit.types import Headers, Scope
+from channels.server.options import ServerOptions
+from channels.server.peer import Peer
+from channels.server.proxy import Proxies
+from channels.wire.http1_request import Request
+
+#: 2.4: `send` raises an OSError once the client has gone.
+HTTP_SPEC_VERSION: Final = "2.4"
+#: 2.3: `websocket.close` and `websocket.disconnect` carry a reason.
+WEBSOCKET_SPEC_VERSION: Final = "2.3"
+
+#: A proxy's way to say where the application is mounted; never shown to the application.
+_ROOT_PATH_HEADER: Final = b"daphne-root-path"
+
+_SPEC_VERSIONS: Final = {"http": HTTP_SPEC_VERSION, "websocket": WEBSOCKET_SPEC_VERSION}
+_SCHEMES: Final = {
+    ("http", False): "http",
+    ("http", True): "https",
+    ("websocket", False): "ws",
+    ("websocket", True): "wss",
+}
+
+
+class ScopeBuilder:
+    """Builds the scopes of one server.
+
+    Args:
+        state: What the application kept at startup; each scope gets its own copy, one level deep.
+            None if the application does not take part in lifespan: then scopes have no state.
+    """
+
+    def __init__(self, options: ServerOptions, state: Mapping[str, Any] | None = None) -> None:
+        self._proxies = Proxies(options.proxy)
+        self._root_path = options.root_path
+        self.state = state
+
+    def build(self, kind: Literal["http", "websocket"], request: Request, peer: Peer) -> Scope:
+        """The scope of a request; `extensions` is a fresh dict to be filled."""
+        headers, root_path = request.headers, self._root_path
+        if self._proxies and self._proxies.trusts(peer):
+            peer = self._proxies.resolve(peer, headers)
+            root_path = _forwarded_root_path(headers) or root_path
+        scope: Scope = {
+            "type": kind,
+            "asgi": {"version": "3.0", "spec_version": _SPEC_VERSIONS[kind]},
+            "http_version": request.http_version,
+            "method": request.method,
+            "scheme": _SCHEMES[kind, peer.is_secure],
+            "path": _unquote(request.raw_path),
+            "raw_path": request.raw_path,
+            "query_string": request.query,
+            "root_path": root_path,
+            "headers": _visible(headers),
+            "client": peer.client,
+            "server": peer.server,
+            "extensions": {},
+        }
+        if self.state is not None:
+            scope["state"] = dict(self.state)
+        if kind == "websocket":
+            del scope["method"]
+            scope["subprotocols"] = _subprotocols(headers)
+        return scope
+
+
+def _unquote(raw_path: bytes) -> str:
+    if b"%" not in raw_path:
+        return raw_path.decode("ascii")
+    return unquote_to_bytes(raw_path).decode("utf-8", "replace")
+
+
+def _visible(headers: Headers) -> Headers:
+    # In CGI's names "_" and "-" are one: X_Real_User would pass for X-Real-User, which a proxy in
+    # front sets or removes.
+    return [pair for pair in headers if b"_" not in pair[0] and pair[0] != _ROOT_PATH_HEADER]
+
+
+def _forwarded_root_path(headers: Headers) -> str:
+    values = [value for name, value in headers if name == _ROOT_PATH_HEADER]
+    return _unquote_value(values[-1]) if values else ""
+
+
+def _unquote_value(value: bytes) -> str:
+    return unquote_to_bytes(value).decode("utf-8", "replace")
+
+
+def _subprotocols(headers: Headers) -> list[str]:
+    offered = b",".join(value for name, value in headers if name == b"sec-websocket-protocol")
+    parts = (part.strip() for part in offered.split(b","))
+    return [part.decode("latin-1") for part in parts if part]
