@@ -1,0 +1,219 @@
+"""System checks: what is set up so that connections or messages would be lost without a word.
+
+    channels.W001  ASGI_APPLICATION is not set
+    channels.W002  ASGI_APPLICATION cannot be had
+    channels.W003  another application's runserver, which serves no WebSocket, comes first
+    channels.W004  an in-memory layer, and several processes
+    channels.W005  a key in CHANNEL_LAYERS that nothing reads
+    channels.W006  another distribution's files lie over this package's
+    channels.E001  CHANNEL_LAYERS is no dict of dicts
+    channels.E002  a layer has no BACKEND
+    channels.E003  a BACKEND cannot be imported
+    channels.E004  a layer does not take its CONFIG
+
+Warnings do not stop a command: a project may serve its connections elsewhere.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module, metadata
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import get_commands, load_command_class
+from django.utils.module_loading import import_string
+
+import channels
+from channels.layers.backends import find_backend
+from channels.layers.registry import ChannelLayerManager
+from channels.routing import get_default_application
+
+TAG: Final = "channels"
+#: What an entry of CHANNEL_LAYERS may hold.
+LAYER_KEYS: Final = frozenset({"BACKEND", "CONFIG", "TEST_CONFIG", "ROUTING"})
+#: How many processes a deployment runs, by the convention of its starters (gunicorn, uvicorn,
+#: platforms).
+PROCESSES: Final = "WEB_CONCURRENCY"
+#: Distributions that bring modules of the names that this one brings.
+OVERLAPPING: Final = ("daphne", "channels-redis")
+
+
+@register(TAG)
+def check_application(**_: Any) -> list[CheckMessage]:
+    """ASGI_APPLICATION names an application."""
+    named: Any = getattr(settings, "ASGI_APPLICATION", None)
+    if not named:
+        return [
+            Warning(
+                "ASGI_APPLICATION is not set, so runserver cannot serve WebSockets.",
+                hint='Name the application that routes connections: "mysite.asgi.application".',
+                id="channels.W001",
+            )
+        ]
+    try:
+        get_default_application()
+    except ImproperlyConfigured as error:
+        found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+    except Exception as error:
+        found = f"importing {named!r} raised {error!r}"
+    else:
+        return []
+    return [
+        Warning(
+            f"The application of ASGI_APPLICATION cannot be had: {found}",
+            hint='It is a dotted path to a module and a name in it: "mysite.asgi.application".',
+            id="channels.W002",
+        )
+    ]
+
+
+@register(TAG)
+def check_runserver(**_: Any) -> list[CheckMessage]:
+    """`runserver` is the one that serves WebSockets, or builds on it."""
+    owner = get_commands().get("runserver")
+    if not isinstance(owner, str):
+        return []
+    try:
+        ours = import_module("channels.management.commands.runserver").Command
+        found = load_command_class(owner, "runserver")
+    except ImportError:
+        # Said with its traceback by whoever runs that command.
+        return []
+    if isinstance(found, ours):
+        return []
+    return [
+        Warning(
+            f"runserver is {owner}'s, which serves no WebSockets.",
+            hint=f'List "channels" before "{owner}" in INSTALLED_APPS.',
+            id="channels.W003",
+        )
+    ]
+
+
+@register(TAG)
+def check_layers(**_: Any) -> list[CheckMessage]:
+    """CHANNEL_LAYERS can be built from."""
+    configs = getattr(settings, "CHANNEL_LAYERS", None) or {}
+    if not isinstance(configs, Mapping) or not all(
+        isinstance(entry, Mapping) for entry in configs.values()
+    ):
+        return [
+            Error(
+                f"CHANNEL_LAYERS is no dict of dicts: found {configs!r}.",
+                hint='Write {"default": {"BACKEND": "...", "CONFIG": {...}}}.',
+                id="channels.E001",
+            )
+        ]
+    return [message for alias, entry in configs.items() for message in _check_layer(alias, entry)]
+
+
+@register(TAG)
+def check_distributions(**_: Any) -> list[CheckMessage]:
+    """Nobody else's files lie over ours."""
+    return [
+        Warning(
+            f"The distribution {found!r} is installed beside this one and brings modules of the "
+            "same names: which of the two runs is left to the order of installation.",
+            hint="Run: pip uninstall channels daphne channels-redis; then install channels again.",
+            id="channels.W006",
+        )
+        for found in _foreign_distributions()
+    ]
+
+
+def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    name = f"CHANNEL_LAYERS[{alias!r}]"
+    if unknown := sorted(str(key) for key in entry.keys() - LAYER_KEYS):
+        yield Warning(
+            f"{name} has keys that nothing reads: {', '.join(unknown)}.",
+            hint=f"It reads {', '.join(sorted(LAYER_KEYS))}; options of the layer go into CONFIG.",
+            id="channels.W005",
+        )
+    backend = entry.get("BACKEND")
+    if not isinstance(backend, str) or not backend:
+        yield Error(
+            f"{name} has no BACKEND: found {backend!r}.",
+            hint='Name a class: "channels.layers.InMemoryChannelLayer".',
+            id="channels.E002",
+        )
+        return
+    try:
+        layer_class = import_string(find_backend(backend).path)
+    except ImportError as error:
+        yield Error(
+            f"The BACKEND {backend!r} of {name} cannot be imported: {error}",
+            hint="Correct the path, or install the package that brings it.",
+            id="channels.E003",
+        )
+        return
+    if wrong := _config_error(alias, entry, layer_class):
+        yield Error(
+            f"{backend} does not take the CONFIG of {name}: {wrong}",
+            hint="Compare CONFIG with the options that the layer documents.",
+            id="channels.E004",
+        )
+    if _stays_in_its_process(layer_class) and (several := _several_processes()):
+        yield Warning(
+            f"{name} is an in-memory layer, which other processes do not see, but {several}.",
+            hint="Name a layer that spans processes, or run one process.",
+            id="channels.W004",
+        )
+
+
+def _config_error(
+    alias: str, entry: Mapping[str, Any], layer_class: Callable[..., Any]
+) -> str | None:
+    """What is wrong with CONFIG, or None.
+
+    A layer of ours is built, which opens nothing; a third-party one is not, for who knows what it
+    does: there only the names are compared with its constructor.
+    """
+    config = entry.get("CONFIG", {})
+    if not isinstance(config, Mapping):
+        return f"it is no dict: {config!r}"
+    try:
+        if layer_class.__module__.partition(".")[0] == channels.__name__:
+            ChannelLayerManager(lambda: {alias: entry}).make_backend(alias)
+        else:
+            inspect.signature(layer_class).bind(**config)
+    except (TypeError, ValueError, ImportError) as error:
+        return str(error)
+    return None
+
+
+def _stays_in_its_process(layer_class: Any) -> bool:
+    return any(
+        base.__name__ == "InMemoryChannelLayer" for base in getattr(layer_class, "__mro__", ())
+    )
+
+
+def _several_processes() -> str | None:
+    """How it is known that several processes are in use, or None."""
+    count = os.environ.get(PROCESSES, "")
+    if count.isdecimal() and int(count) > 1:
+        return f"the environment variable {PROCESSES} asks for {count} processes"
+    if "runworker" in sys.argv[1:2]:
+        return "runworker is a process of its own"
+    return None
+
+
+def _foreign_distributions() -> Iterator[str]:
+    for name in OVERLAPPING:
+        if found := _version(name):
+            yield f"{name} {found}"
+    ours = _version(channels.__name__)
+    if ours is not None and ours != channels.__version__:
+        yield f"{channels.__name__} {ours}"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,245 @@
+"""System checks: each fault is named with a hint, and a sound project hears nothing."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import pytest
+from django.core import checks as django_checks
+from django.core.checks import CheckMessage
+from django.core.management import load_command_class
+
+import channels
+from channels import checks
+from channels.layers.base import BaseChannelLayer
+
+
+class ThirdPartyLayer(BaseChannelLayer):
+    """A layer as other packages bring it; building one would be noticed."""
+
+    def __init__(self, host: str, port: int = 1) -> None:
+        raise AssertionError("a check must not build it")
+
+
+class InMemoryChannelLayer(BaseChannelLayer):
+    """Stands for every layer that is a subclass of the in-memory one."""
+
+
+THIRD_PARTY = f"{__name__}.ThirdPartyLayer"
+IN_MEMORY = f"{__name__}.InMemoryChannelLayer"
+
+
+def ids(messages: list[CheckMessage]) -> list[str | None]:
+    assert all(message.hint for message in messages)
+    return [message.id for message in messages]
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(checks.PROCESSES, raising=False)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    module = types.ModuleType("site_of_the_check")
+    module.application = object()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
+
+
+def test_the_checks_are_registered() -> None:
+    registered: Any = django_checks.registry.registry.get_checks()
+    assert {
+        "check_application",
+        "check_runserver",
+        "check_layers",
+        "check_distributions",
+    } <= {check.__name__ for check in registered}
+
+
+# ASGI_APPLICATION --------------------------------------------------------------
+
+
+def test_an_application(settings: Any, site: types.ModuleType) -> None:
+    settings.ASGI_APPLICATION = f"{site.__name__}.application"
+    assert checks.check_application() == []
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_no_application(settings: Any, value: str | None) -> None:
+    settings.ASGI_APPLICATION = value
+    assert ids(checks.check_application()) == ["channels.W001"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("no.such.module.application", "No module named 'no'"),
+        ("site_of_the_check.missing", "Cannot find 'missing'"),
+        ("application", "Cannot find ASGI_APPLICATION setting"),
+    ],
+)
+def test_an_application_that_cannot_be_had(
+    settings: Any, site: types.ModuleType, value: str, said: str
+) -> None:
+    settings.ASGI_APPLICATION = value
+    messages = checks.check_application()
+    assert ids(messages) == ["channels.W002"]
+    assert said in messages[0].msg
+
+
+def test_an_application_whose_module_raises(
+    settings: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_site_of_the_check.py").write_text("raise RuntimeError('no database')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.ASGI_APPLICATION = "broken_site_of_the_check.application"
+    (message,) = checks.check_application()
+    assert message.id == "channels.W002"
+    assert "RuntimeError('no database')" in message.msg
+
+
+# runserver ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, type], None]:
+    """Says whose `runserver` comes first, and which class that is."""
+
+    class Ours:
+        pass
+
+    module = types.ModuleType("channels.management.commands.runserver")
+    module.Command = Ours  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def first(owner: str, command: type) -> None:
+        kind = type("Command", (Ours,), {}) if command is object else command
+        monkeypatch.setattr(checks, "get_commands", lambda: {"runserver": owner})
+        monkeypatch.setattr(checks, "load_command_class", lambda *names: kind())
+
+    return first
+
+
+def test_runserver_is_ours_or_builds_on_ours(commands: Callable[[str, type], None]) -> None:
+    commands("whitenoise.runserver_nostatic", object)
+    assert checks.check_runserver() == []
+
+
+def test_runserver_of_another_application(commands: Callable[[str, type], None]) -> None:
+    staticfiles = type(load_command_class("django.contrib.staticfiles", "runserver"))
+    commands("django.contrib.staticfiles", staticfiles)
+    (message,) = checks.check_runserver()
+    assert message.id == "channels.W003"
+    assert message.hint == 'List "channels" before "django.contrib.staticfiles" in INSTALLED_APPS.'
+
+
+# CHANNEL_LAYERS ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, {}, {"default": {"BACKEND": IN_MEMORY}}])
+def test_sound_layers(settings: Any, value: Any) -> None:
+    settings.CHANNEL_LAYERS = value
+    assert checks.check_layers() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([1], "channels.E001"),
+        ("default", "channels.E001"),
+        ({"default": IN_MEMORY}, "channels.E001"),
+        ({"default": {}}, "channels.E002"),
+        ({"default": {"BACKEND": None}}, "channels.E002"),
+        ({"default": {"BACKEND": BaseChannelLayer}}, "channels.E002"),
+        ({"default": {"BACKEND": "InMemoryChannelLayer"}}, "channels.E003"),
+        ({"default": {"BACKEND": "no.such.Layer"}}, "channels.E003"),
+        ({"default": {"BACKEND": f"{__name__}.NoSuchLayer"}}, "channels.E003"),
+        ({"default": {"BACKEND": IN_MEMORY, "CONFIG": [1]}}, "channels.E004"),
+        ({"default": {"BACKEND": IN_MEMORY, "CONFIG": {"colour": 1}}}, "channels.E004"),
+        ({"default": {"BACKEND": THIRD_PARTY}}, "channels.E004"),
+        ({"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a", "x": 1}}}, "channels.E004"),
+        ({"default": {"BACKEND": IN_MEMORY, "capacity": 10}}, "channels.W005"),
+    ],
+)
+def test_faulty_layers(settings: Any, value: Any, expected: str) -> None:
+    settings.CHANNEL_LAYERS = value
+    assert ids(checks.check_layers()) == [expected]
+
+
+def test_a_third_party_layer_is_not_built(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a"}}}
+    assert checks.check_layers() == []
+
+
+def test_a_layer_of_ours_is_built_and_its_own_words_are_passed_on(settings: Any) -> None:
+    config = {"colour": 1}
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels.layers.base.BaseChannelLayer", "CONFIG": config}
+    }
+    (message,) = checks.check_layers()
+    assert message.id == "channels.E004"
+    assert "colour" in message.msg
+
+
+def test_every_layer_is_looked_at(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {}, "other": {"BACKEND": "no.such.Layer"}}
+    messages = checks.check_layers()
+    assert ids(messages) == ["channels.E002", "channels.E003"]
+    assert "CHANNEL_LAYERS['other']" in messages[1].msg
+
+
+@pytest.mark.parametrize(
+    ("count", "warned"), [("", False), ("1", False), ("2", True), ("many", False)]
+)
+def test_an_in_memory_layer_and_several_processes(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, count: str, warned: bool
+) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": IN_MEMORY}}
+    monkeypatch.setenv(checks.PROCESSES, count)
+    assert ids(checks.check_layers()) == (["channels.W004"] if warned else [])
+
+
+def test_an_in_memory_layer_and_a_worker(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["manage.py", "runworker", "thumbnails"])
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": IN_MEMORY}}
+    assert ids(checks.check_layers()) == ["channels.W004"]
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a"}}}
+    assert checks.check_layers() == []
+
+
+# Distributions -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("installed", "found"),
+    [
+        ({"channels": channels.__version__}, []),
+        ({}, []),
+        ({"channels": channels.__version__, "daphne": "4.2.1"}, ["daphne 4.2.1"]),
+        (
+            {"channels": "4.3.2", "channels-redis": "4.3.0"},
+            ["channels-redis 4.3.0", "channels 4.3.2"],
+        ),
+    ],
+)
+def test_distributions_that_lie_over_ours(
+    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], found: list[str]
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    messages = checks.check_distributions()
+    assert ids(messages) == ["channels.W006"] * len(found)
+    assert all(repr(name) in message.msg for name, message in zip(found, messages, strict=True))
+
+
+def test_nothing_lies_over_this_installation() -> None:
+    assert checks.check_distributions() == []
