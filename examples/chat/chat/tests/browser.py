@@ -1,0 +1,79 @@
+"""Windows of a real browser, as the tests speak of them."""
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+
+#: No screen, no sandbox (root in a container has none), nothing fetched on the side.
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE = 20
+
+
+def open_browser():
+    options = webdriver.ChromeOptions()
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options)
+
+
+class Window:
+    """A window of its own that shows one room."""
+
+    def __init__(self, browser, site, label, handle=None):
+        self.browser = browser
+        browser.switch_to.new_window("window")
+        self.name = browser.current_window_handle
+        browser.get(f"{site}/rooms/{label}/")
+        self.wait_for_state("open")
+        if handle:
+            field = browser.find_element(By.ID, "handle")
+            field.clear()
+            field.send_keys(handle)
+
+    def switch(self):
+        self.browser.switch_to.window(self.name)
+        return self.browser
+
+    def post(self, text):
+        self.switch().find_element(By.ID, "text").send_keys(text, Keys.ENTER)
+
+    def reload(self):
+        self.switch().refresh()
+        self.wait_for_state("open")
+
+    @property
+    def texts(self):
+        """The stored messages on the page, in the order shown."""
+        return self.switch().execute_script(
+            "return [...document.querySelectorAll('.message[data-id] .text')]"
+            ".map((element) => element.textContent)"
+        )
+
+    @property
+    def state(self):
+        return self.switch().find_element(By.ID, "state").get_attribute("data-state")
+
+    @property
+    def error(self):
+        return self.switch().find_element(By.ID, "error").text
+
+    def wait_for(self, text):
+        self.wait(lambda: text in self.texts, f"{text!r} did not arrive")
+
+    def wait_for_state(self, state):
+        self.wait(lambda: self.state == state, f"the line did not become {state}")
+
+    def wait(self, condition, message=""):
+        WebDriverWait(self.browser, PATIENCE, 0.05).until(lambda _: condition(), message)

@@ -1,0 +1,58 @@
+import random
+
+from django.contrib.auth import login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_http_methods, require_safe
+
+from chat import protocol
+from chat.forms import RoomForm, SignUpForm
+from chat.history import last_messages
+from chat.models import Room
+
+#: Rooms on the front page and beside a room.
+MOST_ROOMS = 100
+MOST_ROOMS_BESIDE = 30
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def rooms(request: HttpRequest) -> HttpResponse:
+    form = RoomForm(request.POST or None, initial={"name": request.GET.get("name", "")})
+    if request.method == "POST" and form.is_valid():
+        return redirect(form.room())
+    context = {"form": form, "rooms": Room.objects.with_latest()[:MOST_ROOMS]}
+    return render(request, "chat/rooms.html", context, status=400 if form.errors else 200)
+
+
+@require_safe
+def room(request: HttpRequest, label: str) -> HttpResponse:
+    here = get_object_or_404(Room, label=label)
+    messages = last_messages(here)
+    context = {
+        "room": here,
+        "messages_shown": messages,
+        "rooms": Room.objects.with_latest()[:MOST_ROOMS_BESIDE],
+        "room_settings": {
+            "label": here.label,
+            "user": request.user.get_username() if request.user.is_authenticated else None,
+            "mostText": protocol.MOST_TEXT,
+        },
+        "most_handle": protocol.MOST_HANDLE,
+        "suggested_handle": f"Guest {random.randint(1000, 9999)}",
+    }
+    return render(request, "chat/room.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def sign_up(request: HttpRequest) -> HttpResponse:
+    after = request.POST.get("next") or request.GET.get("next") or ""
+    if not url_has_allowed_host_and_scheme(after, {request.get_host()}, request.is_secure()):
+        after = reverse("rooms")
+    form = SignUpForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        login(request, form.save())
+        return redirect(after)
+    context = {"form": form, "next": after}
+    return render(request, "registration/signup.html", context, status=400 if form.errors else 200)
