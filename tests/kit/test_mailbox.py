@@ -262,3 +262,15 @@ def test_agrees_with_a_naive_model(steps: list[tuple[str, int]], overflow: str) 
         else:
             assert lanes[event["lane"]].pop(0)[0] == event["n"]
     assert (box.client_size, box.layer_size) == (len(lanes["client"]), len(lanes["layer"]))
+
+
+async def test_whoever_asked_learns_when_the_last_event_is_taken() -> None:
+    mailbox = Mailbox()
+    told: list[int] = []
+    mailbox.on_last_taken = lambda: told.append(mailbox.client_size)
+    mailbox.put_client({"type": "a"})
+    mailbox.put_last({"type": "last"})
+    assert await mailbox.get_client() == {"type": "a"}
+    assert told == []
+    assert mailbox.get_nowait() == {"type": "last"}
+    assert told == [0]

@@ -77,6 +77,7 @@ class Mailbox:
         "handling_layer",
         "last_read",
         "on_gone",
+        "on_last_taken",
         "on_overflow",
         "on_room",
     )
@@ -112,6 +113,8 @@ class Mailbox:
         #: Called when the client has gone.  A consumer that sets it sees to its own end; the server
         #: then cancels only an application that is still there after twice the close timeout.
         self.on_gone: Callable[[], None] | None = None
+        #: Called when the client's last event is taken: all before it has been handled.
+        self.on_last_taken: Callable[[], None] | None = None
 
     @property
     def client_is_full(self) -> bool:
@@ -261,6 +264,8 @@ class Mailbox:
         self._client_bytes -= size
         if was_full and self.on_room is not None and not self.client_is_full:
             self.on_room()
+        if self.gone and not self._client and self.on_last_taken is not None:
+            self.on_last_taken()
         return event
 
     async def _wait(self) -> None:

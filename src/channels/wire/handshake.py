@@ -1,7 +1,7 @@
 """The WebSocket opening handshake, server side: RFC 6455 section 4.2.
 
-The request was parsed by the HTTP machine; here it is judged, and the answers are written.  No part
-of a refused request reaches an application.
+The request was parsed by the HTTP machine; here it is judged, and the answer to a good one written.
+No part of a refused request reaches an application.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import binascii
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
@@ -34,7 +33,7 @@ _RESERVED: Final = frozenset(
     }
 )
 #: Status of a refusal -> fields that its definition asks for.
-_REFUSAL_FIELDS: Final[dict[int, Headers]] = {
+REFUSAL_FIELDS: Final[dict[int, Headers]] = {
     # RFC 9110 section 15.5.6: "The origin server MUST generate an Allow header field".
     405: [(b"allow", b"GET")],
     # RFC 9110 section 15.5.22: "MUST send an Upgrade header field"; RFC 6455 section 4.4.
@@ -139,48 +138,8 @@ def accept_response(
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions.encode("ascii")))
-    return _head(101, fields + extra)
-
-
-def denial_head(status: Any, headers: Sequence[Any] = ()) -> bytes:
-    """The head of an application's own refusal; the connection closes after its body.
-
-    The body ends where the connection does, unless the application stated its length.
-
-    Raises:
-        LocalProtocolError: If the status is none of 200 to 599, or a field cannot be sent.
-    """
-    if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
-        raise LocalProtocolError(
-            f"A refused handshake has a status from 200 to 599: found {status!r}."
-        )
-    fields = [
-        (name, value)
-        for name, value in checked_fields(headers)
-        if name not in {b"connection", b"transfer-encoding", b"upgrade"}
-    ]
-    return _head(status, [*fields, (b"connection", b"close")])
-
-
-def refusal(status: int, reason: str = "") -> bytes:
-    """A whole answer that refuses a handshake, with `reason` as its text."""
-    body = (reason or f"{HTTPStatus(status).phrase}.").encode()
-    fields = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", b"%d" % len(body)),
-        *_REFUSAL_FIELDS.get(status, []),
-        (b"connection", b"close"),
-    ]
-    return _head(status, fields) + body
-
-
-def _head(status: int, fields: Headers) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    lines = [b"HTTP/1.1 %d %s" % (status, phrase.encode())]
-    lines += [name + b": " + value for name, value in fields]
+    lines = [b"HTTP/1.1 101 Switching Protocols"]
+    lines += [name + b": " + value for name, value in fields + extra]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 

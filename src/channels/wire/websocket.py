@@ -44,6 +44,7 @@ from channels.wire.frames import (
 )
 
 NORMAL: Final = 1000
+INTERNAL_ERROR: Final = 1011
 #: RFC 6455 section 7.4.1: two codes that never stand in a close frame.
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006

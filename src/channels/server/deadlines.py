@@ -1,0 +1,81 @@
+"""The deadlines of one connection on one timer.
+
+Most deadlines are set and cleared, or moved on, long before they pass (a pong comes, a request is
+answered).  So a change costs a dictionary entry, and the loop's timer is touched only if nothing
+earlier is on it; a timer that finds nothing due goes back to sleep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Timer(Protocol):
+    """What a loop hands out for a call to come."""
+
+    def cancel(self) -> None: ...
+
+
+class Timers(Protocol):
+    """The part of an event loop that is needed here."""
+
+    def time(self) -> float: ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer: ...
+
+
+class Deadlines:
+    """Named moments; each that passes is named once to `on_due`."""
+
+    __slots__ = ("_loop", "_moments", "_on_due", "_timer", "_timer_at")
+
+    def __init__(self, loop: Timers, on_due: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._on_due = on_due
+        self._moments: dict[str, float] = {}
+        self._timer: Timer | None = None
+        self._timer_at = 0.0
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._moments
+
+    def set(self, name: str, seconds: float | None) -> None:
+        """Let `name` be due in so many seconds, in place of an earlier setting; None: never."""
+        if seconds is None:
+            self._moments.pop(name, None)
+            return
+        when = self._loop.time() + seconds
+        self._moments[name] = when
+        if self._timer is None or when < self._timer_at:
+            self._wake_at(when)
+
+    def clear(self, name: str) -> None:
+        """Forget `name`."""
+        self._moments.pop(name, None)
+
+    def close(self) -> None:
+        """Forget everything and release the timer."""
+        self._moments.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+        self._timer_at = when
+
+    def _wake(self) -> None:
+        self._timer = None
+        # A loop may wake a little early; what is due within its resolution is due.
+        now = max(self._loop.time(), self._timer_at)
+        due = [name for name, when in self._moments.items() if when <= now]
+        for name in due:
+            # An earlier one may have cleared or moved a later one.
+            if self._moments.get(name, now + 1) <= now:
+                del self._moments[name]
+                self._on_due(name)
+        if self._moments and self._timer is None:
+            self._wake_at(min(self._moments.values()))
