@@ -2,14 +2,16 @@
 
 An HTTP connection saves its session as the response starts, because the cookie travels in its
 headers.  A WebSocket has no later response: its session is saved after each handler that changed
-it, under the key that the client's cookie holds already.  Neither happens to a response with a
-status of 500 and more.
+it, under the key that the client's cookie holds already.  As it may have been loaded hours before,
+only what this connection changed is written over what is stored by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.cookies import SimpleCookie
 from importlib import import_module
 from time import time
@@ -144,6 +146,65 @@ class LazySession(LazyObject):  # type: ignore[type-arg]  # generic in its stubs
         )
 
 
+@cache
+def _long_lived(store: type[Any]) -> type[Any]:
+    """A session store for connections that outlive many requests of the same client.
+
+    It remembers what it loaded, and `catch_up` takes over what requests have stored since, so that
+    saving one value late does not bring back the past of all others.
+    """
+
+    class LongLivedStore(store):  # type: ignore[misc]  # the engine is known at run time only
+        _loaded: dict[str, Any] | None = None
+        _loaded_key: str | None = None
+
+        def load(self) -> dict[str, Any]:
+            return self._remember(super().load())
+
+        async def aload(self) -> dict[str, Any]:
+            return self._remember(await super().aload())
+
+        def save(self, must_create: bool = False) -> None:
+            super().save(must_create)
+            self._saved()
+
+        async def asave(self, must_create: bool = False) -> None:
+            await super().asave(must_create)
+            self._saved()
+
+        def catch_up(self) -> None:
+            """Put this connection's changes on top of what is stored now."""
+            before, now = self._loaded, self._session
+            # Under a new key, after a login, nothing is stored that others could have changed.
+            if before is None or self._loaded_key != self.session_key:
+                return
+            stored = store(self.session_key).load()
+            # Nothing stored: the session was deleted, which saving it finds out.
+            if not stored or stored == before:
+                return
+            changed = {
+                key: value
+                for key, value in now.items()
+                if key not in before or before[key] != value
+            }
+            removed = before.keys() - now.keys()
+            self._session_cache = {
+                key: value for key, value in {**stored, **changed}.items() if key not in removed
+            }
+
+        def _remember(self, data: dict[str, Any]) -> dict[str, Any]:
+            self._loaded, self._loaded_key = deepcopy(data), self.session_key
+            return data
+
+        def _saved(self) -> None:
+            self.modified = False
+            self._remember(self._session)
+
+    # Django signs session data with the class's name in the salt.
+    LongLivedStore.__qualname__ = store.__qualname__
+    return LongLivedStore
+
+
 class InstanceSessionWrapper:
     """One connection's session: its scope, and the `send` that saves it and sets the cookie.
 
@@ -187,7 +248,9 @@ class InstanceSessionWrapper:
         """Find the session's key in the cookies; its data is loaded when it is first used."""
         if self.activated:
             key = self.scope["cookies"].get(self.cookie_name)
-            self.scope["session"]._wrapped = self.session_store(key)
+            is_http = self.scope.get("type") == "http"
+            store = self.session_store if is_http else _long_lived(self.session_store)
+            self.scope["session"]._wrapped = store(key)
 
     async def send(self, message: Message) -> None:
         """Save the session and set its cookie if this message calls for it, then send it on."""
@@ -280,8 +343,8 @@ async def save_if_modified(scope: Scope) -> None:
     """Save the scope's session if it was changed since it was loaded or last saved.
 
     Does nothing for a scope without a resolved session, and for HTTP, whose session is saved as
-    the response starts.  What is saved is the whole session: of two connections that change one
-    session at once, the later one wins, as between two Django requests.
+    the response starts.  Values that this connection did not change keep what others stored; of
+    two connections that change one value, the later one wins.
 
     Raises:
         SuspiciousOperation: If the session has been deleted meanwhile, by a logout for example.
@@ -316,9 +379,15 @@ async def _save_changes(session: Any) -> None:
 
 async def _save(session: Any) -> None:
     try:
-        await database_sync_to_async(session.save)()
+        await database_sync_to_async(_save_now)(session)
     except UpdateError:
         raise SuspiciousOperation(
             "The session was deleted while this connection used it; the user may have logged out "
             "elsewhere."
         ) from None
+
+
+def _save_now(session: Any) -> None:
+    if (catch_up := getattr(session, "catch_up", None)) is not None:
+        catch_up()
+    session.save()
