@@ -7,6 +7,7 @@ ChannelsError
 ├── DenyConnection            raised by users in connect(): refuse
 ├── ClientDisconnected        (OSError) something was sent to a client that has gone
 ├── StopConsumer              ends a consumer's loop; not an error
+├── ClientGone                (ConnectionError) an event was sent to a client that has gone
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
 ├── ChannelLayerUnavailable   the backend was out of reach for the stated window
@@ -54,6 +55,10 @@ class ClientDisconnected(ChannelsError, OSError):
 
 class StopConsumer(ChannelsError):
     """Raise it in a handler to end the consumer without an error."""
+
+
+class ClientGone(ChannelsError, ConnectionError):
+    """The client had gone before this event could be sent to it."""
 
 
 class ChannelFull(ChannelsError):

@@ -89,11 +89,13 @@ async def test_settled_waits_until_the_job_has_left_its_thread() -> None:
     lane, job = Lane(), Gate()
     lane.submit(job)
     job.began.wait(10)
-    waiting = asyncio.create_task(lane.settled())
+    hurried: list[bool] = []
+    waiting = asyncio.create_task(lane.settled(lambda: hurried.append(True)))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.sleep(0)
     assert not waiting.done(), "a cancellation may not overtake the job"
+    assert hurried
     job.go.set()
     with pytest.raises(asyncio.CancelledError):
         await waiting

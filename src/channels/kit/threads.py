@@ -109,11 +109,14 @@ class Lane(Executor):
         self._last = future
         return future
 
-    async def settled(self) -> None:
+    async def settled(self, hurry: Callable[[], None] | None = None) -> None:
         """Wait until the last job has left its thread, or will never begin.
 
         Cancel safety: a cancellation is delivered after the job has ended, because whoever comes
         next relies on it.
+
+        Args:
+            hurry: Called for each cancellation while the job still runs.
         """
         last = self._last
         if last is None or last.cancel() or last.done():
@@ -127,6 +130,8 @@ class Lane(Executor):
                 await asyncio.shield(ended)
             except asyncio.CancelledError as error:
                 cancelled = error
+                if hurry is not None:
+                    hurry()
         if cancelled is not None:
             raise cancelled
 

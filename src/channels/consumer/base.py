@@ -1,0 +1,248 @@
+"""The consumer whose handlers are coroutines, and what both kinds share."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+from django.core.signals import got_request_exception
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
+from channels.consumer.line import Line
+from channels.db import close_left_open, watch_connections
+from channels.exceptions import ClientGone, StopConsumer
+from channels.kit.doors import Sink, find_sink
+from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
+from channels.kit.types import Application, Message, Receive, Scope, Send
+from channels.layers import get_channel_layer
+from channels.sessions import save_if_modified
+
+logger = logging.getLogger("django.channels")
+
+#: RFC 6455 section 7.4.2's registry: "Try Again Later".
+CLOSE_TRY_AGAIN_LATER = 1013
+
+
+class AsyncConsumer:
+    """Handles the events of one connection with coroutine methods named after their types.
+
+    Order: one handler at a time, in the order of arrival; client and layer events in turn.
+    End: when a handler raises StopConsumer or anything else, or has handled the client's last
+    event.  On every way out the consumer's channel is detached from its layer.
+    """
+
+    _sync: ClassVar[bool] = False
+    _verbs: ClassVar[frozenset[str]]
+    _takes_frames: ClassVar[bool] = True
+
+    #: Which of CHANNEL_LAYERS the consumer listens to.
+    channel_layer_alias = DEFAULT_CHANNEL_LAYER
+    #: Seconds that a handler may go on after the client has gone; then it is cancelled and the
+    #: disconnect handler runs, with as much time again.  None: for ever.
+    close_timeout: float | None = 10.0
+    #: How many layer events may wait for the consumer, and what happens beyond that.
+    mailbox_bounds: MailboxBounds = DEFAULT_BOUNDS
+
+    scope: Scope
+    channel_layer: Any
+    channel_name: str
+    channel_receive: Callable[[], Any]
+    base_send: Callable[[Message], Any]
+    _line: Line
+    #: True once the consumer itself has closed the connection.
+    _closed = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._prepare()
+
+    @classmethod
+    def _prepare(cls) -> None:
+        cls._verbs = verbs_of(cls)
+        # Ready frames pass the consumer by, so a class that looks at them gets events instead.
+        ours = cls.dispatch.__module__.partition(".")[0] == "channels"
+        cls._takes_frames = ours and not hasattr(cls, "websocket_send")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        # The class itself as an application: `path("ws/", ChatConsumer)` without as_asgi().
+        if len(args) == 3 and isinstance(args[0], dict) and callable(args[1]) and callable(args[2]):
+            return cls.as_asgi(**kwargs)(*args)
+        return super().__new__(cls)
+
+    def __init__(self, scope: Scope | None = None) -> None:
+        # ASGI 2 and Channels 2 make the instance with the scope and call it with the rest.
+        if scope is not None:
+            self.scope = scope
+
+    async def __call__(
+        self, scope: Scope | Receive, receive: Receive | Send, send: Send | None = None
+    ) -> None:
+        """Serve one connection, until it ends or a handler raises.
+
+        Also called as ASGI 2 does, with `(receive, send)` on an instance made with the scope.
+        """
+        if send is None:
+            await self._serve(self.scope, cast(Receive, scope), cast(Send, receive))
+        else:
+            await self._serve(cast(Scope, scope), cast(Receive, receive), send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watch_connections()
+        self.scope = scope
+        self.base_send = self._sender(send)
+        self._line = line = Line(scope, receive, self.mailbox_bounds, self.close_timeout)
+        line.mailbox.on_overflow = functools.partial(self._overflow, line, send)
+        try:
+            await self._open_channel(line, find_sink(scope, send) if self._takes_frames else None)
+            await self._handle_all(line)
+        except StopConsumer:
+            pass
+        except Exception as error:
+            await self._report(error, line.handling)
+            raise
+        finally:
+            try:
+                await line.close()
+            finally:
+                await self._leave()
+
+    async def _open_channel(self, line: Line, sink: Sink | None) -> None:
+        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        if self.channel_layer is not None:
+            self.channel_name = await self.channel_layer.new_channel()
+            self.channel_receive = functools.partial(self.channel_layer.receive, self.channel_name)
+            line.attach(self.channel_layer, self.channel_name, sink)
+
+    async def _handle_all(self, line: Line) -> None:
+        only_last = False
+        while not line.is_over:
+            line.handling = None
+            try:
+                message = await (line.get_last() if only_last else line.get())
+                line.handling = message
+                await self._handle(message)
+            except asyncio.CancelledError:
+                if not line.was_cut():
+                    raise
+                only_last = True
+            except ClientGone:
+                # No failure of the handler's, and `disconnect` is still owed.
+                only_last = True
+
+    async def _handle(self, message: Message) -> None:
+        await close_left_open()
+        stop: StopConsumer | None = None
+        try:
+            await self.dispatch(message)
+        except StopConsumer as raised:
+            stop = raised
+        if "session" in self.scope:
+            await save_if_modified(self.scope)
+        if stop is not None:
+            raise stop
+
+    async def _leave(self) -> None:
+        """Release what a subclass holds; called last on every way out."""
+        await close_left_open()
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the handler of a message.
+
+        Raises:
+            ValueError: If the message's type is missing, malformed, or names no handler.
+        """
+        if self._is_frame(message):
+            if not self._closed:
+                await self.base_send(outbound(message))
+            return
+        handled = find_handler(self, message, self._verbs)(message)
+        if handled is None:
+            raise TypeError(
+                f"{type(self).__name__}.{get_handler_name(message)} is not a coroutine function: "
+                "write `async def`, or subclass a sync consumer."
+            )
+        await handled
+
+    async def send(self, message: Message) -> None:
+        """Send an ASGI event to the server.
+
+        Raises:
+            ClientGone: If the server says so; left uncaught, it leads to the disconnect handler.
+        """
+        try:
+            await self.base_send(message)
+        except OSError as error:
+            # ASGI 2.4: "send ... should raise ... OSError" once the client has disconnected.
+            raise ClientGone(str(error)) from error
+
+    def _sender(self, send: Send) -> Callable[[Message], Any]:
+        return send
+
+    def _is_frame(self, message: Message) -> bool:
+        """True for a group's outbound event, which goes to the client as it is."""
+        return (
+            message.get("type") == "websocket.send"
+            and self.scope.get("type") == "websocket"
+            and not hasattr(self, "websocket_send")
+        )
+
+    def _overflow(self, line: Line, send: Send) -> None:
+        """The rule "close": the client is told to come back, and nothing else from here on."""
+        line.mailbox.on_overflow = None
+        logger.warning(
+            "%s is closed with %s: its consumer left more than %s messages or %s bytes unread.",
+            self.scope.get("path") or self.scope.get("type"),
+            CLOSE_TRY_AGAIN_LATER,
+            self.mailbox_bounds.capacity,
+            self.mailbox_bounds.capacity_bytes,
+        )
+        if self.scope.get("type") == "websocket":
+            self.base_send = self._sender(_nowhere)
+            line.spawn(_close(send), "close after overflow")
+
+    async def _report(self, error: Exception, message: Message | None) -> None:
+        logger.error(
+            "Exception in %s while handling %r: %s",
+            type(self).__qualname__,
+            message.get("type") if message else "the connection",
+            self.scope.get("path") or self.scope.get("type"),
+            exc_info=error,
+            extra={"scope": self.scope},
+        )
+        await got_request_exception.asend_robust(sender=type(self), request=None, scope=self.scope)
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Application:
+        """An ASGI application that makes an instance, with `initkwargs`, for each connection."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            consumer = cls(**initkwargs)
+            await consumer(scope, receive, send)
+
+        app.consumer_class = cls  # type: ignore[attr-defined]
+        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        functools.update_wrapper(app, cls, updated=())
+        return app
+
+
+AsyncConsumer._prepare()
+
+
+def outbound(message: Message) -> Message:
+    """What a group's `websocket.send` says to the client: its text or bytes and nothing else."""
+    return {
+        "type": "websocket.send",
+        **{key: message[key] for key in ("text", "bytes") if message.get(key) is not None},
+    }
+
+
+async def _nowhere(message: Message) -> None:
+    """What is said to a client that is being sent away."""
+
+
+async def _close(send: Send) -> None:
+    await send({"type": "websocket.close", "code": CLOSE_TRY_AGAIN_LATER})

@@ -1,0 +1,70 @@
+"""From an event's type to the method that handles it.
+
+Types arrive through channel layers too, and projects build them from what users sent.  So a type
+reaches only methods that are meant as handlers: none with a leading underscore, and none of the
+verbs that a consumer has for its own use, `send`, `close`, `dispatch` and the like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from channels.kit.types import Message
+
+#: The methods of our own classes that handle events.
+HANDLERS: Final = frozenset(
+    {
+        "http_disconnect",
+        "http_request",
+        "websocket_connect",
+        "websocket_disconnect",
+        "websocket_receive",
+    }
+)
+
+
+def get_handler_name(message: Message) -> str:
+    """The name of the method that handles a message.
+
+    Raises:
+        ValueError: If the message has no type, or one that would name a private method.
+    """
+    if "type" not in message:
+        raise ValueError("Incoming message has no 'type' attribute")
+    kind = message["type"]
+    if not isinstance(kind, str):
+        raise ValueError(f"The type of a message is a string: found {kind!r}.")
+    name = kind.replace(".", "_")
+    if name.startswith("_"):
+        raise ValueError("Malformed type in message (leading underscore)")
+    return name
+
+
+def verbs_of(consumer: type) -> frozenset[str]:
+    """The public names that a consumer class has from our classes and that handle no event."""
+    names: set[str] = set()
+    for base in consumer.__mro__:
+        if base.__module__.partition(".")[0] == "channels":
+            names.update(vars(base), vars(base).get("__annotations__", ()))
+    return frozenset(name for name in names - HANDLERS if not name.startswith("_"))
+
+
+def find_handler(
+    consumer: object, message: Message, verbs: frozenset[str]
+) -> Callable[[Message], Any]:
+    """The bound method that handles a message.
+
+    Raises:
+        ValueError: If no method does, or the type names one of `verbs`.
+    """
+    name = get_handler_name(message)
+    if name in verbs:
+        raise ValueError(
+            f"Message type {message['type']!r} names {type(consumer).__name__}.{name}, which is "
+            "not a handler: give the message a type that is no method of the base classes."
+        )
+    handler: Callable[[Message], Any] | None = getattr(consumer, name, None)
+    if handler is None or not callable(handler):
+        raise ValueError(f"No handler for message type {message['type']}")
+    return handler

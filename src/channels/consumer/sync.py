@@ -1,0 +1,95 @@
+"""The consumer whose handlers are plain methods, run on threads.
+
+Handlers of different connections run in parallel on the process's bounded pool; those of one
+connection in order.  Inside the testing communicators they run where the test's database connection
+is, as asgiref's thread-sensitive mode has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, cast
+
+from asgiref.sync import async_to_sync
+
+from channels.consumer.base import AsyncConsumer, outbound
+from channels.consumer.handlers import find_handler, get_handler_name
+from channels.db import DatabaseSyncToAsync, keeps_connections
+from channels.exceptions import ClientGone
+from channels.kit.threads import Lane
+from channels.kit.types import Message, Send
+
+
+class SyncConsumer(AsyncConsumer):
+    """Handles the events of one connection with plain methods named after their types.
+
+    A handler calls coroutine functions, the layer's for example, through `async_to_sync`.
+    """
+
+    _sync: ClassVar[bool] = True
+    _lane: Lane | None = None
+    _waits: Sequence[asyncio.Task[Any]] = ()
+
+    async def dispatch(self, message: Message) -> None:
+        """Run the handler of a message on a thread.
+
+        Cancel safety: code of the handler that waits in `async_to_sync` is cancelled; code that
+        blocks is waited for, so that no second handler of the connection runs beside it.
+        """
+        if keeps_connections.get():
+            await DatabaseSyncToAsync(self._run_handler)(message)
+            return
+        if self._lane is None:
+            self._lane = Lane()
+        # Typed as ThreadPoolExecutor in asgiref; any executor does.
+        lane = cast(ThreadPoolExecutor, self._lane)
+        run = DatabaseSyncToAsync(self._run_handler, thread_sensitive=False, executor=lane)
+        try:
+            await run(message)
+        except asyncio.CancelledError:
+            await self._lane.settled(self._cancel_waits)
+            raise
+
+    def _cancel_waits(self) -> None:
+        """Cancel what the handler awaits by now: asgiref did so with what it awaited before."""
+        for task in list(self._waits):
+            task.cancel()
+
+    def _run_handler(self, message: Message) -> None:
+        # The tasks by which asgiref runs what this thread calls through async_to_sync.
+        self._waits = getattr(DatabaseSyncToAsync.threadlocal, "task_context", ())
+        if self._is_frame(message):
+            if not self._closed:
+                self.base_send(outbound(message))
+            return
+        result = find_handler(self, message, self._verbs)(message)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError(
+                f"{type(self).__name__}.{get_handler_name(message)} is a coroutine function: write "
+                "`def`, or subclass an async consumer."
+            )
+
+    def send(self, message: Message) -> None:  # type: ignore[override]  # the sync form of it
+        """Send an ASGI event to the server; returns when the server has taken it.
+
+        Raises:
+            ClientGone: If the server says so; left uncaught, it leads to the disconnect handler.
+        """
+        try:
+            self.base_send(message)
+        except OSError as error:
+            raise ClientGone(str(error)) from error
+
+    def _sender(self, send: Send) -> Callable[[Message], Any]:
+        if inspect.iscoroutinefunction(send):
+            return async_to_sync(send)
+
+        # ASGI promises an awaitable, asgiref wants a coroutine function.
+        async def call(message: Message) -> None:
+            await send(message)
+
+        return async_to_sync(call)

@@ -1,0 +1,336 @@
+"""Consumers for WebSockets: connect, receive, disconnect; accept, send, close.
+
+What the sync and the async consumers say is the same and is written once, as functions and in
+`WebsocketRules`; the two kinds differ in how they call and wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+
+from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.exceptions import (
+    AcceptConnection,
+    DenyConnection,
+    InvalidChannelLayerError,
+    StopConsumer,
+)
+from channels.kit.types import HeaderPairs, Message, Scope
+
+logger = logging.getLogger("django.channels")
+
+#: RFC 6455 section 7.4.1: "1005 ... no status code was actually present."
+NO_CODE = 1005
+
+
+def accept_event(subprotocol: str | None, headers: HeaderPairs | None) -> Message:
+    """What accepts the WebSocket."""
+    event: Message = {"type": "websocket.accept", "subprotocol": subprotocol}
+    if headers:
+        event["headers"] = list(headers)
+    return event
+
+
+def send_event(text_data: str | None, bytes_data: bytes | None) -> Message:
+    """What sends one message.
+
+    Raises:
+        ValueError: If there is neither text nor bytes.
+    """
+    if text_data is not None:
+        return {"type": "websocket.send", "text": text_data}
+    if bytes_data is not None:
+        return {"type": "websocket.send", "bytes": bytes_data}
+    raise ValueError("You must pass one of bytes_data or text_data")
+
+
+def close_event(code: int | bool | None, reason: str | None) -> Message:
+    """What closes the WebSocket; before accept it refuses the handshake."""
+    event: Message = {"type": "websocket.close"}
+    if code is not None and code is not True:
+        event["code"] = code
+    if reason:
+        event["reason"] = reason
+    return event
+
+
+def received(event: Message) -> dict[str, Any]:
+    """The arguments for `receive()` that an incoming message stands for."""
+    if event.get("text") is not None:
+        return {"text_data": event["text"]}
+    return {"bytes_data": event.get("bytes")}
+
+
+def text_of_json(text_data: str | None) -> str:
+    """The text to decode.
+
+    Raises:
+        ValueError: If the message has none.
+    """
+    if not text_data:
+        raise ValueError("No text section for incoming WebSocket frame!")
+    return text_data
+
+
+class WebsocketRules(AsyncConsumer):
+    """What WebSocket consumers of both kinds have in common and that says or awaits nothing."""
+
+    #: Groups that every connection is a member of, from before `connect()` to `disconnect()`.
+    groups: Iterable[str] | None = None
+    #: True if another handler than `connect()` may accept the WebSocket.  Otherwise one that
+    #: `connect()` has neither accepted nor closed is refused as soon as it returns.
+    accept_later = False
+
+    #: What is left to be discarded; kept so that no way out forgets a group.
+    _member_of: list[str]
+    _answered = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        scope: Scope | None = next(iter(args), kwargs.get("scope"))
+        super().__init__(scope if isinstance(scope, dict) else None)
+        if self.groups is None:
+            self.groups = []
+
+    def _groups_to_join(self) -> list[str]:
+        """The class's groups, noted before they are joined, so that a cancelled join is undone.
+
+        Raises:
+            InvalidChannelLayerError: If there are some and the layer knows no groups.
+        """
+        groups = list(self.groups or ())
+        if groups and not hasattr(self.channel_layer, "group_add"):
+            raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
+        self._member_of = list(groups)
+        return groups
+
+    def _groups_to_leave(self) -> list[str]:
+        groups, self._member_of = getattr(self, "_member_of", []), []
+        return groups
+
+    def _expect_answer(self) -> None:
+        """Notice the first event that is said from here on."""
+        send = self.base_send
+        self._answered = False
+
+        def answer(message: Message) -> Any:
+            self._answered = True
+            # Only the first is of interest: the others take the short way.
+            if self.base_send is answer:
+                self.base_send = send
+            return send(message)
+
+        self.base_send = answer
+
+    @property
+    def _is_unanswered(self) -> bool:
+        return not self._answered and not self.accept_later
+
+    async def _leave(self) -> None:
+        groups = self._groups_to_leave()
+        try:
+            async with asyncio.timeout(self.close_timeout):
+                for group in groups:
+                    await self.channel_layer.group_discard(group, self.channel_name)
+        except Exception:
+            logger.exception("%s could not leave its groups.", type(self).__qualname__)
+        await super()._leave()
+
+
+class WebsocketConsumer(WebsocketRules, SyncConsumer):
+    """A WebSocket consumer of plain methods, which run on threads."""
+
+    def websocket_connect(self, message: Message) -> None:
+        """Join the class's groups and ask `connect()` whether to accept."""
+        for group in self._groups_to_join():
+            async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
+        self._expect_answer()
+        try:
+            self.connect()
+        except AcceptConnection:
+            self.accept()
+        except DenyConnection:
+            self.close()
+        if self._is_unanswered:
+            self.close()
+
+    def connect(self) -> None:
+        """Override: call `accept()` or `close()`, or raise AcceptConnection or DenyConnection."""
+        self.accept()
+
+    def accept(self, subprotocol: str | None = None, headers: HeaderPairs | None = None) -> None:
+        """Accept the WebSocket, with one of the client's subprotocols and with more headers."""
+        super().send(accept_event(subprotocol, headers))
+
+    def websocket_receive(self, message: Message) -> None:
+        """Hand an incoming message to `receive()`."""
+        self.receive(**received(message))
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Override: one message came in; exactly one of the two is not None."""
+
+    def send(  # type: ignore[override]  # the verb of this class says text, not events
+        self,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        close: bool | int = False,
+    ) -> None:
+        """Send one message, and close after it if `close` is True or a code.
+
+        Raises:
+            ValueError: If there is neither text nor bytes.
+        """
+        super().send(send_event(text_data, bytes_data))
+        if close:
+            self.close(close)
+
+    def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the WebSocket, or refuse it if it was not accepted yet."""
+        self._closed = True
+        super().send(close_event(code, reason))
+
+    def websocket_disconnect(self, message: Message) -> None:
+        """Leave the class's groups, call `disconnect()` and end."""
+        try:
+            for group in self._groups_to_leave():
+                async_to_sync(self.channel_layer.group_discard)(group, self.channel_name)
+        finally:
+            self.disconnect(message.get("code", NO_CODE))
+        raise StopConsumer
+
+    def disconnect(self, code: int) -> None:
+        """Override: the client has gone, with this close code."""
+
+
+class JsonWebsocketConsumer(WebsocketConsumer):
+    """A WebSocket consumer whose messages are JSON texts."""
+
+    def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        """Decode a message for `receive_json()`.
+
+        Raises:
+            ValueError: If the message has no text.
+        """
+        self.receive_json(self.decode_json(text_of_json(text_data)), **kwargs)
+
+    def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Override: one decoded message came in."""
+
+    def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Encode and send one message, and close after it if `close` is True or a code."""
+        self.send(text_data=self.encode_json(content), close=close)
+
+    @classmethod
+    def decode_json(cls, text_data: str) -> Any:
+        """Override to decode otherwise."""
+        return json.loads(text_data)
+
+    @classmethod
+    def encode_json(cls, content: Any) -> str:
+        """Override to encode otherwise."""
+        return json.dumps(content)
+
+
+class AsyncWebsocketConsumer(WebsocketRules):
+    """A WebSocket consumer of coroutine methods."""
+
+    async def websocket_connect(self, message: Message) -> None:
+        """Join the class's groups and ask `connect()` whether to accept."""
+        for group in self._groups_to_join():
+            await self.channel_layer.group_add(group, self.channel_name)
+        self._expect_answer()
+        try:
+            await self.connect()
+        except AcceptConnection:
+            await self.accept()
+        except DenyConnection:
+            await self.close()
+        if self._is_unanswered:
+            await self.close()
+
+    async def connect(self) -> None:
+        """Override: call `accept()` or `close()`, or raise AcceptConnection or DenyConnection."""
+        await self.accept()
+
+    async def accept(
+        self, subprotocol: str | None = None, headers: HeaderPairs | None = None
+    ) -> None:
+        """Accept the WebSocket, with one of the client's subprotocols and with more headers."""
+        await super().send(accept_event(subprotocol, headers))
+
+    async def websocket_receive(self, message: Message) -> None:
+        """Hand an incoming message to `receive()`."""
+        await self.receive(**received(message))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Override: one message came in; exactly one of the two is not None."""
+
+    async def send(  # type: ignore[override]  # the verb of this class says text, not events
+        self,
+        text_data: str | None = None,
+        bytes_data: bytes | None = None,
+        close: bool | int = False,
+    ) -> None:
+        """Send one message, and close after it if `close` is True or a code.
+
+        Raises:
+            ValueError: If there is neither text nor bytes.
+        """
+        await super().send(send_event(text_data, bytes_data))
+        if close:
+            await self.close(close)
+
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        """Close the WebSocket, or refuse it if it was not accepted yet."""
+        self._closed = True
+        await super().send(close_event(code, reason))
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """Leave the class's groups, call `disconnect()` and end."""
+        try:
+            for group in self._groups_to_leave():
+                await self.channel_layer.group_discard(group, self.channel_name)
+        finally:
+            await self.disconnect(message.get("code", NO_CODE))
+        raise StopConsumer
+
+    async def disconnect(self, code: int) -> None:
+        """Override: the client has gone, with this close code."""
+
+
+class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
+    """A WebSocket consumer of coroutine methods whose messages are JSON texts."""
+
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        """Decode a message for `receive_json()`.
+
+        Raises:
+            ValueError: If the message has no text.
+        """
+        await self.receive_json(await self.decode_json(text_of_json(text_data)), **kwargs)
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        """Override: one decoded message came in."""
+
+    async def send_json(self, content: Any, close: bool | int = False) -> None:
+        """Encode and send one message, and close after it if `close` is True or a code."""
+        await self.send(text_data=await self.encode_json(content), close=close)
+
+    @classmethod
+    async def decode_json(cls, text_data: str) -> Any:
+        """Override to decode otherwise."""
+        return json.loads(text_data)
+
+    @classmethod
+    async def encode_json(cls, content: Any) -> str:
+        """Override to encode otherwise."""
+        return json.dumps(content)
