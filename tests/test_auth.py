@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from django.contrib.auth import (
     user_logged_out,
 )
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends import signed_cookies
 from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 
 from channels import auth
 from channels.auth import (
@@ -193,6 +197,60 @@ async def test_a_session_of_a_key_that_fell_out_is_flushed(scope: Scope, setting
     settings.SECRET_KEY_FALLBACKS = ["another"]
     assert isinstance(await get_user(scope), AnonymousUser)
     assert scope["session"].is_empty()
+
+
+@database
+@pytest.mark.parametrize("event", ["logout", "deactivation", "expiry", "nothing"])
+async def test_a_long_connection_asks_again(event: str) -> None:
+    user = await make_user()
+    store = SessionStore()
+    await login({"type": "http", "session": store}, user)
+    await store.asave()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["user"] == user
+        if event == "logout":
+            await logout({"session": SessionStore(store.session_key)})
+        elif event == "deactivation":
+            user.is_active = False
+            await user.asave()
+        elif event == "expiry":
+            await Session.objects.aupdate(expire_date=datetime(2000, 1, 1, tzinfo=UTC))
+        again = await get_user(scope)
+        assert again == (user if event == "nothing" else AnonymousUser())
+
+    scope: Scope = {
+        "type": "websocket",
+        "headers": [(b"cookie", f"sessionid={store.session_key}".encode())],
+    }
+    await call(AuthMiddlewareStack(application), scope)
+
+
+@database
+async def test_connections_do_not_see_each_others_users(settings: Any) -> None:
+    """Two users, a thousand connections each, all opened together under one stack."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    cookies = {}
+    for name in ("ada", "bob"):
+        session = signed_cookies.SessionStore()
+        await login({"type": "http", "session": session}, await make_user(name))
+        session.save()
+        cookies[name] = f"sessionid={session.session_key}".encode()
+
+    async def whoami(scope: Scope, receive: Receive, send: Send) -> None:
+        before = scope["user"].username
+        await asyncio.sleep(0)
+        await send({"type": "websocket.send", "text": before})
+        assert scope["user"].username == before
+
+    stack = AuthMiddlewareStack(whoami)
+
+    async def connect(name: str) -> None:
+        sent = await call(stack, {"type": "websocket", "headers": [(b"cookie", cookies[name])]})
+        assert sent == [{"type": "websocket.send", "text": name}]
+
+    for _ in range(20):
+        await asyncio.gather(*(connect(name) for _ in range(50) for name in cookies))
 
 
 # login -----------------------------------------------------------------------

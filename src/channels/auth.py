@@ -25,13 +25,16 @@ from django.utils.functional import LazyObject, empty
 from channels.db import database_sync_to_async
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware
-from channels.sessions import CookieMiddleware, SessionMiddleware
+from channels.sessions import CookieMiddleware, SessionMiddleware, catch_up
 
 _NO_SESSION = "Cannot find session in scope. You should wrap your consumer in SessionMiddleware."
 
 
 async def get_user(scope: Scope) -> Any:
     """The user that the scope's session names, or an AnonymousUser.
+
+    A long connection may ask again at any time: both session and user are then as stored by now,
+    so that a logout elsewhere, an expired session or a deactivated user is noticed.
 
     A session whose hash no longer fits, because the password has changed, is flushed.  One that
     fits a key of SECRET_KEY_FALLBACKS gets a new hash; its own key changes too, except for a
@@ -91,6 +94,8 @@ def _get_user_session_key(session: Any) -> Any:
 
 
 def _find_user(session: Any, may_cycle_key: bool) -> Any:
+    if not catch_up(session):
+        return _anonymous()
     try:
         user_key = _get_user_session_key(session)
         backend_path = session[BACKEND_SESSION_KEY]
@@ -183,7 +188,7 @@ class AuthMiddleware(BaseMiddleware):
     """Puts the session's user into scope["user"]; needs scope["session"].
 
     A user that is in the scope already stays.  The user is looked up once, as the connection
-    opens: a long-lived one has to ask `get_user` again to notice a logout elsewhere.
+    opens; ask `get_user` again to notice a logout elsewhere.
     """
 
     def populate_scope(self, scope: Scope) -> None:

@@ -172,25 +172,28 @@ def _long_lived(store: type[Any]) -> type[Any]:
             await super().asave(must_create)
             self._saved()
 
-        def catch_up(self) -> None:
-            """Put this connection's changes on top of what is stored now."""
+        def catch_up(self) -> bool:
+            """Put this connection's changes on top of what is stored now.
+
+            Returns False if what was loaded is not stored any more: deleted or expired.
+            """
             before, now = self._loaded, self._session
             # Under a new key, after a login, nothing is stored that others could have changed.
-            if before is None or self._loaded_key != self.session_key:
-                return
+            if before is None or self.session_key is None or self._loaded_key != self.session_key:
+                return True
             stored = store(self.session_key).load()
-            # Nothing stored: the session was deleted, which saving it finds out.
-            if not stored or stored == before:
-                return
-            changed = {
-                key: value
-                for key, value in now.items()
-                if key not in before or before[key] != value
-            }
-            removed = before.keys() - now.keys()
-            self._session_cache = {
-                key: value for key, value in {**stored, **changed}.items() if key not in removed
-            }
+            if stored and stored != before:
+                changed = {
+                    key: value
+                    for key, value in now.items()
+                    if key not in before or before[key] != value
+                }
+                removed = before.keys() - now.keys()
+                self._session_cache = {
+                    key: value for key, value in {**stored, **changed}.items() if key not in removed
+                }
+                self._remember(stored)
+            return bool(stored or not before)
 
         def _remember(self, data: dict[str, Any]) -> dict[str, Any]:
             self._loaded, self._loaded_key = deepcopy(data), self.session_key
@@ -388,6 +391,15 @@ async def _save(session: Any) -> None:
 
 
 def _save_now(session: Any) -> None:
-    if (catch_up := getattr(session, "catch_up", None)) is not None:
-        catch_up()
+    # A session that is gone is left to save(), which raises UpdateError for it.
+    catch_up(session)
     session.save()
+
+
+def catch_up(session: Any) -> bool:
+    """Take over what others stored in a long connection's session; blocks on the session store.
+
+    Returns False if the session was deleted, or has expired, since it was loaded.
+    """
+    session = getattr(session, "_wrapped", session)
+    return not hasattr(session, "catch_up") or session.catch_up()
