@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from django.contrib.auth import (
     user_logged_in,
     user_logged_out,
 )
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends import signed_cookies
 from django.contrib.sessions.backends.db import SessionStore
@@ -31,6 +33,7 @@ from channels.auth import (
     login,
     logout,
 )
+from channels.kit.doors import DOOR
 from channels.kit.types import Message, Receive, Scope, Send
 from tests.applications import Recorder, call
 
@@ -109,7 +112,7 @@ async def test_no_session() -> None:
 async def test_without_a_stored_session_nothing_is_looked_up(
     scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auth, "database_sync_to_async", lambda function: never)
+    monkeypatch.setattr(auth, "in_thread", lambda scope, function: never)
     assert isinstance(await get_user(scope), AnonymousUser)
 
 
@@ -224,6 +227,32 @@ async def test_a_long_connection_asks_again(event: str) -> None:
         "headers": [(b"cookie", f"sessionid={store.session_key}".encode())],
     }
     await call(AuthMiddlewareStack(application), scope)
+
+
+class Meeting(ModelBackend):
+    """Looks a user up once another connection does the same."""
+
+    barrier = threading.Barrier(2)
+
+    def get_user(self, user_id: Any) -> Any:
+        self.barrier.wait(10)
+        return AnonymousUser()
+
+
+async def test_under_our_server_users_are_looked_up_in_parallel(settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Meeting"]
+    session = signed_cookies.SessionStore()
+    session.update({SESSION_KEY: "1", BACKEND_SESSION_KEY: f"{__name__}.Meeting"})
+    session.save()
+    scope: Scope = {
+        "type": "websocket",
+        "headers": [(b"cookie", f"sessionid={session.session_key}".encode())],
+        "extensions": {DOOR: None},
+    }
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    stack = AuthMiddlewareStack(Recorder())
+    await asyncio.gather(call(stack, scope), call(stack, scope))
+    assert not Meeting.barrier.broken
 
 
 @database

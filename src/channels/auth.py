@@ -22,10 +22,9 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
-from channels.db import database_sync_to_async
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware
-from channels.sessions import CookieMiddleware, SessionMiddleware, catch_up
+from channels.sessions import CookieMiddleware, SessionMiddleware, catch_up, in_thread
 
 _NO_SESSION = "Cannot find session in scope. You should wrap your consumer in SessionMiddleware."
 
@@ -50,7 +49,7 @@ async def get_user(scope: Scope) -> Any:
     if getattr(session, "session_key", "?") is None and SESSION_KEY not in session:
         return _anonymous()
     may_cycle_key = scope.get("type") != "websocket"
-    return await database_sync_to_async(_find_user)(session, may_cycle_key)
+    return await in_thread(scope, _find_user)(session, may_cycle_key)
 
 
 async def login(scope: Scope, user: Any, backend: str | None = None) -> None:
@@ -72,7 +71,7 @@ async def login(scope: Scope, user: Any, backend: str | None = None) -> None:
     user = scope.get("user") if user is None else user
     if user is None:
         raise ValueError("User must be passed as an argument or must be present in the scope.")
-    await database_sync_to_async(_login)(scope, user, backend)
+    await in_thread(scope, _login)(scope, user, backend)
 
 
 async def logout(scope: Scope) -> None:
@@ -85,7 +84,7 @@ async def logout(scope: Scope) -> None:
     """
     if "session" not in scope:
         raise ValueError(f"Login cannot find session in scope. {_NO_SESSION.partition('. ')[2]}")
-    await database_sync_to_async(_logout)(scope)
+    await in_thread(scope, _logout)(scope)
 
 
 def _get_user_session_key(session: Any) -> Any:

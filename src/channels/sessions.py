@@ -8,14 +8,14 @@ only what this connection changed is written over what is stored by then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.cookies import SimpleCookie
 from importlib import import_module
 from time import time
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
@@ -25,8 +25,13 @@ from django.utils.functional import LazyObject, empty
 from django.utils.http import http_date
 
 from channels.db import database_sync_to_async
+from channels.kit.doors import DOOR
+from channels.kit.threads import Lane
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.middleware import single_callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LONG_AGO: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 #: RFC 6265bis, section 4.1.2.7; "" stands for: no such attribute.
@@ -270,7 +275,7 @@ class InstanceSessionWrapper:
         Raises:
             SuspiciousOperation: If the session has been deleted meanwhile.
         """
-        await _save(self.scope["session"])
+        await _save(self.scope["session"], self.scope)
 
     async def save_rest(self) -> None:
         """Save what was changed after the last message that could save it."""
@@ -279,7 +284,7 @@ class InstanceSessionWrapper:
             return
         # Without a stored session no cookie was sent that could ever find this data again.
         if self.scope.get("type") != "http" or session.session_key is not None:
-            await _save_changes(session)
+            await _save_changes(session, self.scope)
 
     async def _save_before(self, message: Message) -> None:
         session: Any = resolved_session(self.scope)
@@ -354,7 +359,20 @@ async def save_if_modified(scope: Scope) -> None:
     """
     session = resolved_session(scope)
     if session is not None and session.modified and scope.get("type") != "http":
-        await _save_changes(session)
+        await _save_changes(session, scope)
+
+
+def in_thread(scope: Scope, function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Database work for a connection, to be awaited.
+
+    Under our own server it runs on the bounded pool, so that a thousand clients who reconnect at
+    once do not wait in line for one thread.  Elsewhere it runs where asgiref runs sync code, which
+    in a test is where the test's transaction is.
+    """
+    if DOOR in (scope.get("extensions") or ()):
+        pool: Any = Lane()
+        return database_sync_to_async(function, thread_sensitive=False, executor=pool)
+    return database_sync_to_async(function)
 
 
 def resolved_session(scope: Scope) -> Any:
@@ -366,7 +384,7 @@ def resolved_session(scope: Scope) -> Any:
     return found if hasattr(found, "modified") else None
 
 
-async def _save_changes(session: Any) -> None:
+async def _save_changes(session: Any, scope: Scope) -> None:
     if not session.modified:
         return
     # Reset first: what a concurrent handler changes while the thread saves is saved next time.
@@ -374,15 +392,15 @@ async def _save_changes(session: Any) -> None:
     try:
         # An emptied session was deleted by flush(), or never stored.
         if not session.is_empty():
-            await _save(session)
+            await _save(session, scope)
     except BaseException:
         session.modified = True
         raise
 
 
-async def _save(session: Any) -> None:
+async def _save(session: Any, scope: Scope) -> None:
     try:
-        await database_sync_to_async(_save_now)(session)
+        await in_thread(scope, _save_now)(session)
     except UpdateError:
         raise SuspiciousOperation(
             "The session was deleted while this connection used it; the user may have logged out "
