@@ -31,6 +31,7 @@ FLOORS = {
     "consumer": 6,
     "auth": 6,
     "sessions": 6,
+    "stores": 6,
     "security": 6,
     "routing": 6,
     "middleware": 6,

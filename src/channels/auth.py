@@ -24,7 +24,8 @@ from django.utils.functional import LazyObject, empty
 
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware
-from channels.sessions import CookieMiddleware, SessionMiddleware, catch_up, in_thread
+from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread
+from channels.stores import catch_up
 
 _NO_SESSION = "Cannot find session in scope. You should wrap your consumer in SessionMiddleware."
 

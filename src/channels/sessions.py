@@ -9,9 +9,7 @@ only what this connection changed is written over what is stored by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from copy import deepcopy
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from http.cookies import SimpleCookie
 from importlib import import_module
 from time import time
@@ -29,6 +27,7 @@ from channels.kit.doors import DOOR
 from channels.kit.threads import Lane
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.middleware import single_callable
+from channels.stores import catch_up, long_lived
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -151,68 +150,6 @@ class LazySession(LazyObject):  # type: ignore[type-arg]  # generic in its stubs
         )
 
 
-@cache
-def _long_lived(store: type[Any]) -> type[Any]:
-    """A session store for connections that outlive many requests of the same client.
-
-    It remembers what it loaded, and `catch_up` takes over what requests have stored since, so that
-    saving one value late does not bring back the past of all others.
-    """
-
-    class LongLivedStore(store):  # type: ignore[misc]  # the engine is known at run time only
-        _loaded: dict[str, Any] | None = None
-        _loaded_key: str | None = None
-
-        def load(self) -> dict[str, Any]:
-            return self._remember(super().load())
-
-        async def aload(self) -> dict[str, Any]:
-            return self._remember(await super().aload())
-
-        def save(self, must_create: bool = False) -> None:
-            super().save(must_create)
-            self._saved()
-
-        async def asave(self, must_create: bool = False) -> None:
-            await super().asave(must_create)
-            self._saved()
-
-        def catch_up(self) -> bool:
-            """Put this connection's changes on top of what is stored now.
-
-            Returns False if what was loaded is not stored any more: deleted or expired.
-            """
-            before, now = self._loaded, self._session
-            # Under a new key, after a login, nothing is stored that others could have changed.
-            if before is None or self.session_key is None or self._loaded_key != self.session_key:
-                return True
-            stored = store(self.session_key).load()
-            if stored and stored != before:
-                changed = {
-                    key: value
-                    for key, value in now.items()
-                    if key not in before or before[key] != value
-                }
-                removed = before.keys() - now.keys()
-                self._session_cache = {
-                    key: value for key, value in {**stored, **changed}.items() if key not in removed
-                }
-                self._remember(stored)
-            return bool(stored or not before)
-
-        def _remember(self, data: dict[str, Any]) -> dict[str, Any]:
-            self._loaded, self._loaded_key = deepcopy(data), self.session_key
-            return data
-
-        def _saved(self) -> None:
-            self.modified = False
-            self._remember(self._session)
-
-    # Django signs session data with the class's name in the salt.
-    LongLivedStore.__qualname__ = store.__qualname__
-    return LongLivedStore
-
-
 class InstanceSessionWrapper:
     """One connection's session: its scope, and the `send` that saves it and sets the cookie.
 
@@ -257,7 +194,7 @@ class InstanceSessionWrapper:
         if self.activated:
             key = self.scope["cookies"].get(self.cookie_name)
             is_http = self.scope.get("type") == "http"
-            store = self.session_store if is_http else _long_lived(self.session_store)
+            store = self.session_store if is_http else long_lived(self.session_store)
             self.scope["session"]._wrapped = store(key)
 
     async def send(self, message: Message) -> None:
@@ -412,12 +349,3 @@ def _save_now(session: Any) -> None:
     # A session that is gone is left to save(), which raises UpdateError for it.
     catch_up(session)
     session.save()
-
-
-def catch_up(session: Any) -> bool:
-    """Take over what others stored in a long connection's session; blocks on the session store.
-
-    Returns False if the session was deleted, or has expired, since it was loaded.
-    """
-    session = getattr(session, "_wrapped", session)
-    return not hasattr(session, "catch_up") or session.catch_up()
