@@ -45,6 +45,8 @@ class Kind(IntEnum):
     DISCARD = 4
     #: The answer to ADD or DISCARD.
     DONE = 5
+    #: All messages and groups were forgotten: forget yours.
+    FLUSH = 6
 
 
 class Envelope:

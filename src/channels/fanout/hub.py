@@ -1,0 +1,273 @@
+"""The members of this process: which channel is whom, who is in which group, and their delivery.
+
+Registration may happen on any thread, under one lock.  Delivery happens on each member's own loop,
+through that loop's `Round`; members of other loops are reached by posting there.  A group keeps its
+members as ready tuples, one per loop, rebuilt only after a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from channels.fanout.event import Event
+from channels.fanout.member import Member
+from channels.fanout.round import Delivery, OverCapacityLog, Round, Tally, deliver
+
+Loop = asyncio.AbstractEventLoop
+
+
+class Post(Protocol):
+    """Runs a callback on a loop of another thread, in the order of the calls."""
+
+    def __call__(self, loop: Loop, callback: Callable[[], None], /) -> bool:
+        """False if the loop is closed, or takes no more."""
+
+
+class Group:
+    """The members of a group in this process."""
+
+    __slots__ = ("_ready", "added", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[str, Member] = {}
+        #: Channel -> when it was added, by the wall clock; oldest first.
+        self.added: dict[str, float] = {}
+        self._ready: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
+
+    def put(self, channel: str, member: Member, now: float) -> None:
+        """Add a member, or refresh it."""
+        if self.members.get(channel) is not member:
+            self.members[channel] = member
+            self._ready = None
+        self.added.pop(channel, None)
+        self.added[channel] = now
+
+    def drop(self, channel: str) -> None:
+        if self.members.pop(channel, None) is not None:
+            del self.added[channel]
+            self._ready = None
+
+    def ready(self) -> tuple[tuple[Loop | None, tuple[Member, ...]], ...]:
+        """The members by loop, in the order of joining.  Under the hub's lock."""
+        ready = self._ready
+        if ready is None:
+            by_loop: dict[Loop | None, list[Member]] = {}
+            for member in self.members.values():
+                by_loop.setdefault(member.loop, []).append(member)
+            ready = self._ready = tuple((loop, tuple(some)) for loop, some in by_loop.items())
+        return ready
+
+
+class Hub:
+    """Channels and groups of one process.
+
+    Args:
+        post: Reaches loops of other threads.
+        on_emptied: Called with a group's name when its last member has gone; under the lock, on
+            the thread of whoever took it out.
+        lock: Guards all registration; shared with whoever registers together with other steps.
+    """
+
+    def __init__(
+        self,
+        post: Post,
+        *,
+        on_emptied: Callable[[str], None] = lambda _: None,
+        lock: threading.RLock | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.lock = lock or threading.RLock()
+        self.channels: dict[str, Member] = {}
+        self.groups: dict[str, Group] = {}
+        self._groups_of: dict[str, set[str]] = {}
+        self._rounds: dict[Loop, Round] = {}
+        self._post = post
+        self._on_emptied = on_emptied
+        self._clock = clock
+        self._now = now
+        self._log = OverCapacityLog(clock)
+        #: Counts of what was delivered off any loop, and of rounds whose loop has gone.
+        self._tally = Tally()
+
+    # Registration.
+
+    def attach(self, channel: str, member: Member) -> None:
+        """Make a member reachable under a channel's name; memberships of that name stay."""
+        with self.lock:
+            self.channels[channel] = member
+            if member.loop is not None and member.loop not in self._rounds:
+                self._rounds[member.loop] = Round(member.loop, self._finished, self._clock)
+            for name in self._groups_of.get(channel, ()):
+                group = self.groups[name]
+                group.put(channel, member, group.added[channel])
+
+    def detach(self, channel: str) -> Member | None:
+        """Forget a channel and its memberships; returns the member it had."""
+        with self.lock:
+            member = self.channels.pop(channel, None)
+            for name in list(self._groups_of.get(channel, ())):
+                self.discard(name, channel)
+            return member
+
+    def add(self, group: str, channel: str) -> None:
+        """Make an attached channel a member of a group, or refresh its membership.
+
+        Raises:
+            KeyError: If the channel is not attached.
+        """
+        with self.lock:
+            member = self.channels[channel]
+            self.groups.setdefault(group, Group()).put(channel, member, self._now())
+            self._groups_of.setdefault(channel, set()).add(group)
+
+    def discard(self, group: str, channel: str) -> bool:
+        """Take a channel out of a group; False if it was no member."""
+        with self.lock:
+            entry = self.groups.get(group)
+            if entry is None or channel not in entry.members:
+                return False
+            entry.drop(channel)
+            names = self._groups_of[channel]
+            names.discard(group)
+            if not names:
+                del self._groups_of[channel]
+            if not entry.members:
+                del self.groups[group]
+                self._on_emptied(group)
+            return True
+
+    def groups_of(self, channel: str) -> frozenset[str]:
+        """The groups that a channel is a member of."""
+        with self.lock:
+            return frozenset(self._groups_of.get(channel, ()))
+
+    def forget_groups(self) -> None:
+        """Empty every group; channels stay attached."""
+        with self.lock:
+            emptied = list(self.groups)
+            self.groups.clear()
+            self._groups_of.clear()
+            for group in emptied:
+                self._on_emptied(group)
+
+    def drop_loop(self, loop: Loop) -> int:
+        """Detach all members of a loop that is closed; returns how many they were."""
+        with self.lock:
+            lost = [name for name, member in self.channels.items() if member.loop is loop]
+            for channel in lost:
+                self.detach(channel)
+            gone = self._rounds.pop(loop, None)
+            if gone is not None:
+                _add_tally(self._tally, gone.tally)
+            return len(lost)
+
+    def drop_closed_loops(self) -> int:
+        """Detach the members of all loops that are closed."""
+        with self.lock:
+            return sum(self.drop_loop(loop) for loop in list(self._rounds) if loop.is_closed())
+
+    # Delivery.
+
+    def publish(self, group: str, event: Event) -> None:
+        """Deliver an event to the members that a group has now, each at most once.
+
+        Returns when the first slice on this loop is served; `backlog` tells of the rest.
+        """
+        with self.lock:
+            entry = self.groups.get(group)
+            if entry is None:
+                return
+            ready = entry.ready()
+        for loop, members in ready:
+            self._reach(loop, Delivery(group, event, members))
+
+    def deliver(self, channel: str, event: Event) -> bool | None:
+        """Deliver an event to one channel.
+
+        Returns:
+            True if it was taken, False if the channel is full or its loop has gone, None if that
+            shows only later, because it is behind other deliveries or on another loop.
+
+        Raises:
+            KeyError: If the channel is not attached.
+        """
+        member = self.channels[channel]
+        delivery = Delivery(channel, event, (member,), is_group=False)
+        if not self._reach(member.loop, delivery):
+            return False
+        return delivery.full == 0 if delivery.reached else None
+
+    def backlog(self) -> int:
+        """How many deliveries wait for their turn on the running loop."""
+        mine = self._rounds.get(running) if (running := running_loop()) is not None else None
+        return len(mine) if mine is not None else 0
+
+    def _reach(self, loop: Loop | None, delivery: Delivery) -> bool:
+        if loop is None:
+            # Mailboxes that any thread may fill: no loop to be fair to.
+            with self.lock:
+                deliver(delivery, len(delivery.members), self._tally)
+            self._finished(delivery)
+            return True
+        mine = self._rounds.get(loop)
+        if mine is None:
+            return False
+        if loop is running_loop():
+            return mine.submit(delivery)
+        if self._post(loop, lambda: self._arrive(mine, delivery)):
+            return True
+        self._tally.turned_away += len(delivery.members)
+        if loop.is_closed():
+            self.drop_loop(loop)
+        return False
+
+    @staticmethod
+    def _arrive(mine: Round, delivery: Delivery) -> None:
+        mine.submit(delivery)
+
+    def _finished(self, delivery: Delivery) -> None:
+        if delivery.full and delivery.is_group:
+            self.report_full(delivery.name, delivery.full, len(delivery.members))
+
+    def report_full(self, group: str, full: int, members: int) -> None:
+        """Log that members of a group were full, at most once in five seconds."""
+        self._log.report(group, full, members)
+
+    def statistics(self) -> dict[str, int]:
+        """What deliveries came to since the hub was made."""
+        total = Tally()
+        with self.lock:
+            for tally in self._tallies():
+                _add_tally(total, tally)
+            return {
+                "delivered": total.delivered,
+                "delivered_as_frames": total.sunk,
+                "dropped_full": total.full,
+                "dropped_failed": total.failed,
+                "dropped_backlog": total.turned_away,
+                "local_channels": len(self.channels),
+                "local_groups": len(self.groups),
+            }
+
+    def _tallies(self) -> Iterator[Tally]:
+        yield self._tally
+        for mine in self._rounds.values():
+            yield mine.tally
+
+
+def running_loop() -> Loop | None:
+    """The loop that runs on this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _add_tally(total: Tally, part: Tally) -> None:
+    for name in Tally.__slots__:
+        setattr(total, name, getattr(total, name) + getattr(part, name))

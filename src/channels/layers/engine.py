@@ -1,0 +1,205 @@
+"""Queues and groups in memory: what a broker does, without one.
+
+The in-memory layer calls it directly; the hub of the local layer serves it to other processes.  It
+knows no loop and does no I/O.  One lock; readers are called under it and must not wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from channels.exceptions import ChannelFull
+from channels.kit.clock import Clock
+from channels.layers.envelope import Envelope
+
+
+class Reader(Protocol):
+    """Whoever takes from queues: a node, or a peer's connection."""
+
+    def on_pulled(self, queue: str, data: Envelope) -> None:
+        """Here is one that `demand` asked for."""
+
+
+class Queue:
+    """The unread envelopes of one channel and who waits for more."""
+
+    __slots__ = ("demands", "envelopes")
+
+    def __init__(self) -> None:
+        self.envelopes: deque[Envelope] = deque()
+        #: Reader -> how many it takes; served in turn.
+        self.demands: OrderedDict[Reader, int] = OrderedDict()
+
+
+class MemoryEngine:
+    """Queues with capacity and expiry, and groups of queues.
+
+    Args:
+        sweep_seconds: How often, at most, all queues are looked through for what has expired.
+    """
+
+    def __init__(self, clock: Clock, sweep_seconds: Callable[[], float] = lambda: 15.0) -> None:
+        self.lock = threading.RLock()
+        self.queues: dict[str, Queue] = {}
+        #: Group -> queue -> when its membership ends, seconds since 1970; oldest first.
+        self.groups: dict[str, dict[str, float]] = {}
+        self.expired = 0
+        self._clock = clock
+        self._sweep_seconds = sweep_seconds
+        self._sweep_at = float("-inf")
+
+    def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        """Append an envelope, or hand it to who waits.
+
+        Raises:
+            ChannelFull: If `capacity` unread ones are there.
+        """
+        with self.lock:
+            entry = self._queue(queue)
+            if len(entry.envelopes) >= capacity:
+                self._drop_expired(entry)
+                if len(entry.envelopes) >= capacity:
+                    raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
+            entry.envelopes.append(envelope)
+            self._serve(queue, entry)
+
+    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        """Put envelopes back at the head, in their order, whatever the capacity."""
+        with self.lock:
+            entry = self._queue(queue)
+            entry.envelopes.extendleft(reversed(envelopes))
+            self._serve(queue, entry)
+
+    def demand(self, reader: Reader, queue: str, count: int) -> None:
+        """Let a reader take so many from now on, instead of what it asked for before."""
+        with self.lock:
+            self.sweep()
+            entry = self._queue(queue)
+            if count > 0:
+                entry.demands[reader] = count
+            else:
+                entry.demands.pop(reader, None)
+            self._serve(queue, entry)
+
+    def forget_reader(self, reader: Reader) -> None:
+        """It has gone."""
+        with self.lock:
+            for queue, entry in list(self.queues.items()):
+                entry.demands.pop(reader, None)
+                self._tidy(queue, entry)
+
+    def add(self, group: str, queue: str, expires: float) -> None:
+        """Make a queue a member of a group until `expires`; again: until then."""
+        with self.lock:
+            members = self.groups.setdefault(group, {})
+            members.pop(queue, None)
+            members[queue] = expires
+
+    def discard(self, group: str, queue: str) -> None:
+        """Take a queue out of a group."""
+        with self.lock:
+            members = self.groups.get(group)
+            if members is not None:
+                members.pop(queue, None)
+                if not members:
+                    del self.groups[group]
+
+    def publish(
+        self, group: str, envelope: Envelope, capacity_of: Callable[[str], int]
+    ) -> tuple[int, int]:
+        """Append an envelope to each queue of a group: (how many were full, how many there are)."""
+        with self.lock:
+            self.sweep()
+            members = self._members(group)
+            full = 0
+            for queue in members:
+                try:
+                    self.push(queue, envelope, capacity_of(queue))
+                except ChannelFull:
+                    full += 1
+            return full, len(members)
+
+    def flush(self) -> None:
+        """Forget all envelopes and groups; readers go on waiting."""
+        with self.lock:
+            self.groups.clear()
+            for queue, entry in list(self.queues.items()):
+                entry.envelopes.clear()
+                self._tidy(queue, entry)
+
+    def clear(self) -> None:
+        """Forget everything, readers too."""
+        with self.lock:
+            self.groups.clear()
+            self.queues.clear()
+
+    def sweep(self) -> None:
+        """Drop what has expired unread, if it is time; such a queue leaves its groups.
+
+        Nobody reads it, so it shall not fill again.
+        """
+        now = self._clock.monotonic()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + self._sweep_seconds()
+        deserted = set()
+        for queue, entry in list(self.queues.items()):
+            if self._drop_expired(entry):
+                deserted.add(queue)
+            self._tidy(queue, entry)
+        if deserted:
+            for group in list(self.groups):
+                for queue in deserted & self.groups[group].keys():
+                    del self.groups[group][queue]
+                if not self.groups[group]:
+                    del self.groups[group]
+
+    def _members(self, group: str) -> list[str]:
+        members = self.groups.get(group)
+        if members is None:
+            return []
+        now = self._clock.time()
+        while members:
+            queue, expires = next(iter(members.items()))
+            if expires > now:
+                break
+            del members[queue]
+        if not members:
+            del self.groups[group]
+        return list(members)
+
+    def _queue(self, queue: str) -> Queue:
+        entry = self.queues.get(queue)
+        if entry is None:
+            entry = self.queues[queue] = Queue()
+        return entry
+
+    def _serve(self, queue: str, entry: Queue) -> None:
+        """Hand out as long as there is something and someone."""
+        while entry.envelopes and entry.demands:
+            envelope = entry.envelopes.popleft()
+            if envelope.is_expired(self._clock.time()):
+                self.expired += 1
+                continue
+            reader, count = entry.demands.popitem(last=False)
+            if count > 1:
+                # To the end of the line: readers are served in turn.
+                entry.demands[reader] = count - 1
+            reader.on_pulled(queue, envelope)
+        self._tidy(queue, entry)
+
+    def _drop_expired(self, entry: Queue) -> int:
+        """Drop expired envelopes from the head; returns how many."""
+        now, dropped = self._clock.time(), 0
+        while entry.envelopes and entry.envelopes[0].is_expired(now):
+            entry.envelopes.popleft()
+            dropped += 1
+        self.expired += dropped
+        return dropped
+
+    def _tidy(self, queue: str, entry: Queue) -> None:
+        if not entry.envelopes and not entry.demands and self.queues.get(queue) is entry:
+            del self.queues[queue]

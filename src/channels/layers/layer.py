@@ -1,0 +1,145 @@
+"""A channel layer on a node: what all backends of ours are."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from channels.fanout.member import Member
+from channels.kit.clock import Clock
+from channels.kit.types import Message
+from channels.layers.base import BaseChannelLayer
+from channels.layers.blocking import BlockingLayer
+from channels.layers.names import local_part
+from channels.layers.node import GapListener, Node
+from channels.layers.options import LayerOptions
+from channels.layers.transport import Capabilities, Transport
+
+
+class NodeChannelLayer(BaseChannelLayer):
+    """The contract, on any transport.  A backend's class makes its transport and calls this.
+
+    Usable from any thread and event loop; see `sync` for code that runs in none.
+
+    Args:
+        mark: See `Node`.
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: LayerOptions,
+        *,
+        clock: Clock | None = None,
+        mark: str | None = None,
+    ) -> None:
+        super().__init__(options.expiry, options.capacity, options.channel_capacity)
+        self.group_expiry = options.group_expiry
+        self.options = options
+        self.node = Node(transport, self, options, clock=clock, mark=mark)
+        #: The verbs for code without an event loop; each call blocks until it is done.
+        self.sync = BlockingLayer(self)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do."""
+        return self.node.transport.capabilities
+
+    async def send(self, channel: str, message: Message) -> None:
+        """Send a message to one channel, at most once.
+
+        Raises:
+            TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
+            ChannelFull: If the channel holds its capacity of unread messages.
+            MessageTooLarge: If it is over `max_message_bytes` once encoded.
+            ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
+        """
+        self.require_valid_channel_name(channel)
+        await self.node.send(channel, self.node.codec.encode(message))
+
+    async def receive(self, channel: str) -> Message:
+        """The next message of a channel; of several readers, in any process, one gets it.
+
+        Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
+
+        Raises:
+            TypeError: If the name breaks the rules.
+        """
+        self.require_valid_channel_name(channel)
+        return await self.node.receive(channel)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """A name for a channel that only this process reads: "<prefix>.<node>!<12 letters>".
+
+        Raises:
+            TypeError: If the prefix makes the name too long, or has characters that none may have.
+        """
+        name = f"{prefix}{self.node.mark}{local_part()}"
+        self.require_valid_channel_name(name)
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make a channel, whoever reads it, a member of a group, or refresh its membership.
+
+        What is sent to the group after this returns reaches the channel.  If the backend is out
+        of reach for `send_timeout` it returns nevertheless for a channel of this process, whose
+        membership takes effect later.
+
+        Raises:
+            TypeError: If a name breaks the rules.
+            ChannelLayerUnavailable: If the channel is another's and the backend out of reach.
+        """
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; nothing happens if it is no member.
+
+        Raises:
+            TypeError: If a name breaks the rules.
+            ChannelLayerUnavailable: If the channel is another's and the backend out of reach.
+        """
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.group_discard(group, channel)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """Send a message to every member of a group, at most once each.
+
+        All processes see the messages of a group in one order.  A full member is passed over,
+        counted and logged.  An outbound event, `{"type": "websocket.send", "text": ...}`, goes
+        straight to the members' sockets where these allow it.
+
+        Raises:
+            TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
+            MessageTooLarge: If it is over `max_message_bytes` once encoded.
+            ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
+        """
+        self.require_valid_group_name(group)
+        await self.node.group_send(group, self.node.codec.encode(message))
+
+    async def flush(self) -> None:
+        """Forget all messages and groups, those of other processes too."""
+        await self.node.flush()
+
+    async def close(self) -> None:
+        """Let go of the backend's connections; the layer may be used again."""
+        await self.node.close()
+
+    def attach(self, channel: str, member: Member) -> None:
+        """Put this channel's messages into a consumer's mailbox from now on, or into its sink."""
+        self.node.attach(channel, member)
+
+    def detach(self, channel: str) -> None:
+        """The consumer has ended: forget its channel and its memberships."""
+        self.node.detach(channel)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the process began (sent, delivered, dropped by reason) and sizes now."""
+        return self.node.statistics()
+
+    def add_gap_listener(self, listener: GapListener) -> None:
+        """Be told, on the layer's own loop, of groups whose messages may have been lost."""
+        self.node.gap_listeners.append(listener)

@@ -1,0 +1,189 @@
+"""The layer of one process: for development, tests, and sites that run in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+from channels.kit.clock import Clock, SystemClock
+from channels.layers.engine import MemoryEngine
+from channels.layers.envelope import Envelope
+from channels.layers.layer import NodeChannelLayer
+from channels.layers.options import LayerOptions
+from channels.layers.transport import Capabilities, TransportEvents
+
+V = TypeVar("V")
+
+MARK: Final = ".inmemory!"
+
+
+class MemoryTransport:
+    """An engine in the same process: nothing waits, nothing is lost, nothing leaves."""
+
+    capabilities: Final = Capabilities(spans_processes=False, is_direct=True, joins=False)
+    clock_offset: Final = 0.0
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        self.engine = engine
+        self.events: TransportEvents
+
+    async def start(self, node: str, events: TransportEvents) -> None:  # noqa: ARG002 - one node
+        self.events = events
+
+    async def stop(self) -> None:
+        self.engine.clear()
+
+    def abandon(self) -> None:
+        # A forked child: what waits there belongs to the parent.
+        self.engine.clear()
+
+    async def flush(self) -> None:
+        self.engine.flush()
+
+    async def join(self, groups: Sequence[str]) -> None:
+        """Every group's envelopes come anyway."""
+
+    async def leave(self, groups: Sequence[str]) -> None:
+        """Nothing was joined."""
+
+    async def publish(self, group: str, envelope: Envelope) -> None:
+        full, members = self.engine.publish(group, envelope, self.events.capacity_of)
+        if full:
+            self.events.on_over_capacity(group, full, members)
+        self.events.on_envelope(envelope)
+
+    async def push_node(self, node: str, envelope: Envelope) -> None:  # noqa: ARG002 - one node
+        # Only a name from another layer bears a node's mark; here it is a queue like any.
+        self.engine.push(envelope.name, envelope, self.events.capacity_of(envelope.name))
+
+    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        self.engine.push(queue, envelope, capacity)
+
+    def demand(self, queue: str, count: int) -> None:
+        self.engine.demand(self.events, queue, count)
+
+    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        self.engine.give_back(queue, envelopes)
+
+    async def add_queue(self, group: str, queue: str, expires: float) -> None:
+        self.engine.add(group, queue, expires)
+
+    async def discard_queue(self, group: str, queue: str) -> None:
+        self.engine.discard(group, queue)
+
+    def statistics(self) -> Mapping[str, int]:
+        engine = self.engine
+        with engine.lock:
+            return {
+                "expired": engine.expired,
+                "queues": len(engine.queues),
+                "queued": sum(len(entry.envelopes) for entry in engine.queues.values()),
+            }
+
+
+class InMemoryChannelLayer(NodeChannelLayer):
+    """Channels and groups of one process; any thread and loop of it.
+
+    Messages go through the same encoding as in other layers, so that what could not leave the
+    process is found here already.
+
+    Args:
+        expiry: Seconds after which an unread message is dropped.
+        group_expiry: Seconds after which membership ends, unless refreshed.
+        capacity: How many unread messages a channel may hold.
+        channel_capacity: See `BaseChannelLayer`.
+        kwargs: Other options of `LayerOptions`; what a shared CONFIG holds for other backends is
+            ignored.
+    """
+
+    def __init__(
+        self,
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 100,
+        channel_capacity: Mapping[Any, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        clock: Clock = kwargs.pop("clock", None) or SystemClock()
+        names = LayerOptions.__dataclass_fields__.keys()
+        options = LayerOptions(
+            expiry=expiry,
+            group_expiry=group_expiry,
+            capacity=capacity,
+            channel_capacity=channel_capacity,
+            **{key: value for key, value in kwargs.items() if key in names},
+        )
+        self.engine = MemoryEngine(clock, lambda: self.expiry / 4)
+        transport = MemoryTransport(self.engine)
+        super().__init__(transport, options, clock=clock, mark=MARK)
+        transport.events = self.node
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """A new channel's name: "<prefix>.inmemory!<12 letters>"."""
+        return await super().new_channel(prefix)
+
+    @property
+    def channels(self) -> Mapping[str, ChannelView]:
+        """The channels that hold messages or have a reader, live."""
+        return LiveView(self._channels)
+
+    @property
+    def groups(self) -> Mapping[str, Mapping[str, float]]:
+        """Group -> channel -> when it was added, live."""
+        return LiveView(self._groups)
+
+    def _channels(self) -> dict[str, ChannelView]:
+        local = self.node.local
+        with self.engine.lock, local.lock:
+            found = {name: ChannelView(0) for name in local.hub.channels if local.is_attached(name)}
+            for name, entry in self.engine.queues.items():
+                found[name] = ChannelView(len(entry.envelopes))
+            for name, inbox in local.inboxes.items():
+                if inbox.readers or len(inbox):
+                    found[name] = ChannelView(len(inbox))
+            return found
+
+    def _groups(self) -> dict[str, dict[str, float]]:
+        local = self.node.local
+        with self.engine.lock, local.lock:
+            found = {name: dict(group.added) for name, group in local.hub.groups.items()}
+            for name, members in self.engine.groups.items():
+                found.setdefault(name, {}).update(
+                    {queue: expires - self.group_expiry for queue, expires in members.items()}
+                )
+            return found
+
+
+class ChannelView:
+    """How much a channel holds; in the words of a queue."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def qsize(self) -> int:
+        return self._size
+
+    def empty(self) -> bool:
+        return self._size == 0
+
+
+class LiveView(Mapping[str, V]):
+    """A mapping that is read anew with each access."""
+
+    def __init__(self, read: Callable[[], dict[str, V]]) -> None:
+        self._read = read
+
+    def __getitem__(self, key: str) -> V:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())

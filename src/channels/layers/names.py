@@ -1,0 +1,35 @@
+"""How a node's channels are named, so that every node knows whose a channel is."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import string
+from typing import Final
+
+_LETTERS: Final = string.ascii_lowercase
+_NODE_CHARS: Final = string.ascii_lowercase + string.digits
+#: A channel of a node: prefix, full stop, node, "!", local part.
+_OF_NODE: Final = re.compile(r"\.(n[0-9a-z]{16})!")
+
+
+def new_node() -> str:
+    """A name for a node: 17 lower-case letters and digits, 82 bits of them random."""
+    return "n" + "".join(secrets.choice(_NODE_CHARS) for _ in range(16))
+
+
+def new_sender() -> bytes:
+    """An identity for what a node sends, new with each start."""
+    return os.urandom(8)
+
+
+def local_part() -> str:
+    """Twelve letters, 56 random bits: what follows the "!"."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(12))
+
+
+def node_of(channel: str) -> str | None:
+    """The node that a channel belongs to; None if its name says nothing of the kind."""
+    found = _OF_NODE.search(channel)
+    return found[1] if found is not None else None

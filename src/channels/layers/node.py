@@ -1,0 +1,373 @@
+"""One per process and layer: everything that has meaning, on top of a transport.
+
+Addresses (see `channels.layers.transport`): a channel that is attached here or bears this node's
+mark is delivered in the process; one that bears another node's mark goes to that node's inbox; any
+other is a queue.  Groups have members here, in the hub, and elsewhere, which the transport knows.
+
+Registration, local delivery and `receive` work on any thread and loop.  What the transport does
+happens on the owner loop, unless it is direct.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope, NodeGone
+from channels.fanout.event import Event
+from channels.fanout.hub import running_loop
+from channels.fanout.member import Member
+from channels.kit.clock import Clock, SystemClock
+from channels.kit.types import Message
+from channels.layers.codec import Codec
+from channels.layers.control import Control, read_question
+from channels.layers.envelope import Envelope, Kind
+from channels.layers.link import Link
+from channels.layers.local import LocalChannels, Policy
+from channels.layers.names import new_node, new_sender, node_of
+from channels.layers.options import LayerOptions
+from channels.layers.port import Ports, watch_forks
+from channels.layers.queues import Queues
+from channels.layers.reception import Reception
+from channels.layers.transport import Transport
+
+logger = logging.getLogger("channels.layers")
+
+#: Told of groups (None: all) whose messages may have been lost; on the owner loop.
+GapListener = Callable[[Sequence[str] | None], None]
+
+#: The group that every node is in: what concerns all nodes is published there.
+ALL_NODES: Final = "_.nodes"
+#: Deliveries that may wait on the running loop before group_send waits for them.
+_BACKLOG: Final = 64
+
+
+class Node:
+    """A process's end of a layer.
+
+    Args:
+        transport: Moves its envelopes.
+        policy: What may change while it runs: the layer itself.
+        mark: How names of its channels end before their local part; None: ".<node>!".
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        policy: Policy,
+        options: LayerOptions,
+        *,
+        clock: Clock | None = None,
+        mark: str | None = None,
+    ) -> None:
+        self.transport = transport
+        self.codec = Codec(
+            options.serializer_format,
+            options.symmetric_encryption_keys,
+            max_age_seconds=options.expiry + 10,
+            max_bytes=options.max_message_bytes,
+        )
+        self.gap_listeners: list[GapListener] = []
+        self._policy = policy
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._fixed_mark = mark
+        self._become_new()
+        watch_forks(self)
+
+    def _become_new(self) -> None:
+        """Take a new identity and forget everything local: at first, and in a forked child."""
+        self.id = new_node()
+        self.mark = self._fixed_mark or f".{self.id}!"
+        self.ports = Ports()
+        self.local = LocalChannels(
+            self._policy, self._clock, self.mark, self.ports.post, self._group_emptied
+        )
+        self.reception = Reception(self.local, self.codec, self._clock, new_sender())
+        self.reception.is_direct = self.transport.capabilities.is_direct
+        self.reception.clock_offset = lambda: self.transport.clock_offset
+        self.reception.on_control = self._on_control
+        self.counters = self.reception.counters
+        self.control = Control()
+        self.link = Link(self.transport, self._options, self.ports, self)
+        self.queues = Queues(self.local, self.link, self.reception)
+        self._seq = itertools.count(1)
+
+    # The verbs.  Names are checked and messages encoded by the layer.
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        """Send an encoded message to one channel; as `BaseChannelLayer.send`."""
+        self.local.sweep(patience=2 * self._policy.expiry)
+        self.counters["sent"] += 1
+        if self.local.is_here(channel):
+            await self._send_here(channel, payload)
+            return
+        envelope = self._envelope(Kind.CHANNEL, channel, payload)
+        node = node_of(channel)
+        if node is None:
+            limit = self._policy.get_capacity(channel)
+            push = partial(self.transport.push, channel, envelope, limit)
+        else:
+            push = partial(self.transport.push_node, node, envelope)
+        try:
+            await self.link.do(len(payload), push)
+        except NodeGone:
+            # At most once: its process is gone, and the message with it.
+            self.counters["dropped_gone"] += 1
+
+    async def receive(self, channel: str) -> Message:
+        """The next message of a channel; as `BaseChannelLayer.receive`.
+
+        Raises:
+            RuntimeError: If a consumer is attached under that name.
+        """
+        self.local.sweep()
+        if self.local.is_attached(channel):
+            raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
+        return await self.queues.receive(channel)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
+        if self.local.is_here(channel):
+            self.local.add(group, channel)
+            if not await self.link.join(group):
+                # The membership stands and takes effect when the backend is back.
+                self.counters["joined_late"] += 1
+        elif (node := node_of(channel)) is not None:
+            await self._ask_owner(Kind.ADD, node, group, channel)
+        else:
+            expires = self._broker_time() + self._policy.group_expiry
+            await self.link.do(0, partial(self.transport.add_queue, group, channel, expires))
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """The reverse; as `BaseChannelLayer.group_discard`."""
+        if self.local.is_here(channel):
+            self.local.discard(group, channel)
+        elif (node := node_of(channel)) is not None:
+            await self._ask_owner(Kind.DISCARD, node, group, channel)
+        else:
+            await self.link.do(0, partial(self.transport.discard_queue, group, channel))
+
+    async def group_send(self, group: str, payload: bytes) -> None:
+        """Send an encoded message to a group; as `BaseChannelLayer.group_send`."""
+        self.local.sweep()
+        self.counters["group_sent"] += 1
+        envelope = self._envelope(Kind.GROUP, group, payload)
+        if self.link.is_direct:
+            await self.transport.publish(group, envelope)
+            if group in self.local.hub.groups:
+                await self._give_way()
+            return
+        if self.link.subscriptions.is_joined(group):
+            self.reception.echoes.sent(envelope.seq)
+        try:
+            await self.link.do(len(payload), partial(self.transport.publish, group, envelope))
+        except ChannelLayerUnavailable:
+            self.link.owner.post(self.reception.echoes.settle)
+            raise
+
+    async def _give_way(self) -> None:
+        """Let members run: a loop of sends, which nothing else suspends, must not overrun them."""
+        await asyncio.sleep(0)
+        while self.local.hub.backlog() > _BACKLOG:  # noqa: ASYNC110 - the loop's own turns count
+            await asyncio.sleep(0)
+
+    async def flush(self) -> None:
+        """Forget all messages and groups, here and wherever the transport reaches."""
+        self.local.clear()
+        await self.link.do(0, self.transport.flush)
+        if self.link.joins:
+            envelope = self._envelope(Kind.FLUSH, ALL_NODES, b"")
+            await self.link.do(0, partial(self.transport.publish, ALL_NODES, envelope))
+
+    # Consumers of this process.
+
+    def attach(self, channel: str, member: Member) -> None:
+        """Deliver a channel's messages to this member; its loop may become the owner."""
+        if not self.link.is_direct and member.loop is not None:
+            self.link.owner.adopt(member.loop)
+        self.local.attach(channel, member)
+
+    def detach(self, channel: str) -> None:
+        """The consumer has ended."""
+        self.local.detach(channel)
+
+    # Life.
+
+    async def close(self) -> None:
+        """Let go of the broker; the next use connects again."""
+        await self.link.close()
+        if self.link.is_direct:
+            self.local.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child: another node, without the parent's loops, sockets and members."""
+        self.link.abandon()
+        self._become_new()
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the process began; the names say what they count."""
+        return {**self.counters, **self.local.statistics(), **self.link.statistics()}
+
+    # What the transport tells.
+
+    def on_envelope(self, envelope: Envelope) -> None:
+        self.reception.on_envelope(envelope)
+
+    def on_frame(self, data: bytes) -> None:
+        self.reception.on_frame(data)
+
+    def on_pulled(self, queue: str, data: Envelope | bytes) -> None:
+        self.queues.on_pulled(queue, data)
+
+    def on_over_capacity(self, group: str, full: int, members: int) -> None:
+        self.counters["dropped_full_queue"] += full
+        self.local.hub.report_full(group, full, members)
+
+    def capacity_of(self, channel: str) -> int:
+        return self._policy.get_capacity(channel)
+
+    def on_up(self, kept: bool) -> None:
+        self.link.on_up(kept)
+
+    def on_down(self, error: BaseException | None) -> None:
+        self.reception.echoes.settle()
+        self.link.on_down(error)
+
+    def on_gap(self, groups: Sequence[str] | None) -> None:
+        self.counters["gaps"] += 1
+        self.reception.echoes.settle()
+        for listener in self.gap_listeners:
+            try:
+                listener(groups)
+            except Exception:
+                logger.exception("A listener for gaps failed")
+
+    # What the link asks.
+
+    def wanted_groups(self) -> Iterable[str]:
+        with self.local.lock:
+            return [ALL_NODES, *self.local.hub.groups]
+
+    def is_wanted(self, group: str) -> bool:
+        return group == ALL_NODES or group in self.local.hub.groups
+
+    def on_started(self) -> None:
+        self.queues.ask_again()
+
+    def on_lost(self) -> None:
+        self.local.hub.drop_closed_loops()
+        self.control = Control()
+
+    # Inside.
+
+    def _broker_time(self) -> float:
+        return self._clock.time() + self.transport.clock_offset
+
+    def _envelope(self, kind: Kind, name: str, payload: bytes) -> Envelope:
+        deadline = int((self._broker_time() + self._policy.expiry) * 1000)
+        sender, seq = self.reception.sender, next(self._seq)
+        return Envelope(kind, name, payload, sender=sender, seq=seq, deadline=deadline)
+
+    def _group_emptied(self, group: str) -> None:
+        self.link.release(group)
+
+    async def _send_here(self, channel: str, payload: bytes) -> None:
+        if self.reception.echoes.due:
+            await self.link.owner.call(self.reception.echoes.wait, self.link.patience)
+        message = self.codec.decode(payload)
+        event = Event(message, len(payload), self._clock.monotonic() + self._policy.expiry)
+        member = self.local.hub.channels.get(channel)
+        if member is None or member.loop is None or member.loop is running_loop():
+            taken = self.local.deliver(channel, event)
+        else:
+            taken = await self._deliver_on(member.loop, channel, event)
+        if taken is False:
+            raise ChannelFull(f"{channel} holds its capacity of unread messages.")
+
+    async def _deliver_on(
+        self, loop: asyncio.AbstractEventLoop, channel: str, event: Event
+    ) -> bool | None:
+        """Deliver on another loop, and learn what became of it."""
+        mine = asyncio.get_running_loop()
+        answer: asyncio.Future[bool | None] = mine.create_future()
+
+        def there() -> None:
+            try:
+                taken = self.local.deliver(channel, event)
+            except (KeyError, ChannelFull):
+                taken = False
+            self.ports.post(mine, partial(_answer, answer, taken))
+
+        if not self.ports.post(loop, there):
+            self.local.hub.drop_closed_loops()
+            return False
+        try:
+            async with asyncio.timeout(self._options.send_timeout):
+                return await answer
+        except TimeoutError:
+            # That loop is busy; the event is on its way and in order.
+            return None
+
+    # Between nodes.
+
+    async def _ask_owner(self, kind: Kind, node: str, group: str, channel: str) -> None:
+        try:
+            await self.link.owner.call(
+                partial(self._ask_owner_here, kind, node, group, channel), 2 * self.link.patience
+            )
+        except NodeGone:
+            self.counters["dropped_gone"] += 1
+
+    async def _ask_owner_here(self, kind: Kind, node: str, group: str, channel: str) -> None:
+        payload, answer, token = self.control.ask(self.id, channel)
+        envelope = self._envelope(kind, group, payload)
+        try:
+            push = partial(self.transport.push_node, node, envelope)
+            await self.link.do_here(len(payload), push)
+            async with asyncio.timeout(self._options.send_timeout):
+                await answer
+        except TimeoutError:
+            # No such process any more, or one that hangs: nothing to be a member.
+            self.counters["unanswered"] += 1
+        finally:
+            self.control.forget(token)
+
+    def _on_control(self, envelope: Envelope) -> None:
+        if envelope.kind is Kind.FLUSH:
+            if envelope.sender != self.reception.sender:
+                self.local.clear()
+        elif envelope.kind is Kind.DONE:
+            self.control.answered(envelope.payload)
+        else:
+            self.link.owner.spawn(self._obey(envelope), "channel layer membership")
+
+    async def _obey(self, envelope: Envelope) -> None:
+        """Another process changes the membership of a channel of ours."""
+        try:
+            _, asker, channel = read_question(envelope.payload)
+        except MalformedEnvelope as error:
+            self.reception.count_malformed(error)
+            return
+        if not self.local.is_here(channel):
+            self.counters["dropped_gone"] += 1
+        elif envelope.kind is Kind.ADD:
+            self.local.add(envelope.name, channel)
+            await self.link.join_here(envelope.name)
+        else:
+            self.local.discard(envelope.name, channel)
+        answer = self._envelope(Kind.DONE, ALL_NODES, envelope.payload)
+        try:
+            push = partial(self.transport.push_node, asker, answer)
+            await self.link.do_here(len(answer.payload), push)
+        except (NodeGone, ChannelFull, ChannelLayerUnavailable):
+            self.counters["unanswered"] += 1
+
+
+def _answer(answer: asyncio.Future[bool | None], taken: bool | None) -> None:
+    if not answer.done():
+        answer.set_result(taken)

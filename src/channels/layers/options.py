@@ -1,0 +1,68 @@
+"""The options of every layer that is built on a node, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from channels.exceptions import InvalidChannelLayerError
+from channels.kit.options import check_options, option
+
+
+@dataclass(frozen=True, slots=True)
+class LayerOptions:
+    """What CONFIG may say to any layer of ours, beside its backend's own keys."""
+
+    expiry: float = option(
+        60.0, unit="seconds", minimum=0.001, help="an unread message is dropped after this"
+    )
+    group_expiry: float = option(
+        86400.0,
+        unit="seconds",
+        minimum=0.001,
+        help="membership ends after this, unless refreshed; not that of a consumer that runs",
+    )
+    capacity: int = option(
+        100, unit="messages", minimum=1, help="unread messages that a channel may hold"
+    )
+    #: Glob or compiled pattern -> capacity; the first match holds.
+    channel_capacity: Mapping[Any, int] | None = None
+    #: "msgpack", "json", or what was registered.
+    serializer_format: str = "msgpack"
+    #: Secrets; the first seals, all open.
+    symmetric_encryption_keys: Sequence[str | bytes] | None = None
+    max_message_bytes: int = option(
+        4 * 1024 * 1024, unit="bytes", minimum=1024, help="largest encoded message"
+    )
+    send_timeout: float = option(
+        2.0, unit="seconds", minimum=0.01, help="wait for a backend that is out of reach"
+    )
+    linger: float = option(
+        2.0, unit="seconds", minimum=0.0, help="a group stays joined so long after its last member"
+    )
+    replay_messages: int = option(
+        1000, unit="messages", minimum=1, help="sends that may wait for a backend out of reach"
+    )
+    replay_bytes: int = option(
+        8 * 1024 * 1024, unit="bytes", minimum=1024, help="bytes that these sends may hold"
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def layer_options(config: Mapping[str, Any], *, layer: str) -> LayerOptions:
+    """The options that CONFIG gives.
+
+    Raises:
+        InvalidChannelLayerError: If it has a key that no option of `layer` bears.
+        InvalidOption: If a value is out of bounds.
+    """
+    known = {field.name for field in fields(LayerOptions)}
+    if unknown := sorted(config.keys() - known):
+        raise InvalidChannelLayerError(
+            f"{layer} does not know {', '.join(unknown)}: its general options are "
+            f"{', '.join(sorted(known))}."
+        )
+    return LayerOptions(**config)

@@ -1,0 +1,122 @@
+"""What a transport brings, and what becomes of it: the receiving half of a node."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from channels.exceptions import ChannelFull, MalformedEnvelope
+from channels.fanout.event import Event
+from channels.kit.clock import Clock
+from channels.kit.types import Message
+from channels.layers.codec import Codec, UndecodableMessage
+from channels.layers.echoes import Echoes
+from channels.layers.envelope import Envelope, Kind, decode_envelope
+from channels.layers.local import LocalChannels
+from channels.layers.window import SeenWindow
+
+logger = logging.getLogger("channels.layers")
+
+
+class Reception:
+    """Sorts out envelopes: void, repeated, own, for a group, for a channel, for the node itself.
+
+    Attributes:
+        sender: The identity of this node's own envelopes.
+        is_direct: Whether the transport is, and neither repeats nor delays anything.
+        on_control: Takes envelopes for the node itself.
+    """
+
+    def __init__(self, local: LocalChannels, codec: Codec, clock: Clock, sender: bytes) -> None:
+        self.local = local
+        self.sender = sender
+        self.is_direct = False
+        self.clock_offset: Callable[[], float] = lambda: 0.0
+        self.on_control: Callable[[Envelope], None] = lambda _: None
+        self.counters: Counter[str] = Counter()
+        self.echoes = Echoes()
+        self._codec = codec
+        self._clock = clock
+        self._seen = SeenWindow()
+
+    def on_frame(self, data: bytes) -> None:
+        try:
+            envelope = decode_envelope(data)
+        except MalformedEnvelope as error:
+            self.count_malformed(error)
+            return
+        self.on_envelope(envelope)
+
+    def on_envelope(self, envelope: Envelope) -> None:
+        if not self.is_direct:
+            if self._seen.is_repeat(envelope.sender, envelope.seq):
+                self.counters["dropped_repeated"] += 1
+                return
+            if envelope.sender == self.sender:
+                self.echoes.seen(envelope.seq)
+            self.counters["received"] += 1
+        try:
+            if envelope.kind is Kind.GROUP:
+                self._to_group(envelope)
+            elif envelope.kind is Kind.CHANNEL:
+                self._to_channel(envelope)
+            else:
+                self.on_control(envelope)
+        except Exception:
+            # Nothing that comes in may stop what comes after it.
+            logger.exception("An envelope for %s could not be delivered", envelope.name)
+
+    def _to_group(self, envelope: Envelope) -> None:
+        local = self.local
+        local.expire_members(envelope.name)
+        if envelope.name not in local.hub.groups:
+            return
+        event = self.open(envelope)
+        if event is not None:
+            local.hub.publish(envelope.name, event)
+
+    def _to_channel(self, envelope: Envelope) -> None:
+        if not self.local.is_here(envelope.name):
+            self.counters["dropped_gone"] += 1
+            return
+        event = self.open(envelope)
+        if event is None:
+            return
+        try:
+            # The sender is on another process: that its message was dropped shows in the counts.
+            self.local.deliver(envelope.name, event)
+        except ChannelFull:
+            self.counters["dropped_full"] += 1
+
+    def open(self, envelope: Envelope) -> Event | None:
+        """The event in an envelope, or None if it is void or cannot be read; that is counted."""
+        deadline = self.deadline(envelope)
+        if deadline is not None and deadline <= self._clock.monotonic():
+            self.counters["dropped_expired"] += 1
+            return None
+        message = self.message(envelope.payload)
+        if message is None:
+            return None
+        return Event(message, len(envelope.payload), deadline)
+
+    def message(self, payload: bytes) -> Message | None:
+        """The message of a payload, or None, counted and logged, if there is none."""
+        try:
+            return self._codec.decode(payload)
+        except UndecodableMessage as error:
+            self.count_malformed(error)
+            return None
+
+    def deadline(self, envelope: Envelope) -> float | None:
+        """An envelope's deadline by this process's monotonic clock."""
+        if not envelope.deadline:
+            return None
+        ahead = envelope.deadline / 1000 - (self._clock.time() + self.clock_offset())
+        return self._clock.monotonic() + ahead
+
+    def count_malformed(self, error: Exception) -> None:
+        """Count bytes that cannot be read; the first, and then each thousandth, is logged."""
+        if self.counters["dropped_malformed"] % 1000 == 0:
+            logger.warning("Dropped a message that cannot be read: %s", error)
+        self.counters["dropped_malformed"] += 1
