@@ -9,7 +9,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import transaction
 from django.db.backends.signals import connection_created
 
 import channels.db
@@ -168,3 +169,13 @@ async def test_others_connections_are_left_alone(sweeps: list[int]) -> None:
     sweeps.clear()
     await close_left_open()
     assert sweeps == []
+
+
+@pytest.mark.django_db
+async def test_a_connection_in_a_transaction_is_not_swept(sweeps: list[int]) -> None:
+    def inside() -> None:
+        with transaction.atomic():
+            async_to_sync(database_sync_to_async(lambda: sweeps.append(0)))()
+
+    await sync_to_async(inside)()
+    assert sweeps == [0]

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from asgiref.sync import SyncToAsync, sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -66,15 +66,21 @@ database_sync_to_async = DatabaseSyncToAsync
 
 
 def sweep() -> None:
-    """Close this thread's old connections, unless they carry a test's transaction."""
-    if not keeps_connections.get():
+    """Close this thread's old connections, unless one of them carries a transaction.
+
+    Code further out in this thread has begun that transaction, a TestCase for example, and Django
+    would close even a young connection in the middle of it.
+    """
+    if not keeps_connections.get() and not any(
+        connection.in_atomic_block for connection in connections.all(initialized_only=True)
+    ):
         close_old_connections()
 
 
 async def aclose_old_connections() -> None:
     """Close the old connections of the thread that async code's database calls run in."""
     if not keeps_connections.get():
-        await sync_to_async(close_old_connections)()
+        await sync_to_async(sweep)()
 
 
 def watch_connections() -> None:

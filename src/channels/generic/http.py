@@ -1,0 +1,102 @@
+"""A consumer for HTTP requests: whole answers, streams, and answers that come later.
+
+The consumer ends once its response is complete.  If `handle()` returns before that, it stays: a
+channel message may bring the answer (long-polling), until the client goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from channels.exceptions import StopConsumer
+from channels.kit.types import HeaderPairs, Message, Scope
+
+#: Header fields as users give them: pairs of bytes, or a dict of them.
+GivenHeaders = HeaderPairs | Mapping[bytes, bytes]
+
+
+class AsyncHttpConsumer(AsyncConsumer):
+    """Handles one HTTP request.
+
+    When the client goes while `handle()` runs, it is cancelled: at once if it is streaming, for
+    there is nobody left to send to, else after `close_timeout`, so that work which the client only
+    began may end.  `disconnect()` is called once: after the response, an error, or the client's
+    going.
+    """
+
+    _response_is_complete = False
+    _has_left = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        scope: Scope | None = next(iter(args), kwargs.get("scope"))
+        super().__init__(scope if isinstance(scope, dict) else None)
+        #: The request's body, as it arrived.
+        self.body: list[bytes] = []
+
+    async def send_headers(self, *, status: int = 200, headers: GivenHeaders | None = None) -> None:
+        """Begin the response; the server may hold it until the first of the body."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        await self.send({"type": "http.response.start", "status": status, "headers": list(pairs)})
+
+    async def send_body(self, body: bytes, *, more_body: bool = False) -> None:
+        """Send a piece of the body, the last one unless `more_body`.
+
+        Raises:
+            AssertionError: If `body` is not bytes.
+            ClientGone: If the server says so; left uncaught, it ends the consumer in order.
+        """
+        if not isinstance(body, bytes):
+            raise AssertionError("Body is not bytes")
+        if more_body:
+            # From here on the client waits for more, so that its going is the end.
+            self._line.hurry()
+        else:
+            self._response_is_complete = True
+        await self.send({"type": "http.response.body", "body": body, "more_body": more_body})
+
+    async def send_response(self, status: int, body: bytes, **kwargs: Any) -> None:
+        """Send a whole response; `headers` as for `send_headers`."""
+        await self.send_headers(status=status, **kwargs)
+        await self.send_body(body)
+
+    async def handle(self, body: bytes) -> None:
+        """Override: answer the request, or leave that to the handler of a later message."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no `async def handle(self, body)` to answer requests with."
+        )
+
+    async def disconnect(self) -> None:
+        """Override: the response is complete, or the client has gone."""
+
+    async def dispatch(self, message: Message) -> None:
+        """Call the handler of a message, and end if the response is complete after it."""
+        try:
+            await super().dispatch(message)
+        except Exception:
+            await self._part()
+            raise
+        if self._response_is_complete:
+            await self._part()
+            raise StopConsumer
+
+    async def http_request(self, message: Message) -> None:
+        """Collect the body, and handle the request once it is whole."""
+        if "body" in message:
+            self.body.append(message["body"])
+        if message.get("more_body"):
+            return
+        await self.handle(b"".join(self.body))
+        if self.channel_layer is None:
+            # Nothing can bring a later answer; the server tells the client if there was none.
+            raise StopConsumer
+
+    async def http_disconnect(self, message: Message) -> None:
+        """The client has gone."""
+        raise StopConsumer
+
+    async def _part(self) -> None:
+        if not self._has_left:
+            self._has_left = True
+            await self.disconnect()
