@@ -6,10 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+from asgiref import testing
 from django import urls
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends import cache
 
 from channels.auth import AuthMiddlewareStack
+from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
@@ -17,6 +21,8 @@ from tests.applications import call
 
 re_path: Any = urls.re_path
 path: Any = urls.path
+#: Untyped in asgiref.
+ApplicationCommunicator: Any = testing.ApplicationCommunicator
 
 
 def tutorial(application: Any) -> ProtocolTypeRouter:
@@ -61,6 +67,94 @@ async def test_what_the_stack_refuses() -> None:
     refused = [{"type": "websocket.close"}]
     assert await call(tutorial(consumer), websocket("/ws/other/")) == refused
     assert await call(tutorial(consumer), websocket("/ws/chat/a/", b"http://evil.com")) == refused
+
+
+class Remembering(WebsocketConsumer):
+    """Keeps the client's last word in the session."""
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.scope["session"]["last"] = text_data
+        self.send(f"{self.scope['url_route']['kwargs']['room_name']}: {text_data}")
+
+
+class AsyncRemembering(AsyncWebsocketConsumer):
+    """The same, with coroutines."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.scope["session"].aset("last", text_data)
+        await self.send(f"{self.scope['url_route']['kwargs']['room_name']}: {text_data}")
+
+
+class TokenMiddleware:
+    """Middleware as the documentation of Channels 2 had it."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, scope: Scope) -> Any:
+        return self.inner(dict(scope, token=dict(scope["headers"])[b"authorization"]))
+
+
+@pytest.fixture
+def session(settings: Any) -> Any:
+    """A stored session, in memory."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    settings.CHANNEL_LAYERS = {}
+    store = cache.SessionStore()
+    store.save()
+    return store
+
+
+@pytest.mark.parametrize("consumer", [Remembering, AsyncRemembering])
+@pytest.mark.parametrize("form", ["as_asgi()", "class", "instance"])
+async def test_a_consumers_changes_are_stored_while_it_lives(
+    session: Any, monkeypatch: pytest.MonkeyPatch, consumer: Any, form: str
+) -> None:
+    monkeypatch.setattr("channels.db.close_old_connections", lambda **_: None)
+    forms = {"as_asgi()": consumer.as_asgi, "class": lambda: consumer, "instance": consumer}
+    scope = websocket("/ws/chat/lobby/")
+    scope["headers"].append((b"cookie", f"sessionid={session.session_key}".encode()))
+    communicator = ApplicationCommunicator(tutorial(forms[form]()), scope)
+    await communicator.send_input({"type": "websocket.connect"})
+    assert (await communicator.receive_output())["type"] == "websocket.accept"
+    for word in ("one", "two"):
+        await communicator.send_input({"type": "websocket.receive", "text": word})
+        assert (await communicator.receive_output())["text"] == f"lobby: {word}"
+    # The answer to a third event proves that the second was handled to its end.
+    await communicator.send_input({"type": "websocket.receive", "text": "three"})
+    await communicator.receive_output()
+    assert cache.SessionStore(session.session_key)["last"] in {"two", "three"}
+    await communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+    await communicator.wait()
+    assert cache.SessionStore(session.session_key)["last"] == "three"
+
+
+async def test_a_stack_as_channels_2_wrote_it(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.db.close_old_connections", lambda **_: None)
+
+    class Telling(WebsocketConsumer):
+        def connect(self) -> None:
+            self.accept()
+            self.send(self.scope["token"].decode())
+
+    application = ProtocolTypeRouter(
+        {
+            "websocket": TokenMiddleware(
+                AuthMiddlewareStack(TokenMiddleware(URLRouter([path("ws/", Telling)])))
+            )
+        }
+    )
+    scope = websocket("/ws/")
+    scope["headers"].append((b"authorization", b"secret"))
+    communicator = ApplicationCommunicator(application, scope)
+    await communicator.send_input({"type": "websocket.connect"})
+    assert (await communicator.receive_output())["type"] == "websocket.accept"
+    assert (await communicator.receive_output())["text"] == "secret"
+    await communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+    await communicator.wait()
 
 
 def test_the_middle_can_be_imported_before_settings_and_models() -> None:
