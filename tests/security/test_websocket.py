@@ -8,6 +8,8 @@ from urllib.parse import urlparse
 
 import pytest
 
+from channels.kit.types import Scope
+from channels.middleware import single_callable
 from channels.security.websocket import (
     AllowedHostsOriginValidator,
     OriginValidator,
@@ -213,3 +215,9 @@ async def test_allowed_hosts_in_development(settings: Any) -> None:
 
 async def test_the_denier() -> None:
     assert await call(WebsocketDenier.as_asgi(), {"type": "websocket"}) == REFUSED
+    assert await call(single_callable(WebsocketDenier), {"type": "websocket"}) == REFUSED
+
+    def two_steps(scope: Scope) -> WebsocketDenier:
+        return WebsocketDenier(scope)
+
+    assert await call(single_callable(two_steps), {"type": "websocket"}) == REFUSED

@@ -20,6 +20,7 @@ from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.layers import get_channel_layer
 from channels.sessions import save_if_modified
+from channels.signals import announce, consumer_finished, consumer_started
 
 logger = logging.getLogger("django.channels")
 
@@ -97,6 +98,7 @@ class AsyncConsumer:
         self._line = line = Line(scope, receive, self.mailbox_bounds, self.close_timeout)
         line.mailbox.on_overflow = functools.partial(self._overflow, line, send)
         try:
+            await announce(consumer_started, type(self), scope)
             await self._open_channel(line, find_sink(scope, send) if self._takes_frames else None)
             await self._handle_all(line)
         except StopConsumer:
@@ -109,6 +111,7 @@ class AsyncConsumer:
                 await line.close()
             finally:
                 await self._leave()
+                await announce(consumer_finished, type(self), scope)
 
     async def _open_channel(self, line: Line, sink: Sink | None) -> None:
         self.channel_layer = get_channel_layer(self.channel_layer_alias)

@@ -129,12 +129,21 @@ def AllowedHostsOriginValidator(application: Any) -> OriginValidator:  # noqa: N
 
 
 class WebsocketDenier:
-    """An application that refuses every WebSocket, before it is accepted: HTTP 403."""
+    """An application that refuses every WebSocket, before it is accepted: HTTP 403.
+
+    Used as consumers are: `WebsocketDenier.as_asgi()`, or as in Channels 2 `WebsocketDenier(scope)`
+    called with receive and send.  But no channel layer hears of a connection that is refused.
+    """
+
+    def __init__(self, scope: Scope | None = None) -> None:
+        self.scope = scope
 
     @classmethod
     def as_asgi(cls) -> WebsocketDenier:
-        """The application, in the way that consumers are asked for theirs."""
+        """The application."""
         return cls()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, *arguments: Any) -> None:
+        """Refuse; the last argument is `send`."""
+        send: Send = arguments[-1]
         await send({"type": "websocket.close"})

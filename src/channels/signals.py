@@ -1,0 +1,24 @@
+"""Signals of consumers' lives, under the names of Channels 2 and 3.
+
+Both are sent with the consumer's class as `sender`, the connection's `scope`, and, for receivers
+written then, an empty `environ`.  A receiver's error is logged by Django and stops nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.dispatch import Signal
+
+from channels.kit.types import Scope
+
+#: Sent before a consumer handles its first event.
+consumer_started: Final = Signal()
+#: Sent once a consumer has ended, for whatever reason.
+consumer_finished: Final = Signal()
+
+
+async def announce(signal: Signal, sender: type[Any], scope: Scope) -> None:
+    """Send one of the signals; costs nothing while nobody listens."""
+    if signal.receivers:
+        await signal.asend_robust(sender=sender, scope=scope, environ={})
