@@ -100,6 +100,20 @@ async def test_the_error_of_an_application_is_raised_once_it_has_ended() -> None
     communicator.stop(exceptions=False)
 
 
+async def test_the_error_is_raised_without_waiting_for_the_timeout() -> None:
+    class Broken(AsyncConsumer):
+        async def broken(self, event: dict[str, Any]) -> None:
+            await self.send({"type": "said"})
+            raise LookupError("no such room")
+
+    communicator = ApplicationCommunicator(Broken(), {"type": "test"})
+    await communicator.send_input({"type": "broken"})
+    assert await communicator.receive_output() == {"type": "said"}
+    # Longer than the test may take.
+    with pytest.raises(LookupError):
+        await communicator.receive_output(1000)
+
+
 async def test_a_communicator_that_is_dropped_leaves_no_task_and_no_complaint(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

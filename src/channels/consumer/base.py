@@ -49,7 +49,7 @@ class AsyncConsumer:
     mailbox_bounds: MailboxBounds = DEFAULT_BOUNDS
 
     scope: Scope
-    channel_layer: Any
+    channel_layer: Any = None
     channel_name: str
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]

@@ -133,6 +133,9 @@ class WebsocketRules(AsyncConsumer):
 
     async def _leave(self) -> None:
         groups = self._groups_to_leave()
+        if hasattr(self.channel_layer, "detach"):
+            # Our own layers forgot the memberships together with the channel.
+            groups = []
         try:
             async with asyncio.timeout(self.close_timeout):
                 for group in groups:

@@ -53,6 +53,29 @@ class ApplicationCommunicator(Communicator):
             )
         return self._future
 
+    async def receive_output(self, timeout: float = 1) -> Message:
+        """The next event that the application sends.
+
+        Args:
+            timeout: Seconds to wait for it.
+
+        Raises:
+            TimeoutError: If there was none; the application is cancelled then.
+            BaseException: What the application raised, as soon as it has.
+        """
+        if self.output_queue.empty() and not self.future.done():
+            said = asyncio.ensure_future(self.output_queue.get())
+            try:
+                await asyncio.wait(
+                    {said, self.future}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+                )
+                if said.done():
+                    return said.result()
+            finally:
+                said.cancel()
+            timeout = 0
+        return await super().receive_output(timeout)
+
     def stop(self, exceptions: bool = True) -> None:
         """Cancel the application if it still runs.
 
