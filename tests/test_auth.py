@@ -456,6 +456,19 @@ async def test_the_stack_finds_the_user() -> None:
     assert "user" not in scope
 
 
+async def test_the_inner_of_two_stacks_looks_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Scope] = []
+
+    async def once(scope: Scope) -> Any:
+        asked.append(scope)
+        return AnonymousUser()
+
+    monkeypatch.setattr(auth, "get_user", once)
+    stack = AuthMiddlewareStack(AuthMiddlewareStack(Recorder()))
+    await call(stack, {"type": "websocket", "headers": []})
+    assert len(asked) == 1
+
+
 async def test_the_stack_without_a_cookie() -> None:
     recorder = Recorder()
     await call(AuthMiddlewareStack(recorder), {"type": "websocket", "headers": []})

@@ -81,18 +81,16 @@ async def test_a_subclass_changes_the_scope_and_calls_on() -> None:
 
 
 async def test_hooks_run_once_in_order() -> None:
+    order: list[str] = []
+
     class Hooked(BaseMiddleware):
         def populate_scope(self, scope: Scope) -> None:
-            scope["order"] = ["populate"]
+            scope["populated"] = True
+            order.append("populate")
 
         async def resolve_scope(self, scope: Scope) -> None:
-            scope["order"].append("resolve")
-
-    recorder = Recorder()
-    outside: Scope = {"type": "websocket"}
-    await call(Hooked(recorder), outside)
-    assert recorder.scope["order"] == ["populate", "resolve"]
-    assert "order" not in outside
+            assert scope["populated"]
+            order.append("resolve")
 
     class Calling(Hooked):
         async def __call__(self, scope: Scope, receive: Any = None, send: Any = None) -> Any:
@@ -101,8 +99,13 @@ async def test_hooks_run_once_in_order() -> None:
             return await super().__call__(scope, receive, send)
 
     recorder = Recorder()
-    await call(Calling(recorder), {"type": "websocket"})
-    assert recorder.scope["order"] == ["populate", "resolve"]
+    outside: Scope = {"type": "websocket"}
+    await call(Hooked(recorder), outside)
+    assert recorder.scope["populated"]
+    assert "populated" not in outside
+    assert order == ["populate", "resolve"]
+    await call(Calling(recorder), outside)
+    assert order == ["populate", "resolve"] * 2
 
 
 async def test_a_two_step_subclass() -> None:

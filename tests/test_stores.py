@@ -10,6 +10,7 @@ from django.core.exceptions import SuspiciousOperation
 
 from channels.kit.types import Receive, Scope, Send
 from channels.sessions import SessionMiddlewareStack, save_if_modified
+from channels.stores import catch_up
 from tests.applications import call
 from tests.test_sessions import cached_sessions, connections_stay, request
 
@@ -113,3 +114,34 @@ async def test_a_long_connection_does_not_bring_back_a_deleted_session() -> None
     scope = request("websocket", f"sessionid={store.session_key}")
     await call(SessionMiddlewareStack(application), scope)
     assert not cache.SessionStore().exists(store.session_key or "")
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_what_was_taken_over_is_not_taken_for_an_own_change() -> None:
+    store = cache.SessionStore()
+    store["theme"] = "light"
+    store.save()
+
+    def choose(theme: str) -> None:
+        elsewhere = another(store.session_key)
+        elsewhere["theme"] = theme
+        elsewhere.save()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        session = scope["session"]
+        assert await session.aget("theme") == "light"
+        choose("dark")
+        assert catch_up(session)
+        assert session["theme"] == "dark"
+        choose("blue")
+        session["seed"] = 7
+        await save_if_modified(scope)
+        assert dict(another(store.session_key).items()) == {"theme": "blue", "seed": 7}
+
+    scope = request("websocket", f"sessionid={store.session_key}")
+    await call(SessionMiddlewareStack(application), scope)
+
+
+def test_other_stores_are_up_to_date_by_definition() -> None:
+    assert catch_up(cache.SessionStore())
+    assert catch_up({})

@@ -98,6 +98,7 @@ async def test_patterns(pattern: str, origin: str, allowed: bool) -> None:
         "https://evil.com\\.good.com",
         "https://evil.com\\@good.com",
         "https://evil.com/\\good.com",
+        "https://good.com/\\evil.com",
         "https:\\\\good.com",
         "https://evil.com#.good.com",
         "https://evil.com?.good.com",
@@ -134,6 +135,13 @@ async def test_odd_origins_are_refused_without_an_error(
     origin: str | bytes, patterns: list[str]
 ) -> None:
     assert not await passes(OriginValidator(None, patterns), origin)
+
+
+def test_a_star_inside_a_pattern_matches_nothing() -> None:
+    validator = OriginValidator(None, [])
+    assert not validator.match_allowed_origin(urlparse("http://*.good.com"), "*.good.com")
+    assert not validator.match_allowed_origin(urlparse("http://*.good.com"), "http://*.good.com")
+    assert not validator.match_allowed_origin(None, "good.com")
 
 
 async def test_no_origin_passes_the_star_only() -> None:
