@@ -141,7 +141,19 @@ def test_runserver_of_another_application(commands: Callable[[str, type], None])
 # CHANNEL_LAYERS ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [None, {}, {"default": {"BACKEND": IN_MEMORY}}])
+OURS = "channels.layers.InMemoryChannelLayer"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"default": {"BACKEND": IN_MEMORY}},
+        {"default": {"BACKEND": OURS, "CONFIG": {"capacity": 10}, "TEST_CONFIG": {}}},
+        {"default": {"BACKEND": "asgiref.inmemory.ChannelLayer", "ROUTING": "site.routing"}},
+    ],
+)
 def test_sound_layers(settings: Any, value: Any) -> None:
     settings.CHANNEL_LAYERS = value
     assert checks.check_layers() == []
@@ -161,6 +173,8 @@ def test_sound_layers(settings: Any, value: Any) -> None:
         ({"default": {"BACKEND": f"{__name__}.NoSuchLayer"}}, "channels.E003"),
         ({"default": {"BACKEND": IN_MEMORY, "CONFIG": [1]}}, "channels.E004"),
         ({"default": {"BACKEND": IN_MEMORY, "CONFIG": {"colour": 1}}}, "channels.E004"),
+        ({"default": {"BACKEND": OURS, "CONFIG": {"capacity": -1}}}, "channels.E004"),
+        ({"default": {"BACKEND": OURS, "CONFIG": {"capacity": "many"}}}, "channels.E004"),
         ({"default": {"BACKEND": THIRD_PARTY}}, "channels.E004"),
         ({"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a", "x": 1}}}, "channels.E004"),
         ({"default": {"BACKEND": IN_MEMORY, "capacity": 10}}, "channels.W005"),
@@ -196,10 +210,11 @@ def test_every_layer_is_looked_at(settings: Any) -> None:
 @pytest.mark.parametrize(
     ("count", "warned"), [("", False), ("1", False), ("2", True), ("many", False)]
 )
+@pytest.mark.parametrize("backend", [IN_MEMORY, OURS])
 def test_an_in_memory_layer_and_several_processes(
-    settings: Any, monkeypatch: pytest.MonkeyPatch, count: str, warned: bool
+    settings: Any, monkeypatch: pytest.MonkeyPatch, backend: str, count: str, warned: bool
 ) -> None:
-    settings.CHANNEL_LAYERS = {"default": {"BACKEND": IN_MEMORY}}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend}}
     monkeypatch.setenv(checks.PROCESSES, count)
     assert ids(checks.check_layers()) == (["channels.W004"] if warned else [])
 
