@@ -35,6 +35,7 @@ from channels.auth import (
 )
 from channels.kit.doors import DOOR
 from channels.kit.types import Message, Receive, Scope, Send
+from channels.middleware import single_callable
 from tests.applications import Recorder, call
 
 MODEL = "django.contrib.auth.backends.ModelBackend"
@@ -495,6 +496,17 @@ async def test_a_subclass_finds_users_in_its_own_way(scope: Scope) -> None:
     recorder = Recorder()
     await call(ByToken(recorder), scope)
     assert recorder.scope["user"] == "the token's user"
+
+
+async def test_a_two_step_subclass_still_finds_users(scope: Scope) -> None:
+    class Counting(AuthMiddleware):
+        def __call__(self, scope: Scope) -> Any:  # type: ignore[override]
+            return super().__call__(dict(scope, counted=True))
+
+    recorder = Recorder()
+    await call(single_callable(Counting(recorder)), scope)
+    assert recorder.scope["counted"]
+    assert isinstance(recorder.scope["user"], AnonymousUser)
 
 
 @database

@@ -7,6 +7,7 @@ only sync methods.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -214,10 +215,12 @@ class AuthMiddleware(BaseMiddleware):
     async def __call__(
         self, scope: Scope, receive: Receive | None = None, send: Send | None = None
     ) -> Any:
-        if receive is not None:
-            scope = dict(scope)
-            self.populate_scope(scope)
-            await self.resolve_scope(scope)
+        if receive is None or send is None:
+            # super().__call__(scope) of a two-step subclass.
+            return partial(AuthMiddleware.__call__, self, scope)
+        scope = dict(scope)
+        self.populate_scope(scope)
+        await self.resolve_scope(scope)
         return await super().__call__(scope, receive, send)
 
 
