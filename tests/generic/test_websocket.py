@@ -29,7 +29,7 @@ def memory() -> InMemoryChannelLayer:
     return layer
 
 
-def pair(*classes: Kind) -> Any:
+def pair(*classes: Kind) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("consumer", classes, ids=["sync", "async"][: len(classes)])
 
 
@@ -72,7 +72,8 @@ class AsyncLog(AsyncWebsocketConsumer):
 @pair(SyncLog, AsyncLog)
 @pytest.mark.parametrize("as_instance", [False, True])
 async def test_connect_receive_disconnect(consumer: Kind, as_instance: bool) -> None:
-    consumer.log = log = []
+    log: list[Any] = []
+    consumer.log = log
     application = consumer() if as_instance else consumer.as_asgi()
     communicator = WebsocketCommunicator(application, "/testws/")
     assert await communicator.connect() == (True, None)
@@ -87,7 +88,8 @@ async def test_connect_receive_disconnect(consumer: Kind, as_instance: bool) -> 
 @pair(SyncLog, AsyncLog)
 async def test_a_text_of_none_beside_bytes_is_absent(consumer: Kind) -> None:
     """As hypercorn sends them."""
-    consumer.log = log = []
+    log: list[Any] = []
+    consumer.log = log
     communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
     await communicator.connect()
     await communicator.send_input({"type": "websocket.receive", "text": None, "bytes": b"a"})

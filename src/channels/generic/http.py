@@ -26,6 +26,8 @@ class AsyncHttpConsumer(AsyncConsumer):
     going.
     """
 
+    #: True for a class that answers after `handle()` even without a channel layer.
+    _may_answer_later = False
     _response_is_complete = False
     _has_left = False
 
@@ -88,7 +90,7 @@ class AsyncHttpConsumer(AsyncConsumer):
         if message.get("more_body"):
             return
         await self.handle(b"".join(self.body))
-        if self.channel_layer is None:
+        if self.channel_layer is None and not self._may_answer_later:
             # Nothing can bring a later answer; the server tells the client if there was none.
             raise StopConsumer
 

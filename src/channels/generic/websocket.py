@@ -6,24 +6,15 @@ What the sync and the async consumers say is the same and is written once, as fu
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
-from collections.abc import Iterable
 from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import AsyncConsumer, SyncConsumer
-from channels.exceptions import (
-    AcceptConnection,
-    DenyConnection,
-    InvalidChannelLayerError,
-    StopConsumer,
-)
+from channels.consumer import SyncConsumer
+from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
+from channels.generic.membership import Membership
 from channels.kit.types import HeaderPairs, Message, Scope
-
-logger = logging.getLogger("django.channels")
 
 #: RFC 6455 section 7.4.1: "1005 ... no status code was actually present."
 NO_CODE = 1005
@@ -78,17 +69,16 @@ def text_of_json(text_data: str | None) -> str:
     return text_data
 
 
-class WebsocketRules(AsyncConsumer):
-    """What WebSocket consumers of both kinds have in common and that says or awaits nothing."""
+class WebsocketRules(Membership):
+    """What WebSocket consumers of both kinds have in common and that says or awaits nothing.
 
-    #: Groups that every connection is a member of, from before `connect()` to `disconnect()`.
-    groups: Iterable[str] | None = None
+    `groups` are joined before `connect()` and left before `disconnect()`.
+    """
+
     #: True if another handler than `connect()` may accept the WebSocket.  Otherwise one that
     #: `connect()` has neither accepted nor closed is refused as soon as it returns.
     accept_later = False
 
-    #: What is left to be discarded; kept so that no way out forgets a group.
-    _member_of: list[str]
     _answered = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -96,22 +86,6 @@ class WebsocketRules(AsyncConsumer):
         super().__init__(scope if isinstance(scope, dict) else None)
         if self.groups is None:
             self.groups = []
-
-    def _groups_to_join(self) -> list[str]:
-        """The class's groups, noted before they are joined, so that a cancelled join is undone.
-
-        Raises:
-            InvalidChannelLayerError: If there are some and the layer knows no groups.
-        """
-        groups = list(self.groups or ())
-        if groups and not hasattr(self.channel_layer, "group_add"):
-            raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
-        self._member_of = list(groups)
-        return groups
-
-    def _groups_to_leave(self) -> list[str]:
-        groups, self._member_of = getattr(self, "_member_of", []), []
-        return groups
 
     def _expect_answer(self) -> None:
         """Notice the first event that is said from here on."""
@@ -130,19 +104,6 @@ class WebsocketRules(AsyncConsumer):
     @property
     def _is_unanswered(self) -> bool:
         return not self._answered and not self.accept_later
-
-    async def _leave(self) -> None:
-        groups = self._groups_to_leave()
-        if hasattr(self.channel_layer, "detach"):
-            # Our own layers forgot the memberships together with the channel.
-            groups = []
-        try:
-            async with asyncio.timeout(self.close_timeout):
-                for group in groups:
-                    await self.channel_layer.group_discard(group, self.channel_name)
-        except Exception:
-            logger.exception("%s could not leave its groups.", type(self).__qualname__)
-        await super()._leave()
 
 
 class WebsocketConsumer(WebsocketRules, SyncConsumer):
