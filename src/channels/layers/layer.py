@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import ClassVar
 
 from channels.fanout.member import Member
@@ -9,7 +10,6 @@ from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.blocking import BlockingLayer
-from channels.layers.names import local_part
 from channels.layers.node import GapListener, Node
 from channels.layers.options import LayerOptions
 from channels.layers.transport import Capabilities, Transport
@@ -75,7 +75,7 @@ class NodeChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: If the prefix makes the name too long, or has characters that none may have.
         """
-        name = f"{prefix}{self.node.mark}{local_part()}"
+        name = await self.node.new_channel(prefix)
         self.require_valid_channel_name(name)
         return name
 
@@ -127,6 +127,14 @@ class NodeChannelLayer(BaseChannelLayer):
     async def close(self) -> None:
         """Let go of the backend's connections; the layer may be used again."""
         await self.node.close()
+
+    def adopt_loop(self) -> bool:
+        """Do all I/O on the running loop, which lives as long as this process serves.
+
+        For servers and workers; without it a thread of the layer's own does it.  False if the
+        layer's connections live on another loop already.
+        """
+        return self.node.link.owner.adopt(asyncio.get_running_loop())
 
     def attach(self, channel: str, member: Member) -> None:
         """Put this channel's messages into a consumer's mailbox from now on, or into its sink."""

@@ -67,6 +67,8 @@ class Link:
         """Forget what belonged to the former owner loop."""
         options = self._options
         self._starting: asyncio.Task[Any] | None = None
+        #: True once it was connected for the first time.
+        self._is_ready = False
         self._is_up = False
         self._was_up = False
         self._resumption: asyncio.Task[Any] | None = None
@@ -105,9 +107,17 @@ class Link:
             self.owner.post(operation)
 
     async def start(self) -> None:
-        """Have the transport started, wherever this is called."""
-        if not self.is_direct:
-            await self.owner.call(self._ensure_started, self.patience)
+        """Have the transport started, and give it `send_timeout` for its first connection.
+
+        From then on this node has an address that others can send to.
+        """
+        if not self.is_direct and not (self._is_ready and self.owner.current is not None):
+            await self.owner.call(self._start_here, self.patience)
+
+    async def _start_here(self) -> None:
+        await self._ensure_started()
+        if not self._is_ready:
+            await self.outbox.wait_open(self._options.send_timeout)
 
     async def _ensure_started(self) -> None:
         """Start on this loop; all who ask meanwhile wait for the same start.
@@ -170,7 +180,7 @@ class Link:
             return
         if self._was_up and not kept:
             self._node.on_gap(None)
-        self._was_up = True
+        self._was_up = self._is_ready = True
         self.outbox.open()
 
     # The end.

@@ -28,7 +28,7 @@ from channels.layers.control import Control, read_question
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.link import Link
 from channels.layers.local import LocalChannels, Policy
-from channels.layers.names import new_node, new_sender, node_of
+from channels.layers.names import local_part, new_node, new_sender, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.port import Ports, watch_forks
 from channels.layers.queues import Queues
@@ -96,6 +96,11 @@ class Node:
         self.link = Link(self.transport, self._options, self.ports, self)
         self.queues = Queues(self.local, self.link, self.reception)
         self._seq = itertools.count(1)
+
+    async def new_channel(self, prefix: str) -> str:
+        """A name that others can send to from now on, if the backend is in reach."""
+        await self.link.start()
+        return f"{prefix}{self.mark}{local_part()}"
 
     # The verbs.  Names are checked and messages encoded by the layer.
 
@@ -187,9 +192,7 @@ class Node:
     # Consumers of this process.
 
     def attach(self, channel: str, member: Member) -> None:
-        """Deliver a channel's messages to this member; its loop may become the owner."""
-        if not self.link.is_direct and member.loop is not None:
-            self.link.owner.adopt(member.loop)
+        """Deliver a channel's messages to this member."""
         self.local.attach(channel, member)
 
     def detach(self, channel: str) -> None:

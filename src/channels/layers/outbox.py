@@ -57,6 +57,7 @@ class Outbox:
         self._is_open = False
         self._openings = 0
         self._worker: asyncio.Task[None] | None = None
+        self._openers: list[asyncio.Future[None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -70,11 +71,31 @@ class Outbox:
         """The transport is up: work off the line."""
         self._is_open = True
         self._openings += 1
+        for waiter in self._openers:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._openers.clear()
         self._work()
 
     def shut(self) -> None:
         """The transport is down: operations wait from now on."""
         self._is_open = False
+
+    async def wait_open(self, timeout_seconds: float) -> bool:
+        """Until the transport is up; False if that takes longer."""
+        if self._is_open:
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._openers.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await waiter
+        except TimeoutError:
+            return False
+        finally:
+            if waiter in self._openers:
+                self._openers.remove(waiter)
+        return True
 
     async def close(self) -> None:
         """End the work; who still waits gets `ChannelLayerUnavailable`."""

@@ -1,9 +1,9 @@
 """Between loops and threads: one owner loop for all I/O of a layer, and ports to the others.
 
-A layer belongs to the process, not to a loop.  Its connections live on one loop: that of the first
-consumer that attaches, which is the server's, or else a daemon thread's, started when it is needed.
-Whoever calls from elsewhere (`async_to_sync` in a view, a command, another loop) comes in through a
-port; nobody opens a connection for a call.
+A layer belongs to the process, not to a loop.  Its connections live on one loop: the server's or
+the worker's, which offers it by `adopt_loop`, or else a daemon thread's, started when it is needed.
+A loop that merely calls is not taken: a test's or `async_to_sync`'s may be gone the next moment.
+Whoever calls from elsewhere comes in through a port; nobody opens a connection for a call.
 
 A port carries many callbacks with one wake-up: 17 µs a call at 50 concurrent ones, where a wake-up
 for each costs 60.

@@ -29,8 +29,7 @@ class Queues:
         Cancel safety: a cancelled call takes nothing.
         """
         is_queue = not self._local.is_own(channel)
-        if is_queue:
-            await self._link.start()
+        await self._link.start()
         with self._local.lock:
             inbox = self._local.inbox(channel)
             inbox.readers += 1

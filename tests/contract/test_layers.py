@@ -1,0 +1,37 @@
+"""The conformance suite over every backend.
+
+A backend adds a row: a class with the fixture `layer_factory` and what it has not.  Backends that
+need a server mark their class, so that it skips with the reason where there is none, and fails in
+CI.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+
+from channels.layers import InMemoryChannelLayer
+from channels.testing.layers import Features, LayerConformance
+from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
+
+
+class TestInMemory(LayerConformance):
+    features: ClassVar[Features] = Features(spans_processes=False)
+
+    @pytest.fixture
+    def layer_factory(self) -> Callable[..., Any]:
+        return InMemoryChannelLayer
+
+
+class TestLoopback(LayerConformance):
+    """The node's own test transport: every road that brokers use, without one.
+
+    Its broker is an object of this process, so a forked child talks to a copy of it.
+    """
+
+    features: ClassVar[Features] = Features(forks=False)
+
+    @pytest.fixture
+    def layer_factory(self) -> Callable[..., Any]:
+        broker = LoopbackBroker()
+        return lambda **config: LoopbackChannelLayer(broker, **config)

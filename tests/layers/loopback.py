@@ -1,0 +1,231 @@
+"""A broker in this process with connections that can be cut: what a node's tests run on.
+
+Unlike the in-memory transport it is not direct: operations wait a turn for their answer, envelopes
+arrive as bytes in a later turn, groups must be joined, and a connection can break before an
+operation reached the broker or before its answer came back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from channels.exceptions import NodeGone, TransportDown
+from channels.kit.clock import SystemClock
+from channels.layers.engine import MemoryEngine
+from channels.layers.envelope import Envelope
+from channels.layers.layer import NodeChannelLayer
+from channels.layers.options import layer_options
+from channels.layers.transport import Capabilities, TransportEvents
+
+
+class LoopbackBroker:
+    """Queues, nodes with an inbox each, and which groups they have joined."""
+
+    def __init__(self) -> None:
+        self.engine = MemoryEngine(SystemClock(), lambda: 0.1)
+        self.nodes: dict[str, LoopbackTransport] = {}
+        self.groups: dict[str, dict[str, None]] = {}
+        self.pushed: set[tuple[bytes, int]] = set()
+        self.calls: Counter[str] = Counter()
+        self.is_reachable = True
+
+    def join(self, node: str, groups: Sequence[str]) -> None:
+        for group in groups:
+            self.groups.setdefault(group, {})[node] = None
+
+    def leave(self, node: str, groups: Sequence[str]) -> None:
+        for group in groups:
+            self.groups.get(group, {}).pop(node, None)
+
+    def forget(self, node: str) -> None:
+        self.nodes.pop(node, None)
+        for nodes in self.groups.values():
+            nodes.pop(node, None)
+
+    def publish(self, group: str, envelope: Envelope) -> None:
+        for node in list(self.groups.get(group, ())):
+            self.nodes[node].deliver(envelope.encoded)
+
+    def push_node(self, node: str, envelope: Envelope) -> None:
+        if node not in self.nodes:
+            raise NodeGone(node)
+        self.nodes[node].deliver(envelope.encoded)
+
+    def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        if (envelope.sender, envelope.seq) not in self.pushed:
+            self.engine.push(queue, envelope, capacity)
+            self.pushed.add((envelope.sender, envelope.seq))
+
+
+class LoopbackTransport:
+    """One node's connection to the broker.
+
+    Attributes:
+        lose_answers: So many operations from now on are carried out, then the connection breaks.
+        delays: Envelopes stay at the broker until `release`.
+    """
+
+    clock_offset = 0.0
+    capabilities = Capabilities()
+
+    def __init__(self, broker: LoopbackBroker) -> None:
+        self.broker = broker
+        self.lose_answers = 0
+        self.delays = False
+        self._inbox: deque[bytes] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_up = False
+        self._demands: dict[str, int] = {}
+        self.events: TransportEvents
+        self.node = ""
+
+    async def start(self, node: str, events: TransportEvents) -> None:
+        self.node, self.events = node, events
+        self._loop = asyncio.get_running_loop()
+        self.broker.nodes[node] = self
+        self._loop.call_soon(self.restore, False)
+
+    async def stop(self) -> None:
+        self._is_up = False
+        for queue in list(self._demands):
+            self.demand(queue, 0)
+        self.broker.forget(self.node)
+
+    def abandon(self) -> None:
+        self._is_up = False
+        self._demands.clear()
+        self.broker.engine.forget_reader(self)
+        self.broker.forget(self.node)
+
+    # What tests do to it, on its loop.
+
+    def cut(self) -> None:
+        """The connection breaks; the broker keeps the node's inbox and groups."""
+        if self._is_up:
+            self._is_up = False
+            self.events.on_down(ConnectionError("cut"))
+
+    def restore(self, kept: bool = True) -> None:
+        """The connection is back."""
+        if self.broker.is_reachable and not self._is_up and self._loop is not None:
+            self._is_up = True
+            if not kept:
+                self._inbox.clear()
+                self.broker.forget(self.node)
+                self.broker.nodes[self.node] = self
+            self.events.on_up(kept)
+            for queue, count in self._demands.items():
+                self.broker.engine.demand(self, queue, count)
+            self.release()
+
+    def release(self) -> None:
+        """Let what has waited arrive."""
+        self.delays = False
+        self._arrive()
+
+    # The operations.
+
+    async def _operate(self, name: str) -> None:
+        self.broker.calls[name] += 1
+        if self.lose_answers:
+            self.lose_answers -= 1
+            if not self.lose_answers:
+                self.cut()
+            raise TransportDown("the answer was lost")
+        await asyncio.sleep(0)
+        if not self._is_up:
+            raise TransportDown("cut while waiting")
+
+    def _check(self) -> None:
+        if not self._is_up:
+            raise TransportDown("not connected")
+
+    async def flush(self) -> None:
+        self._check()
+        self.broker.engine.flush()
+        await self._operate("flush")
+
+    async def join(self, groups: Sequence[str]) -> None:
+        self._check()
+        self.broker.join(self.node, groups)
+        await self._operate("join")
+
+    async def leave(self, groups: Sequence[str]) -> None:
+        self._check()
+        self.broker.leave(self.node, groups)
+        await self._operate("leave")
+
+    async def publish(self, group: str, envelope: Envelope) -> None:
+        self._check()
+        full, members = self.broker.engine.publish(group, envelope, self.events.capacity_of)
+        if full:
+            self.events.on_over_capacity(group, full, members)
+        self.broker.publish(group, envelope)
+        await self._operate("publish")
+
+    async def push_node(self, node: str, envelope: Envelope) -> None:
+        self._check()
+        self.broker.push_node(node, envelope)
+        await self._operate("push_node")
+
+    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        self._check()
+        self.broker.push(queue, envelope, capacity)
+        await self._operate("push")
+
+    async def add_queue(self, group: str, queue: str, expires: float) -> None:
+        self._check()
+        self.broker.engine.add(group, queue, expires)
+        await self._operate("add_queue")
+
+    async def discard_queue(self, group: str, queue: str) -> None:
+        self._check()
+        self.broker.engine.discard(group, queue)
+        await self._operate("discard_queue")
+
+    def demand(self, queue: str, count: int) -> None:
+        self._demands[queue] = count
+        if not count:
+            del self._demands[queue]
+        if self._is_up:
+            self.broker.engine.demand(self, queue, count)
+
+    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        self.broker.engine.give_back(queue, envelopes)
+
+    def on_pulled(self, queue: str, envelope: Envelope) -> None:
+        """The engine's answer to a demand."""
+        self._demands[queue] = self._demands.get(queue, 1) - 1
+        if self._demands[queue] <= 0:
+            del self._demands[queue]
+        self._soon(lambda: self.events.on_pulled(queue, envelope.encoded))
+
+    def statistics(self) -> Mapping[str, int]:
+        return {"inbox": len(self._inbox)}
+
+    # Arrivals.
+
+    def deliver(self, data: bytes) -> None:
+        self._inbox.append(data)
+        self._soon(self._arrive)
+
+    def _soon(self, callback: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(callback)
+
+    def _arrive(self) -> None:
+        while self._is_up and not self.delays and self._inbox:
+            self.events.on_frame(self._inbox.popleft())
+
+
+class LoopbackChannelLayer(NodeChannelLayer):
+    """A layer on the loopback broker."""
+
+    transport: LoopbackTransport
+
+    def __init__(self, broker: LoopbackBroker, **config: Any) -> None:
+        self.transport = LoopbackTransport(broker)
+        super().__init__(self.transport, layer_options(config, layer="LoopbackChannelLayer"))
