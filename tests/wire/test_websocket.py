@@ -144,7 +144,8 @@ VIOLATIONS = {
         f"close code {code}": (close(code), 1002)
         for code in (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
     },
-    "close inside fragments": (frame(TEXT, b"a", fin=False) + close(1000), 1002),
+    "bad close inside fragments": (frame(TEXT, b"a", fin=False) + close(1005), 1002),
+    "bad reason inside fragments": (frame(TEXT, b"a", fin=False) + close(1000, b"\xff"), 1007),
     "bad UTF-8": (frame(TEXT, b"\xff"), 1007),
     "bad UTF-8 in a long text": (frame(TEXT, b"x" * 200 + b"\xff"), 1007),
     "cut UTF-8": (frame(TEXT, b"\xc3"), 1007),
@@ -303,6 +304,14 @@ def test_the_peers_close_is_echoed_by_code(code: int, reason: str) -> None:
         assert outcome.ended == (code, reason)
         assert outcome.code_sent == code
         assert outcome.messages == []
+
+
+def test_a_close_inside_a_fragmented_message_is_a_good_close() -> None:
+    for pieces in ways(frame(TEXT, b"a", fin=False) + close(4000) + frame(CONTINUATION, b"b")):
+        outcome = Outcome(pieces)
+        assert outcome.messages == []
+        assert outcome.ended == (4000, "")
+        assert outcome.code_sent == 4000
 
 
 def test_an_empty_close_is_echoed_empty_and_told_as_1005() -> None:

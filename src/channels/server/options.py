@@ -46,6 +46,17 @@ class ServerOptions:
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
     root_path: str = option("", help="where the application is mounted: ASGI's root_path")
     server_name: str = option("channels", help="the Server field of responses; empty for none")
+    websocket_compression: bool = option(
+        True, help="agree to permessage-deflate where a WebSocket client offers it"
+    )
+    websocket_stop_code: int = option(
+        1001,
+        unit="close code",
+        minimum=1000,
+        maximum=4999,
+        help="what WebSockets are closed with when the server stops: 1001 going away, or 1012 "
+        "service restart if it comes back",
+    )
     lifespan: str = option(
         "auto",
         choices=("auto", "on", "off"),

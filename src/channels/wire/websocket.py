@@ -263,7 +263,9 @@ class WebSocket:
     def _ask_library(self, data: bytes) -> None:
         library = self._library
         library.receive_data(data)
-        if library.parser_exc is not None:
+        # A close frame inside a fragmented message is as good as any (RFC 6455 section 5.4: "Control
+        # frames MAY be injected in the middle"), but not to the library, once it has read it.
+        if library.parser_exc is not None and library.close_rcvd is None:
             said = library.close_sent
             assert said is not None, "the library answers every violation of an open connection"
             raise RemoteProtocolError(said.reason, close_code=int(said.code))
@@ -272,6 +274,9 @@ class WebSocket:
         library = self._library
         # What the library would answer (pongs, the echo of a close) is written here, in its time.
         library.data_to_send()
+        if (said := library.close_rcvd) is not None:
+            self._ready = self._end("got close", int(said.code), said.reason)
+            return
         (frame,) = library.events_received()
         assert isinstance(frame, Frame), "requests are not parsed here"
         payload = bytes(frame.data)
@@ -280,10 +285,6 @@ class WebSocket:
                 self._output.append(server_frame(PONG, payload))
         elif header.opcode == PONG:
             self._ready = Pong(payload)
-        elif header.opcode == CLOSE:
-            said = library.close_rcvd
-            assert said is not None, "the library parsed the close frame"
-            self._ready = self._end("got close", int(said.code), said.reason)
         else:
             if not self._streams:
                 self._assembly.add(payload, is_last=header.is_final)
