@@ -1,0 +1,63 @@
+"""`runworker CHANNEL...`: handle the messages of named channels."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError, CommandParser
+
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.kit.options import add_arguments, from_mapping, options_of
+from channels.layers import get_channel_layer
+from channels.routing import get_default_application
+from channels.worker import Worker, WorkerOptions
+
+logger = logging.getLogger("django.channels.worker")
+
+
+class Command(BaseCommand):
+    """Runs a worker until SIGTERM or Ctrl-C; handlers that run then may end."""
+
+    leave_locale_alone = True
+    worker_class = Worker
+    help = "Handles the messages of channels: runs the consumers that ChannelNameRouter names."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--layer",
+            default=DEFAULT_CHANNEL_LAYER,
+            metavar="ALIAS",
+            help=f"which of CHANNEL_LAYERS to listen to; default: {DEFAULT_CHANNEL_LAYER}",
+        )
+        add_arguments(parser, WorkerOptions)
+        parser.add_argument("channels", nargs="+", metavar="channel", help="a channel to listen on")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        alias = options["layer"]
+        layer = get_channel_layer(alias)
+        if layer is None:
+            if get_channel_layer() is None:
+                raise CommandError("You do not have any CHANNEL_LAYERS configured.")
+            raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
+        capabilities = getattr(layer, "capabilities", None)
+        if capabilities is not None and not capabilities.spans_processes:
+            self.stderr.write(
+                self.style.WARNING(
+                    f"The channel layer {alias!r} stays inside one process, so no message of "
+                    "another process will reach this worker. Configure a layer that spans "
+                    "processes, for example channels_redis.core.RedisChannelLayer."
+                )
+            )
+        channels = options["channels"]
+        logger.info("Running worker for channels %s", channels)
+        # A worker class written for other releases takes no options: it gets none unless asked to.
+        given = {each.name for each in options_of(WorkerOptions)} & options.keys()
+        more: dict[str, Any] = {"options": from_mapping(WorkerOptions, options)} if given else {}
+        self.worker_class(
+            application=get_default_application(),
+            channels=channels,
+            channel_layer=layer,
+            **more,
+        ).run()

@@ -1,0 +1,309 @@
+"""The worker: takes messages from named channels and hands each to the application.
+
+One listener per channel.  A message goes to a lane, an instance of the application that serves this
+channel and keeps its state from message to message.  A channel has up to `parallel` lanes; while
+all of them are busy nothing is taken, so that what waits stays in the layer, for other workers.
+
+Close order, at SIGTERM or `request_stop`: the listeners, so that nothing more is taken; the lanes,
+each when its handler has returned; after `shutdown_timeout` what still runs is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from channels.kit.options import check_options, option
+from channels.kit.tasks import TaskScope
+from channels.kit.types import Message, Scope
+from channels.middleware import single_callable
+
+logger = logging.getLogger("django.channels.worker")
+
+#: How long to wait before a layer that failed is asked again, at first and at most, in seconds.
+RETRY_FIRST_SECONDS: Final = 0.1
+RETRY_MOST_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How much a worker does at once, and how it stops."""
+
+    parallel: int = option(
+        10,
+        unit="handlers",
+        minimum=1,
+        help="handlers of one channel that run at once; 1 handles its messages in order",
+    )
+    shutdown_timeout: float | None = option(
+        30.0,
+        unit="seconds",
+        minimum=0.0,
+        none="until they end",
+        help="time for running handlers when the worker stops; then they are cancelled",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class Lane:
+    """One instance of the application, serving one channel, a message at a time."""
+
+    def __init__(self, channel: str, on_change: Callable[[], None]) -> None:
+        self.scope: Scope = {"type": "channel", "channel": channel}
+        self._on_change = on_change
+        self._message: Message | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """True while the application waits for a message."""
+        return self._waiter is not None and self._message is None
+
+    @property
+    def has_untaken(self) -> bool:
+        """True if the application never asked for the message that it was started for."""
+        return self._message is not None
+
+    def give(self, message: Message) -> None:
+        """Hand over a message; only to an idle lane, or one that has not begun."""
+        assert self._message is None, "a lane holds one message"
+        self._message = message
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """The application's `receive`."""
+        if self._message is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._on_change()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        message, self._message = self._message, None
+        assert message is not None, "the waiter is woken by a message only"
+        return message
+
+
+class Worker:
+    """Runs an application for the messages of some channels.
+
+    Args:
+        application: Called with scopes of type "channel".
+        max_applications: Most lanes of all channels together; idle ones make room.
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        channels: Sequence[str],
+        channel_layer: Any,
+        max_applications: int = 1000,
+        options: WorkerOptions | None = None,
+    ) -> None:
+        if channel_layer is None:
+            raise ValueError("Channel layer is not valid")
+        if max_applications < 1:
+            raise ValueError(f"max_applications={max_applications!r}: the least is 1.")
+        self.application = single_callable(application)
+        self.channels = list(dict.fromkeys(channels))
+        self.channel_layer = channel_layer
+        self.max_applications = max_applications
+        self.options = options or WorkerOptions()
+        self._lanes: dict[str, list[Lane]] = {channel: [] for channel in self.channels}
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then finish what runs.  Blocks; has a loop of its own.
+
+        A second signal ends it at once.
+        """
+        factory = None
+        if importlib.util.find_spec("uvloop") is not None:
+            factory = importlib.import_module("uvloop").new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner, contextlib.suppress(KeyboardInterrupt):
+            runner.run(self._run_until_signal())
+
+    def request_stop(self) -> None:
+        """Finish what runs, then end `handle`; from any thread, at any time."""
+        loop = self._loop
+        if loop is None:
+            self._stopping.set()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._stopping.set)
+
+    async def handle(self) -> None:
+        """Work until `request_stop`, then finish what runs.
+
+        Cancel safety: cancelled, it cancels the running handlers and awaits their ends.
+
+        Raises:
+            TypeError: If a channel's name breaks the rules.
+        """
+        for channel in self.channels:
+            if hasattr(self.channel_layer, "require_valid_channel_name"):
+                self.channel_layer.require_valid_channel_name(channel)
+        self._loop = asyncio.get_running_loop()
+        lanes = TaskScope("a worker's applications")
+        listeners = TaskScope("a worker's listeners")
+        try:
+            work = [
+                listeners.spawn(self._listen(channel, lanes), name=channel, on_done=_leave_error)
+                for channel in self.channels
+            ]
+            stop = listeners.spawn(self._until_stopping(), name="stop", on_done=_leave_error)
+            done, _ = await asyncio.wait([stop, *work], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await listeners.close()
+            await self._finish()
+        finally:
+            await listeners.close()
+            await lanes.close()
+            self._loop = None
+
+    async def application_send(self, scope: Scope, message: Message) -> None:
+        """Override to take what applications send: a worker has no client that it could go to."""
+        raise NotImplementedError(
+            f"The application of channel {scope['channel']!r} sent {message.get('type')!r}, but a "
+            "worker has no client: send to a channel or group of the channel layer instead."
+        )
+
+    async def _run_until_signal(self) -> None:
+        with self._signals(asyncio.get_running_loop()):
+            await self.handle()
+
+    @contextlib.contextmanager
+    def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        task = asyncio.current_task()
+        assert task is not None, "run() runs this in a task"
+
+        def on_signal() -> None:
+            if self._stopping.is_set():
+                task.cancel()
+            else:
+                logger.info("Stopping: no more messages are taken, running handlers may end.")
+                self._stopping.set()
+
+        caught = (signal.SIGTERM, signal.SIGINT)
+        for each in caught:
+            loop.add_signal_handler(each, on_signal)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+        finally:
+            for each in caught:
+                loop.remove_signal_handler(each)
+
+    async def _until_stopping(self) -> None:
+        await self._stopping.wait()
+
+    async def _listen(self, channel: str, tasks: TaskScope) -> None:
+        while True:
+            while not self._has_room(channel):
+                self._changed.clear()
+                await self._changed.wait()
+            message = await self._take(channel)
+            # No await from here to the lane: a message that was taken is not lost to a stop.
+            if isinstance(message, dict) and "type" in message:
+                self._give(channel, message, tasks)
+            else:
+                logger.error("A message on channel %r has no type, it is dropped.", channel)
+
+    async def _take(self, channel: str) -> Any:
+        wait = RETRY_FIRST_SECONDS
+        while True:
+            try:
+                return await self.channel_layer.receive(channel)
+            except (TypeError, NotImplementedError):
+                raise
+            except Exception:
+                logger.exception("Cannot receive from %r; trying again.", channel)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, RETRY_MOST_SECONDS)
+
+    def _has_room(self, channel: str) -> bool:
+        lanes = self._lanes[channel]
+        if any(lane.is_idle for lane in lanes):
+            return True
+        if len(lanes) >= self.options.parallel:
+            return False
+        return sum(map(len, self._lanes.values())) < self.max_applications or self._evict()
+
+    def _evict(self) -> bool:
+        """End an idle lane, of whatever channel, to make room; False if there is none."""
+        for lanes in self._lanes.values():
+            for lane in lanes:
+                if lane.is_idle and lane.task is not None:
+                    lanes.remove(lane)
+                    lane.task.cancel()
+                    return True
+        return False
+
+    def _give(self, channel: str, message: Message, tasks: TaskScope) -> None:
+        lanes = self._lanes[channel]
+        for lane in lanes:
+            if lane.is_idle:
+                lane.give(message)
+                return
+        lane = Lane(channel, self._changed.set)
+        lane.give(message)
+        lanes.append(lane)
+        lane.task = tasks.spawn(self._run_lane(lane), name=f"application of {channel}")
+
+    async def _run_lane(self, lane: Lane) -> None:
+        channel = lane.scope["channel"]
+
+        async def send(event: Message) -> None:
+            await self.application_send(lane.scope, event)
+
+        try:
+            await self.application(lane.scope, lane.receive, send)
+            if lane.has_untaken:
+                logger.error("The application of channel %r ended without receiving.", channel)
+        except Exception:
+            logger.exception("The application of channel %r failed.", channel)
+        finally:
+            with contextlib.suppress(ValueError):
+                self._lanes[channel].remove(lane)
+            self._changed.set()
+
+    async def _finish(self) -> None:
+        """Wait until no lane is busy, for `shutdown_timeout` at most."""
+        try:
+            async with asyncio.timeout(self.options.shutdown_timeout):
+                while self._busy():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            logger.warning(
+                "%s handlers still run after %s seconds; they are cancelled.",
+                len(self._busy()),
+                self.options.shutdown_timeout,
+            )
+
+    def _busy(self) -> list[Lane]:
+        return [lane for lanes in self._lanes.values() for lane in lanes if not lane.is_idle]
+
+
+def _leave_error(task: asyncio.Task[Any]) -> None:
+    """`handle` looks at the results itself; this keeps the scope from logging them too."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,112 @@
+"""The command that runs a worker."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any, ClassVar
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.management.commands.runworker import Command
+from channels.worker import WorkerOptions
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Recorded:
+    """A worker class written for other releases: it knows no options."""
+
+    made: ClassVar[list[Any]] = []
+
+    def __init__(self, application: Any, channels: Any, channel_layer: Any) -> None:
+        self.made.append((application, channels, channel_layer, None))
+
+    def run(self) -> None:
+        """Nothing to do."""
+
+
+class RecordedWithOptions(Recorded):
+    def __init__(self, application: Any, channels: Any, channel_layer: Any, options: Any) -> None:
+        self.made.append((application, channels, channel_layer, options))
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> type[Recorded]:
+    Recorded.made.clear()
+    monkeypatch.setattr(Command, "worker_class", Recorded)
+    monkeypatch.setattr(channel_layers, "backends", {})
+    return Recorded
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any) -> None:
+    settings.ASGI_APPLICATION = f"{__name__}.application"
+
+
+def run(*arguments: str) -> str:
+    stderr = io.StringIO()
+    call_command("runworker", *arguments, stderr=stderr, no_color=True)
+    return stderr.getvalue()
+
+
+def test_a_worker_runs_for_the_channels(
+    worker: type[Recorded], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "django.channels.worker"):
+        run("one", "two")
+    ((made, channels, layer, _),) = worker.made
+    assert made is application
+    assert channels == ["one", "two"]
+    assert isinstance(layer, InMemoryChannelLayer)
+    assert "Running worker for channels ['one', 'two']" in caplog.text
+
+
+def test_options_reach_the_worker(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Command, "worker_class", RecordedWithOptions)
+    run("--parallel", "3", "jobs")
+    assert worker.made[0][3] == WorkerOptions(parallel=3)
+    run("--shutdown-timeout", "none", "jobs")
+    assert worker.made[1][3] == WorkerOptions(shutdown_timeout=None)
+
+
+def test_an_option_out_of_bounds_is_refused(worker: Any) -> None:
+    with pytest.raises(CommandError, match="the least is 1"):
+        run("--parallel", "0", "jobs")
+
+
+def test_a_layer_of_one_process_is_warned_of(worker: Any) -> None:
+    assert "stays inside one process" in run("jobs")
+
+
+def test_another_layer(worker: type[Recorded]) -> None:
+    backend = f"{__name__}.OtherLayer"
+    with override_settings(CHANNEL_LAYERS={"other": {"BACKEND": backend}}):
+        assert run("--layer", "other", "jobs") == ""
+    assert isinstance(worker.made[0][2], OtherLayer)
+
+
+class OtherLayer:
+    """A third party's, whose reach is not known."""
+
+
+def test_without_layers(worker: Any) -> None:
+    with (
+        override_settings(CHANNEL_LAYERS={}),
+        pytest.raises(CommandError, match="You do not have any CHANNEL_LAYERS configured"),
+    ):
+        run("jobs")
+
+
+def test_an_unknown_layer(worker: Any) -> None:
+    with pytest.raises(CommandError, match="There is no 'other' in CHANNEL_LAYERS"):
+        run("--layer", "other", "jobs")
+
+
+def test_without_channels(worker: Any) -> None:
+    with pytest.raises(CommandError, match="required: channel"):
+        run()
