@@ -80,6 +80,7 @@ CONVERSATION = [
     ),
     (frame(TEXT, b"", fin=False) + frame(CONTINUATION, b""), [""]),
     (text("long " * 40), ["long " * 40]),
+    (text("x" * 125) + text("y" * 126) + text("z" * 127), ["x" * 125, "y" * 126, "z" * 127]),
 ]
 
 

@@ -54,8 +54,8 @@ SENDABLE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *
 MAX_REASON_BYTES: Final = 123
 
 _CODE: Final = struct.Struct("!H")
-#: Longest payload whose length stands in the header's second byte.
-_SHORT_BYTES: Final = 125
+#: Longest payload whose length takes 7 or 7+16 bits.
+_WHOLE_BYTES: Final = 65535
 #: First byte of a final, uncompressed frame -> whether it is text.
 _WHOLE_MESSAGES: Final = {0x80 | TEXT: True, 0x80 | BINARY: False}
 
@@ -133,8 +133,8 @@ class WebSocket:
         "_output",
         "_position",
         "_ready",
-        "_short",
         "_streams",
+        "_whole",
         "ended",
         "phase",
     )
@@ -155,7 +155,12 @@ class WebSocket:
         self._output: list[bytes] = []
         self._due = b""
         largest = limits.max_message_bytes
-        self._short = _SHORT_BYTES if largest is None else min(largest, _SHORT_BYTES)
+        #: Largest frame that `_whole_message` takes.
+        self._whole = min(
+            _WHOLE_BYTES,
+            _WHOLE_BYTES if largest is None else largest,
+            _WHOLE_BYTES if limits.max_frame_bytes is None else limits.max_frame_bytes,
+        )
         # The library bounds what a frame inflates to.  Deflate may also make a frame longer, by 5
         # bytes in some 16 KiB: with less slack a message of exactly the limit would be refused.
         self._library = ServerProtocol(
@@ -184,7 +189,7 @@ class WebSocket:
         """
         try:
             while self.phase in READING:
-                event: Event | None = self._short_message()
+                event: Event | None = self._whole_message()
                 if event is None:
                     moved = self._advance()
                     event, self._ready = self._ready, None
@@ -198,18 +203,29 @@ class WebSocket:
             return self._end("end of input", ABNORMAL, "")
         return None
 
-    def _short_message(self) -> Received | None:
-        """A whole short uncompressed message between messages: the usual case, told apart early."""
+    def _whole_message(self) -> Received | None:
+        """A whole uncompressed message of up to 64 KiB between messages: the usual case.
+
+        Only what leaves nothing to judge but its text is taken; that saves the library's five
+        sixths of the time.
+        """
         data, start = self._input, self._position
         if self._header is not None or self._assembly.is_open or len(data) - start < 6:
             return None
         is_text = _WHOLE_MESSAGES.get(data[start])
-        length = data[start + 1] - 0x80
-        end = start + 6 + length
-        if is_text is None or not 0 <= length <= self._short or end > len(data):
+        # The second byte: the mask bit, then the length, or 126 before a length of two bytes.
+        length, body = data[start + 1] - 0x80, start + 6
+        if length == 126:
+            length, body = data[start + 2] << 8 | data[start + 3], start + 8
+            if length < 126:
+                return None
+        elif not 0 <= length < 126:
+            return None
+        end = body + length
+        if is_text is None or length > self._whole or end > len(data):
             return None
         self._position = end
-        payload = apply_mask(data[start + 6 : end], data[start + 2 : start + 6])
+        payload = apply_mask(data[body:end], data[body - 4 : body])
         if not is_text:
             return Received(payload, length)
         try:
@@ -263,8 +279,8 @@ class WebSocket:
     def _ask_library(self, data: bytes) -> None:
         library = self._library
         library.receive_data(data)
-        # A close frame inside a fragmented message is as good as any (RFC 6455 section 5.4: "Control
-        # frames MAY be injected in the middle"), but not to the library, once it has read it.
+        # RFC 6455 section 5.4: "Control frames MAY be injected in the middle of a fragmented
+        # message", a close frame too; the library reads it and then finds fault with it.
         if library.parser_exc is not None and library.close_rcvd is None:
             said = library.close_sent
             assert said is not None, "the library answers every violation of an open connection"
