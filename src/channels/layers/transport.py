@@ -32,7 +32,8 @@ What the node expects
     * `start` returns without waiting for the broker: it begins to connect, and goes on trying with
       a growing pause and jitter until `stop`.  It calls `on_up` when connected, `on_down` when not.
     * An operation called while down raises `TransportDown` at once; one in flight when the
-      connection breaks raises it too.  No other connection error may leave an operation.
+      connection breaks raises it too.  No other connection error may leave an operation.  The node
+      then waits for the next `on_up`, so one must follow.
     * An operation takes its place in the order before its first await, so that calls made one after
       the other without awaiting are carried out in that order.
     * A cancelled operation drops the caller's interest, never the connection.

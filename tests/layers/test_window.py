@@ -1,0 +1,33 @@
+"""The window of seen envelopes against a plain set."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channels.layers.window import WINDOW, SeenWindow
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(1, 300)), max_size=300))
+def test_within_the_window_it_is_a_set(pairs: list[tuple[bytes, int]]) -> None:
+    window = SeenWindow()
+    seen: set[tuple[bytes, int]] = set()
+    for sender, seq in pairs:
+        assert window.is_repeat(sender, seq) is ((sender, seq) in seen)
+        seen.add((sender, seq))
+
+
+def test_what_is_older_than_the_window_counts_as_seen() -> None:
+    window = SeenWindow()
+    assert not window.is_repeat(b"a", 1)
+    assert not window.is_repeat(b"a", 1 + WINDOW)
+    assert window.is_repeat(b"a", 1)
+    assert not window.is_repeat(b"a", 2)
+    assert not window.is_repeat(b"a", 10 * WINDOW)
+    assert window.is_repeat(b"a", 10 * WINDOW)
+
+
+def test_senders_are_bounded() -> None:
+    window = SeenWindow(max_senders=2)
+    for sender in (b"a", b"b", b"c"):
+        assert not window.is_repeat(sender, 1)
+    assert window.is_repeat(b"c", 1)
+    assert not window.is_repeat(b"a", 1)
