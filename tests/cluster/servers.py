@@ -1,0 +1,183 @@
+"""Broker servers of the tests' own: on a free port, in a folder of their own, to be killed at will.
+
+    server = redis_server(tmp_path)
+    with server:                    # start, and at the end: stop
+        server.kill()               # SIGKILL: what was not on disk is lost
+        server.start()              # the same port and folder
+
+`start` and `stop` block while they wait; in a running loop call them by `asyncio.to_thread`.
+A program that is not installed skips the test with its reason, and fails it where CI is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NoReturn, Self
+
+import pytest
+
+#: Seconds that a server may take to answer, and to end.
+START_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.02
+
+
+class OwnServer:
+    """A broker's process.
+
+    Args:
+        command: What starts it in the foreground.
+        folder: Where it runs, and where its log goes.
+        is_ready: Whether it answers now; may raise OSError.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, port: int, is_ready: Callable[[], bool]
+    ) -> None:
+        self.command = list(command)
+        self.folder = folder
+        self.port = port
+        self._is_ready = is_ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Run it and wait until it answers.
+
+        Raises:
+            RuntimeError: If it ended, or did not answer in `START_SECONDS`; says what it logged.
+        """
+        assert not self.is_running, "it runs already"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            # A session of its own: an interrupted test run ends it by `stop`, not by the terminal.
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.is_running:
+            with contextlib.suppress(OSError):
+                if self._is_ready():
+                    return
+            time.sleep(_POLL_SECONDS)
+        self.kill()
+        raise RuntimeError(f"{self.command[0]} did not start: {self.logged()}")
+
+    def kill(self) -> None:
+        """End it and its children by SIGKILL, and wait for that."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as its service manager would; by SIGKILL if that takes too long."""
+        self._end(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay and nothing answers, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def logged(self) -> str:
+        """The end of what it wrote."""
+        return self._log.read_text(errors="replace")[-2000:] if self._log.exists() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "server.log"
+
+    def _end(self, first: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for number in (first, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                # The whole session: some brokers fork.
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+                return
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def program(*names: str) -> str:
+    """The path of the first of these programs that is installed; else the test is skipped."""
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    missing(f"none of these programs is installed: {', '.join(names)}")
+
+
+def missing(reason: str) -> NoReturn:
+    """What this test needs is not on this machine: skip it, or fail where CI is set."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needed in CI: {reason}")
+    pytest.skip(reason)
+
+
+def answers(port: int, question: bytes, answer: bytes) -> bool:
+    """True if a server on this port of the loopback interface answers as expected.
+
+    Args:
+        question: Sent first; b"" for protocols in which the server begins.
+        answer: What the reply begins with.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        connection.sendall(question)
+        return connection.recv(len(answer)) == answer
+
+
+def redis_server(folder: Path, *options: str, port: int | None = None) -> OwnServer:
+    """A Redis, Valkey if that is what is installed, that writes nothing to disk.
+
+    Args:
+        options: Further ones of its command line.
+    """
+    found = program("redis-server", "valkey-server")
+    chosen = port or free_port()
+    command = [
+        found,
+        *("--port", str(chosen), "--bind", "127.0.0.1", "--dir", str(folder)),
+        *("--save", "", "--appendonly", "no", "--daemonize", "no"),
+        *options,
+    ]
+    return OwnServer(command, folder, chosen, lambda: answers(chosen, b"PING\r\n", b"+PONG"))
