@@ -26,6 +26,9 @@ INDEX = ROOT / "docs" / "README.md"
 NOTE = "<!-- Written by script/docs from the source: change the docstring, not this page. -->"
 SECTIONS = {"Args", "Raises", "Returns", "Yields", "Attributes"}
 
+#: Options of these modules can be given to a command; the others are keys of a setting.
+WITH_FLAGS = ("channels.kit.limits", "channels.server", "channels.cli", "channels.worker")
+
 #: File -> title, one line, and module -> names.
 PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
     "consumers": (
@@ -39,6 +42,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "JsonWebsocketConsumer",
             ],
             "channels.generic.http": ["AsyncHttpConsumer"],
+            "channels.generic.sse": ["AsyncEventStreamConsumer"],
             "channels.consumer": ["AsyncConsumer", "SyncConsumer"],
             "channels.db": ["database_sync_to_async", "aclose_old_connections"],
         },
@@ -97,6 +101,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "HttpCommunicator",
                 "WebsocketCommunicator",
             ],
+            "channels.testing.layers": ["LayerConformance", "Features"],
         },
     ),
     "errors": ("Errors", "Every exception that this package raises of its own.", {}),
@@ -177,7 +182,9 @@ def entry(name: str, value: Any) -> Iterator[str]:
 
 def class_entry(kind: type) -> Iterator[str]:
     public = {name for _, _, modules in PAGES.values() for it in modules.values() for name in it}
-    bases = ", ".join(f"`{base.__name__}`" for base in kind.__bases__ if base.__name__ in public)
+    bases = ", ".join(
+        f"`{base.__name__}`" for base in kind.__bases__ if base.__name__ in public - {kind.__name__}
+    )
     if "__init__" in vars(kind):
         yield code(signature(vars(kind)["__init__"], kind.__name__, is_method=True))
     if bases:
@@ -331,9 +338,7 @@ def option_tables() -> list[type]:
 def option_table(table: type) -> str:
     from channels.kit.options import options_of  # noqa: PLC0415
 
-    has_flags = table.__module__.startswith(
-        ("channels.kit.limits", "channels.server", "channels.cli")
-    )
+    has_flags = table.__module__.startswith(WITH_FLAGS)
     lines = [
         "| name | flag | default | unit | what |"
         if has_flags

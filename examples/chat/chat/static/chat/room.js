@@ -19,7 +19,7 @@ const outbox = new Outbox((post) => socket.send({ type: "post", ...post }));
 // The line
 
 socket.addEventListener("state", ({ detail: state }) => {
-  $("state").dataset.state = state;
+  $("state").dataset.state = document.body.dataset.line = state;
   // Each failed attempt is "connecting" for a moment: to a reader that is the same news.
   const isBack = state === "connecting" && $("state").dataset.lost;
   $("state").querySelector(".words").textContent = WORDS[isBack ? "waiting" : state];
