@@ -182,8 +182,15 @@ class Worker:
         )
 
     async def _run_until_signal(self) -> None:
-        with self._signals(asyncio.get_running_loop()):
-            await self.handle()
+        layer = self.channel_layer
+        # This loop lives as long as the process: the layer may do its I/O here.
+        is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
+        try:
+            with self._signals(asyncio.get_running_loop()):
+                await self.handle()
+        finally:
+            if is_owner:
+                await layer.close()
 
     @contextlib.contextmanager
     def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:

@@ -116,6 +116,9 @@ class AsyncConsumer:
     async def _open_channel(self, line: Line, sink: Sink | None) -> None:
         self.channel_layer = get_channel_layer(self.channel_layer_alias)
         if self.channel_layer is not None:
+            if self.scope.get("server") and hasattr(self.channel_layer, "adopt_loop"):
+                # A server's loop stays, a test's does not: the layer may do its I/O here.
+                self.channel_layer.adopt_loop()
             self.channel_name = await self.channel_layer.new_channel()
             self.channel_receive = functools.partial(self.channel_layer.receive, self.channel_name)
             line.attach(self.channel_layer, self.channel_name, sink)

@@ -131,9 +131,11 @@ class NodeChannelLayer(BaseChannelLayer):
     def adopt_loop(self) -> bool:
         """Do all I/O on the running loop, which lives as long as this process serves.
 
-        For servers and workers; without it a thread of the layer's own does it.  False if the
-        layer's connections live on another loop already.
+        For servers and workers; without it a thread of the layer's own does it.  False if its
+        connections live on another loop already, or if it has none.
         """
+        if self.capabilities.is_direct:
+            return False
         return self.node.link.owner.adopt(asyncio.get_running_loop())
 
     def attach(self, channel: str, member: Member) -> None:
