@@ -1,9 +1,8 @@
 """The conformance suite over every backend.
 
 A backend adds a class, here or in a file beside this one, with the fixture `layer_factory` and what
-it has not.  Backends that
-need a server mark their class, so that it skips with the reason where there is none, and fails in
-CI.
+it has not.  Backends that need a server mark their class, so that it skips with the reason where
+there is none, and fails in CI.
 """
 
 from collections.abc import Callable
