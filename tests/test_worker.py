@@ -161,7 +161,7 @@ async def test_a_bad_message_is_logged_and_the_next_is_handled(
         await layer.send("jobs", bad)
         await layer.send("jobs", {"type": "job", "n": 2})
         assert (await desk.next())[1] == 2
-    assert [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert len([each for each in caplog.records if each.levelno == logging.ERROR]) == 1
 
 
 async def test_a_consumer_that_stops_makes_way_for_a_new_one(layer: InMemoryChannelLayer) -> None:
@@ -267,6 +267,21 @@ async def test_a_consumer_that_sends_to_nobody_is_told(
         await layer.send("jobs", {"type": "job"})
         await asyncio.wait_for(sent.wait(), 10)
     assert "a worker has no client" in caplog.text
+
+
+async def test_an_application_that_fails_is_logged(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    received = asyncio.Queue[str]()
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        received.put_nowait((await receive())["type"])
+        raise LookupError("a bad job")
+
+    async with working(Worker(application, ["jobs"], layer)):
+        await layer.send("jobs", {"type": "job"})
+        await asyncio.wait_for(received.get(), 10)
+    assert "a bad job" in caplog.text
 
 
 async def test_a_name_that_cannot_be_received_from(layer: InMemoryChannelLayer) -> None:

@@ -7,7 +7,6 @@ ChannelsError
 ├── DenyConnection            raised by users in connect(): refuse
 ├── ClientDisconnected        (OSError) something was sent to a client that has gone
 ├── StopConsumer              ends a consumer's loop; not an error
-├── ClientGone                (ConnectionError) an event was sent to a client that has gone
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
 ├── ChannelLayerUnavailable   the backend was out of reach for the stated window
@@ -23,6 +22,8 @@ ChannelsError
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 
 class ChannelsError(Exception):
@@ -55,10 +56,6 @@ class ClientDisconnected(ChannelsError, OSError):
 
 class StopConsumer(ChannelsError):
     """Raise it in a handler to end the consumer without an error."""
-
-
-class ClientGone(ChannelsError, ConnectionError):
-    """The client had gone before this event could be sent to it."""
 
 
 class ChannelFull(ChannelsError):
@@ -119,3 +116,16 @@ class RemoteProtocolError(ProtocolError):
         self.reason = reason
         self.status = status
         self.close_code = close_code
+
+
+_LOGGED: Final = "channels.logged"
+
+
+def mark_logged(error: BaseException) -> None:
+    """Note on an error that it was logged with its traceback: whoever sees it next need not."""
+    vars(error)[_LOGGED] = True
+
+
+def was_logged(error: BaseException) -> bool:
+    """True if somebody has logged this error with its traceback."""
+    return _LOGGED in vars(error)

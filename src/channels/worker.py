@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from channels.exceptions import was_logged
 from channels.kit.options import check_options, option
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
@@ -285,8 +286,9 @@ class Worker:
             await self.application(lane.scope, lane.receive, send)
             if lane.has_untaken:
                 logger.error("The application of channel %r ended without receiving.", channel)
-        except Exception:
-            logger.exception("The application of channel %r failed.", channel)
+        except Exception as error:
+            if not was_logged(error):
+                logger.exception("The application of channel %r failed.", channel)
         finally:
             with contextlib.suppress(ValueError):
                 self._lanes[channel].remove(lane)

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from channels.consumer import SyncConsumer
 from channels.db import keeps_connections
-from channels.exceptions import ClientGone, StopConsumer
+from channels.exceptions import ClientDisconnected, StopConsumer
 from tests.consumer.stubs import ForeignServer, StubLayer
 
 Server = type[ForeignServer]
@@ -208,7 +208,7 @@ async def test_a_send_that_fails_fails_in_the_handler(server: Server) -> None:
         def websocket_receive(self, event: dict[str, Any]) -> None:
             try:
                 self.send({"type": "websocket.send", "text": "a"})
-            except ClientGone as error:
+            except ClientDisconnected as error:
                 caught.append(error)
             raise StopConsumer
 

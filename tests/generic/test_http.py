@@ -248,6 +248,25 @@ async def test_a_stream_that_begins_after_its_client_went_is_cancelled(server: S
     assert consumer.log == ["cancelled", "disconnect"]
 
 
+async def test_a_send_to_a_client_that_has_gone_is_the_end(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Late(Noted):
+        async def handle(self, body: bytes) -> None:
+            self.base_send = gone
+            await self.send_response(200, b"")
+
+    async def gone(message: Any) -> None:
+        raise BrokenPipeError("gone")
+
+    consumer = Late()
+    run = server(consumer, request())
+    run.tell("http.request")
+    await run.end()
+    assert consumer.log == ["disconnect"]
+    assert caplog.records == []
+
+
 async def test_work_that_has_not_begun_to_answer_gets_its_time(server: Server) -> None:
     go = asyncio.Event()
 

@@ -14,7 +14,7 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
 from channels.consumer.line import Line
 from channels.db import close_left_open, watch_connections
-from channels.exceptions import ClientGone, StopConsumer
+from channels.exceptions import ClientDisconnected, StopConsumer, mark_logged
 from channels.kit.doors import Sink, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.types import Application, Message, Receive, Scope, Send
@@ -135,7 +135,7 @@ class AsyncConsumer:
                 if not line.was_cut():
                     raise
                 only_last = True
-            except ClientGone:
+            except ClientDisconnected:
                 # No failure of the handler's, and `disconnect` is still owed.
                 only_last = True
 
@@ -163,7 +163,7 @@ class AsyncConsumer:
         """
         if self._is_frame(message):
             if not self._closed:
-                await self.base_send(outbound(message))
+                await AsyncConsumer.send(self, outbound(message))
             return
         handled = find_handler(self, message, self._verbs)(message)
         if handled is None:
@@ -177,13 +177,15 @@ class AsyncConsumer:
         """Send an ASGI event to the server.
 
         Raises:
-            ClientGone: If the server says so; left uncaught, it leads to the disconnect handler.
+            ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
         try:
             await self.base_send(message)
+        except ClientDisconnected:
+            raise
         except OSError as error:
-            # ASGI 2.4: "send ... should raise ... OSError" once the client has disconnected.
-            raise ClientGone(str(error)) from error
+            # Other servers have a class of their own for it.
+            raise ClientDisconnected(str(error)) from error
 
     def _sender(self, send: Send) -> Callable[[Message], Any]:
         return send
@@ -219,6 +221,7 @@ class AsyncConsumer:
             exc_info=error,
             extra={"scope": self.scope},
         )
+        mark_logged(error)
         await got_request_exception.asend_robust(sender=type(self), request=None, scope=self.scope)
 
     @classmethod

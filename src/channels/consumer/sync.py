@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 from channels.consumer.base import AsyncConsumer, outbound
 from channels.consumer.handlers import find_handler, get_handler_name
 from channels.db import DatabaseSyncToAsync, keeps_connections
-from channels.exceptions import ClientGone
+from channels.exceptions import ClientDisconnected
 from channels.kit.threads import Lane
 from channels.kit.types import Message, Send
 
@@ -31,6 +31,8 @@ class SyncConsumer(AsyncConsumer):
 
     _sync: ClassVar[bool] = True
     _lane: Lane | None = None
+    #: Runs a handler; made once, because asgiref's wrapper costs as much as a call through it.
+    _run: DatabaseSyncToAsync[[Message], None] | None = None
     _waits: Sequence[asyncio.Task[Any]] = ()
 
     async def dispatch(self, message: Message) -> None:
@@ -42,16 +44,23 @@ class SyncConsumer(AsyncConsumer):
         if keeps_connections.get():
             await DatabaseSyncToAsync(self._run_handler)(message)
             return
-        if self._lane is None:
+        if self._run is None or self._lane is None:
             self._lane = Lane()
-        # Typed as ThreadPoolExecutor in asgiref; any executor does.
-        lane = cast(ThreadPoolExecutor, self._lane)
-        run = DatabaseSyncToAsync(self._run_handler, thread_sensitive=False, executor=lane)
+            # Typed as ThreadPoolExecutor in asgiref; any executor does.
+            lane = cast(ThreadPoolExecutor, self._lane)
+            self._run = DatabaseSyncToAsync(
+                self._run_handler, thread_sensitive=False, executor=lane
+            )
         try:
-            await run(message)
+            await self._run(message)
         except asyncio.CancelledError:
             await self._lane.settled(self._cancel_waits)
             raise
+
+    async def _leave(self) -> None:
+        # It refers to this consumer: without it nothing is left for the garbage collector.
+        self._run = None
+        await super()._leave()
 
     def _cancel_waits(self) -> None:
         """Cancel what the handler awaits by now: asgiref did so with what it awaited before."""
@@ -63,7 +72,7 @@ class SyncConsumer(AsyncConsumer):
         self._waits = getattr(DatabaseSyncToAsync.threadlocal, "task_context", ())
         if self._is_frame(message):
             if not self._closed:
-                self.base_send(outbound(message))
+                SyncConsumer.send(self, outbound(message))
             return
         result = find_handler(self, message, self._verbs)(message)
         if inspect.iscoroutine(result):
@@ -77,12 +86,14 @@ class SyncConsumer(AsyncConsumer):
         """Send an ASGI event to the server; returns when the server has taken it.
 
         Raises:
-            ClientGone: If the server says so; left uncaught, it leads to the disconnect handler.
+            ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
         try:
             self.base_send(message)
+        except ClientDisconnected:
+            raise
         except OSError as error:
-            raise ClientGone(str(error)) from error
+            raise ClientDisconnected(str(error)) from error
 
     def _sender(self, send: Send) -> Callable[[Message], Any]:
         if inspect.iscoroutinefunction(send):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from channels.consumer import AsyncConsumer
-from channels.exceptions import StopConsumer
+from channels.exceptions import ClientDisconnected, StopConsumer
 from channels.kit.types import HeaderPairs, Message, Scope
 
 #: Header fields as users give them: pairs of bytes, or a dict of them.
@@ -47,7 +47,7 @@ class AsyncHttpConsumer(AsyncConsumer):
 
         Raises:
             AssertionError: If `body` is not bytes.
-            ClientGone: If the server says so; left uncaught, it ends the consumer in order.
+            ClientDisconnected: If the server says so; left uncaught, it ends the consumer in order.
         """
         if not isinstance(body, bytes):
             raise AssertionError("Body is not bytes")
@@ -76,6 +76,10 @@ class AsyncHttpConsumer(AsyncConsumer):
         """Call the handler of a message, and end if the response is complete after it."""
         try:
             await super().dispatch(message)
+        except ClientDisconnected:
+            # The client has gone, or has its whole response already: nothing is left to be done.
+            await self._part()
+            raise StopConsumer from None
         except Exception:
             await self._part()
             raise

@@ -12,7 +12,7 @@ import contextlib
 import json
 from typing import Any, Final
 
-from channels.exceptions import ClientGone
+from channels.exceptions import ClientDisconnected
 from channels.generic.http import AsyncHttpConsumer
 from channels.generic.membership import Membership
 from channels.kit.types import Headers
@@ -140,7 +140,7 @@ class AsyncEventStreamConsumer(Membership, AsyncHttpConsumer):
         await self.send_body(b"")
 
     async def _keep_alive(self, seconds: float) -> None:
-        with contextlib.suppress(ClientGone):
+        with contextlib.suppress(ClientDisconnected):
             while not self._response_is_complete:
                 said = self._said
                 await asyncio.sleep(seconds)
