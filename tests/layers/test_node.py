@@ -334,3 +334,38 @@ async def test_closing_frees_who_waits_to_send(make: Make) -> None:
     await layer.close()
     with pytest.raises(ChannelLayerUnavailable):
         await soon(sending)
+
+
+async def test_memberships_that_the_broker_kept_from_a_lost_loop_are_known_again(
+    broker: LoopbackBroker,
+) -> None:
+    layer = LoopbackChannelLayer(broker, linger=0.01)
+
+    async def use(channel: str | None = None) -> str:
+        assert layer.adopt_loop()
+        if channel is None:
+            return await member(layer)
+        await layer.group_discard("room", channel)
+        await layer.new_channel()
+        layer.transport.cut()
+        layer.transport.restore(kept=True)
+        await until(lambda: layer.node.link.outbox.is_open, "the connection")
+        await layer.group_add("room", channel)
+        assert layer.node.link.subscriptions.is_joined("room")
+        await layer.close()
+        return channel
+
+    channel = await asyncio.to_thread(lambda: asyncio.run(use()))
+    await asyncio.to_thread(lambda: asyncio.run(use(channel)))
+
+
+async def test_unread_inboxes_are_bounded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("channels.layers.local.MAX_UNREAD_INBOXES", 3)
+    layer, other = make(), make()
+    channels = [await layer.new_channel() for _ in range(4)]
+    for channel in channels:
+        await other.send(channel, {"type": "x"})
+    await until(lambda: layer.statistics()["dropped_full"] == 1, "the count")
+    with pytest.raises(ChannelFull):
+        await layer.send(channels[3], {"type": "x"})
+    assert await soon(layer.receive(channels[0])) == {"type": "x"}

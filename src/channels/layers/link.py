@@ -175,7 +175,9 @@ class Link:
         self.outbox.shut()
 
     async def _resume(self, kept: bool) -> None:
-        await self.subscriptions.resume(kept, self._node.wanted_groups())
+        # What the broker kept from an earlier loop of this process, this link does not know of.
+        knows = kept and self._is_ready
+        await self.subscriptions.resume(knows, self._node.wanted_groups())
         if not self._is_up:
             return
         if self._was_up and not kept:

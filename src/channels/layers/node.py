@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
@@ -214,7 +215,10 @@ class Node:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began; the names say what they count."""
-        return {**self.counters, **self.local.statistics(), **self.link.statistics()}
+        total = Counter(self.counters)
+        for part in (self.local.statistics(), self.link.statistics()):
+            total.update(part)
+        return dict(total)
 
     # What the transport tells.
 
