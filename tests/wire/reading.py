@@ -8,7 +8,6 @@ from channels.kit.limits import Limits
 from channels.wire.http1 import (
     BodyChunk,
     EndOfInput,
-    EndOfMessage,
     Event,
     Failure,
     Http1Connection,
@@ -53,7 +52,7 @@ def take(connection: Http1Connection, events: list[Event]) -> None:
     while True:
         event = connection.next_event()
         if isinstance(event, BodyChunk) and events and isinstance(events[-1], BodyChunk):
-            events[-1] = BodyChunk(events[-1].data + event.data)
+            events[-1] = BodyChunk(events[-1].data + event.data, event.more)
         elif event is not None:
             events.append(event)
         elif connection.phase is Phase.DONE and connection.response.keep_alive:
@@ -72,9 +71,8 @@ def outline(events: Iterable[Event]) -> list[object]:
         if isinstance(event, Request):
             short.append(f"{event.method} {event.target.decode()}")
         elif isinstance(event, BodyChunk):
-            short.append(event.data)
-        elif isinstance(event, EndOfMessage):
-            short.append("end")
+            short += [event.data] if event.data else []
+            short += [] if event.more else ["end"]
         elif isinstance(event, EndOfInput):
             short.append("eof")
         elif isinstance(event, Failure):

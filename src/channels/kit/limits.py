@@ -56,11 +56,11 @@ class Limits:
         minimum=1,
         help="most frames of one WebSocket message; closed with 1008",
     )
-    max_pipelined_requests: int = option(
-        64,
-        unit="requests",
-        minimum=1,
-        help="requests read ahead of their answers; then reading waits",
+    read_ahead_bytes: int = option(
+        64 * KIB,
+        unit="bytes",
+        minimum=KIB,
+        help="pipelined requests read ahead of an answer; then reading waits",
     )
     max_connections: int | None = option(
         None,

@@ -7,7 +7,7 @@ leave in the order of their requests, and nobody can make the server parse ahead
     HEAD    a whole head, a body follows            Request          BODY
     HEAD    a whole head, no body follows           Request          DONE
     BODY    bytes of the body                       BodyChunk        BODY
-    BODY    the body's end                          EndOfMessage     DONE
+    BODY    the body's end                          BodyChunk, last  DONE
     DONE    (stays in the buffer)                   -                HEAD by start_next_cycle
     any     a broken rule                           Failure          CLOSED
     HEAD    end of input with nothing begun         EndOfInput       CLOSED
@@ -38,14 +38,10 @@ from channels.wire.http1_response import (
 
 @dataclass(frozen=True, slots=True)
 class BodyChunk:
-    """Bytes of the request's body."""
+    """Bytes of the request's body; the last one may have none."""
 
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class EndOfMessage:
-    """The request is complete."""
+    more: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +61,8 @@ class Continue:
     """To be sent when the body of a request that expects it is wanted."""
 
 
-Event: TypeAlias = Request | BodyChunk | EndOfMessage | EndOfInput | Failure
+Event: TypeAlias = Request | BodyChunk | EndOfInput | Failure
 
-END_OF_MESSAGE: Final = EndOfMessage()
 END_OF_INPUT: Final = EndOfInput()
 
 #: In a head that is not whole yet: LF without CR, CR without LF, and what no line of text has.
@@ -85,6 +80,8 @@ class Phase(Enum):
 
 class Http1Connection:
     """The server's side of one connection.
+
+    A request without a body is complete with its `Request` event.
 
     Args:
         stamp: Gives the fields that every response carries: Date, Server.
@@ -156,13 +153,17 @@ class Http1Connection:
             if self.phase is Phase.BODY:
                 return self._next_body()
         except RemoteProtocolError as error:
-            if self.phase is Phase.HEAD:
-                self.response = ResponseWriter("GET", "1.1", False, self._stamp)
-            self.response.close_after()
-            self.phase = Phase.CLOSED
-            self._buffer.clear()
+            self.fail()
             return Failure(error)
         return None
+
+    def fail(self) -> None:
+        """Read nothing more: the peer broke a rule, perhaps one that only a clock can see."""
+        if self.phase is Phase.HEAD:
+            self.response = ResponseWriter("GET", "1.1", False, self._stamp)
+        self.response.close_after()
+        self.phase = Phase.CLOSED
+        self._buffer.clear()
 
     def _next_head(self) -> Event | None:
         buffer = self._buffer
@@ -257,10 +258,11 @@ class Http1Connection:
         if data := self._body.take(self._buffer):
             self._body_bytes += len(data)
             self._check_body_bytes(self._body_bytes)
-            return BodyChunk(data)
         if self._body.is_done:
             self.phase = Phase.DONE
-            return END_OF_MESSAGE
+            return BodyChunk(data, more=False)
+        if data:
+            return BodyChunk(data)
         if self._eof:
             raise RemoteProtocolError("The input ended inside a request's body.")
         return None

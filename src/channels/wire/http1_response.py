@@ -124,6 +124,13 @@ class ResponseWriter:
         """True if the connection outlives this response."""
         return self._keep_alive
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """True if the peer takes the connection's end for the body's: a false one would deceive."""
+        return (
+            self.has_begun and self._left is None and not self._chunked and not self._without_body
+        )
+
     def close_after(self) -> None:
         """Let this response be the connection's last; said in its head if that is not written."""
         self._keep_alive = False
