@@ -6,6 +6,7 @@ ChannelsError
 ├── AcceptConnection          raised by users in connect(): accept
 ├── DenyConnection            raised by users in connect(): refuse
 ├── ClientDisconnected        (OSError) something was sent to a client that has gone
+├── StartupFailed             the application said at startup that it cannot serve
 ├── StopConsumer              ends a consumer's loop; not an error
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
@@ -52,6 +53,10 @@ class ClientDisconnected(ChannelsError, OSError):
     ASGI specification, "Events": a send to a closed connection raises "a server-specific subclass
     of OSError".  An application may let it escape; the server does not count that as a fault.
     """
+
+
+class StartupFailed(ChannelsError):
+    """The application said at startup that it cannot serve, with its reason."""
 
 
 class StopConsumer(ChannelsError):

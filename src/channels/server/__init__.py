@@ -1,1 +1,15 @@
+"""The interface server: HTTP/1.1 and WebSocket on one port, for any ASGI application."""
 
+from channels.server.access import AccessRecord
+from channels.server.endpoints import Endpoint, parse_endpoint
+from channels.server.options import ProxyOptions, ServerOptions
+from channels.server.server import Server
+
+__all__ = [
+    "AccessRecord",
+    "Endpoint",
+    "ProxyOptions",
+    "Server",
+    "ServerOptions",
+    "parse_endpoint",
+]

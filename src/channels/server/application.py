@@ -1,0 +1,106 @@
+"""One call of the application: its task, its end, and what is said about a bad end.
+
+An application may raise anything, and none of it may reach another connection: not even
+`SystemExit`, which asyncio would let out of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from typing import Final
+
+from channels.exceptions import ClientDisconnected, NoRouteFound
+from channels.kit.tasks import TaskScope
+from channels.kit.types import Application, Receive, Scope, Send
+
+logger: Final = logging.getLogger("django.channels.server")
+
+
+class ApplicationCall:
+    """The application, called once for a connection or a request.
+
+    Args:
+        context: Where the call's own copy of the context variables comes from; the caller's context
+            may belong to another client.
+        on_end: Called once at the end, with what the application raised, or None.
+    """
+
+    __slots__ = ("_application", "_on_end", "_receive", "_scope", "_send", "_task", "_timer")
+
+    def __init__(
+        self,
+        application: Application,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._application = application
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._on_end = on_end
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, tasks: TaskScope, context: Context) -> None:
+        """Run it in a task of this scope."""
+        self._task = tasks.spawn(self._run(), name="application", context=context.copy())
+
+    async def _run(self) -> None:
+        error: BaseException | None = None
+        try:
+            await self._application(self._scope, self._receive, self._send)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as caught:
+            error = caught
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        self._on_end(error)
+
+    @property
+    def is_running(self) -> bool:
+        """True until the application has returned or raised."""
+        return self._task is not None and not self._task.done()
+
+    def cancel_in(self, seconds: float) -> None:
+        """Give it so many seconds to end by itself; a second call changes nothing."""
+        if self.is_running and self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(seconds, self._cancel, seconds)
+
+    def _cancel(self, seconds: float) -> None:
+        if self._task is not None and self._task.cancel():
+            logger.warning(
+                "The application was still running %g s after its client had gone and was "
+                "cancelled: %s",
+                seconds,
+                describe(self._scope),
+            )
+
+
+def describe(scope: Scope) -> str:
+    """A connection in a few words, for the log; nothing in it can end a line."""
+    path = scope["raw_path"].decode("ascii", "backslashreplace")
+    return f"{scope.get('method', 'WebSocket')} {path}"
+
+
+def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> None:
+    """Say once what is to be said about an application's end.
+
+    Args:
+        complete: Whether it had done all that it had to do, or its client had gone.
+    """
+    if isinstance(error, NoRouteFound):
+        logger.warning("No route for %s: %s", describe(scope), error)
+    elif complete and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
+        pass  # Its client went, or we cancelled it, which has been logged.
+    elif error is not None:
+        logger.error("Exception inside application: %s", describe(scope), exc_info=error)
+    elif not complete:
+        logger.error("The application returned without a whole response: %s", describe(scope))

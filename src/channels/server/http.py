@@ -1,0 +1,348 @@
+"""HTTP/1.1 on a connection: requests in order, one exchange at a time.
+
+    bytes -> wire.http1 -> exchange's mailbox -> receive()
+    send() -> wire.http1 -> outlet
+
+What follows a request stays unread in the machine until that request is answered, up to
+`read_ahead_bytes`; then the socket is left unread.  So is it while the application does not take
+the body.
+
+    deadline   set while                                        when due
+    idle       nothing of a request has come                    close
+    header     a head has begun                                 408, close
+    body       the rest of a body is awaited                    408, or cut
+    response   a request is being answered                      503, or cut
+    gone       the client ended its half, no response yet       tell the application
+
+Close order: the exchange is abandoned (its application hears `http.disconnect`), the deadlines are
+released, the outlet closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Final
+
+from channels.exceptions import ClientDisconnected, NoRouteFound, RemoteProtocolError
+from channels.kit.limits import KIB
+from channels.server.access import AccessRecord
+from channels.server.deadlines import Deadlines
+from channels.server.http_exchange import HttpExchange
+from channels.server.service import HttpOutlet, Service
+from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, Phase
+from channels.wire.http1_request import Request
+from channels.wire.http1_response import ResponseBody, ResponseStart
+
+#: A body that nobody wanted is read on for so many bytes, to keep the connection; then it closes.
+DISCARD_BYTES: Final = 64 * KIB
+#: A client that has ended its half may still read; but most have gone.
+HALF_CLOSE_SECONDS: Final = 1.0
+
+
+class HttpSession:
+    """HTTP/1.1 spoken with one client."""
+
+    def __init__(
+        self, service: Service, outlet: HttpOutlet, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._service = service
+        self._outlet = outlet
+        self._loop = loop
+        self._timeouts = service.options.timeouts
+        self._read_ahead = service.options.limits.read_ahead_bytes
+        self._machine = Http1Connection(service.options.limits, service.stamp)
+        self._deadlines = Deadlines(loop, self._due)
+        #: The exchange that is being answered.
+        self._exchange: HttpExchange | None = None
+        self._asked_for_body = False
+        self._discarded = 0
+        self._got_eof = False
+        self._is_over = False
+        self._stopped: asyncio.Future[None] | None = None
+        self._deadlines.set("idle", self._timeouts.keep_alive)
+
+    # What the connection calls.
+
+    def data_received(self, data: bytes) -> None:
+        machine = self._machine
+        machine.receive_data(data)
+        if machine.phase is not Phase.DONE:
+            self._advance()
+        elif machine.buffered_bytes >= self._read_ahead:
+            self._outlet.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._got_eof = True
+        self._machine.receive_eof()
+        if self._exchange is None or self._machine.phase is not Phase.DONE:
+            self._advance()
+        elif self._machine.response.has_begun:
+            self._exchange.hang_up()
+        else:
+            self._deadlines.set("gone", HALF_CLOSE_SECONDS)
+        return True
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the seam's shape
+        self._is_over = True
+        self._deadlines.close()
+        self._abandon()
+        if self._stopped is not None and not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def shutdown(self) -> None:
+        """Finish the response in hand, then close; without one, close."""
+        if self._is_over:
+            return
+        self._stopped = self._loop.create_future()
+        self._machine.response.close_after()
+        if self._exchange is None:
+            self._outlet.close()
+        await self._stopped
+
+    # From the client.
+
+    def _advance(self) -> None:
+        """Take what the machine has to say, until it has nothing more or must wait."""
+        while not self._is_over:
+            event = self._machine.next_event()
+            if event is None:
+                self._watch_input()
+                return
+            if isinstance(event, Request):
+                self._begin(event)
+            elif isinstance(event, BodyChunk):
+                if not self._take_body(event):
+                    return
+            elif isinstance(event, Failure):
+                self._refuse(event.error)
+                return
+            elif isinstance(event, EndOfInput):
+                self._outlet.close()
+                return
+
+    def _watch_input(self) -> None:
+        """Set the deadline for what is awaited from the client."""
+        machine = self._machine
+        if machine.phase is Phase.BODY:
+            if not self._client_waits:
+                self._deadlines.set("body", self._timeouts.body_timeout)
+        elif (
+            machine.phase is Phase.HEAD and not machine.is_idle and "header" not in self._deadlines
+        ):
+            # Once for a whole head: bytes that drip in do not move it.
+            self._deadlines.clear("idle")
+            self._deadlines.set("header", self._timeouts.header_timeout)
+
+    @property
+    def _client_waits(self) -> bool:
+        """True if the client will not send the body before it is asked for it."""
+        exchange = self._exchange
+        return (
+            exchange is not None and exchange.request.expects_continue and not self._asked_for_body
+        )
+
+    def _begin(self, request: Request) -> None:
+        self._deadlines.clear("idle")
+        self._deadlines.clear("header")
+        service, outlet = self._service, self._outlet
+        if request.wants_websocket:
+            self._hand_over(request)
+            return
+        scope = service.scopes.build("http", request, outlet.peer)
+        exchange = HttpExchange(service, self, request, scope, self._loop.time())
+        exchange.mailbox.on_room = self._has_room
+        self._exchange = exchange
+        self._asked_for_body = False
+        self._discarded = 0
+        self._deadlines.set("response", self._timeouts.http_timeout)
+        if self._got_eof and not request.has_body:
+            self._deadlines.set("gone", HALF_CLOSE_SECONDS)
+        exchange.start()
+
+    def _hand_over(self, request: Request) -> None:
+        """Let a WebSocket session have the connection."""
+        self._is_over = True
+        self._deadlines.close()
+        scope = self._service.scopes.build("websocket", request, self._outlet.peer)
+        session = self._service.upgrade(self._service, self._outlet, request, scope)
+        self._outlet.switch(session, self._machine.take_buffer())
+        if self._got_eof:
+            session.eof_received()
+
+    def _take_body(self, chunk: BodyChunk) -> bool:
+        """Hand a piece of the body on; False if the rest must wait."""
+        if not chunk.more:
+            self._deadlines.clear("body")
+        exchange = self._exchange
+        if exchange is None:
+            return self._discard(chunk)
+        exchange.put_body(chunk.data, more=chunk.more)
+        if exchange.mailbox.client_is_full:
+            self._deadlines.clear("body")
+            self._outlet.pause_reading()
+            return False
+        return True
+
+    def _discard(self, chunk: BodyChunk) -> bool:
+        self._discarded += len(chunk.data)
+        if self._discarded > DISCARD_BYTES:
+            self._outlet.linger()
+            return False
+        if not chunk.more:
+            self._next_cycle()
+        return True
+
+    def _has_room(self) -> None:
+        self._outlet.resume_reading()
+        self._advance()
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Answer a broken rule, if an answer is still possible, and close."""
+        response = self._machine.response
+        if response.has_begun:
+            self._cut()
+            return
+        response.forget()
+        self._answer(error.status, error.reason)
+        if self._exchange is None:
+            self._record(None)
+        self._abandon()
+        self._outlet.linger()
+
+    def _due(self, name: str) -> None:
+        if name == "idle":
+            self._outlet.close()
+        elif name == "gone":
+            if self._exchange is not None:
+                self._exchange.hang_up()
+        elif name == "response":
+            self._machine.fail()
+            self._refuse(_too_slow("The application", self._timeouts.http_timeout, 503))
+        else:
+            seconds = getattr(self._timeouts, f"{name}_timeout")
+            self._machine.fail()
+            self._refuse(_too_slow(f"The request's {name}", seconds, 408))
+
+    # From the application.
+
+    async def respond(self, event: ResponseStart | ResponseBody) -> None:
+        """Write a part of the response; waits while the client does not read.
+
+        Raises:
+            ClientDisconnected: If the client went while this waited.
+            LocalProtocolError: If the response would break a rule; nothing of it is written.
+        """
+        machine, outlet, exchange = self._machine, self._outlet, self._exchange
+        assert exchange is not None, "an exchange that is over does not respond"
+        self._check_open(exchange)
+        if self._client_waits and machine.phase is Phase.BODY:
+            # Its body may come or not: the next request could not be told from it.
+            machine.response.close_after()
+        machine.send(event)
+        outlet.write(machine.data_to_send())
+        if outlet.is_full:
+            await outlet.drain()
+            self._check_open(exchange)
+        if machine.response.is_complete:
+            self._complete()
+
+    def _check_open(self, exchange: HttpExchange) -> None:
+        if self._outlet.is_closing:
+            # The loop may not have told us yet, and cannot while the application goes on sending.
+            self._abandon()
+        if exchange.is_over:
+            raise ClientDisconnected("The client went before it had the whole response.")
+
+    def ask_for_body(self) -> None:
+        """Tell a client that waits for it to send the body."""
+        if self._client_waits and self._machine.phase is Phase.BODY:
+            self._asked_for_body = True
+            self._machine.send(Continue())
+            self._outlet.write(self._machine.data_to_send())
+            self._watch_input()
+
+    def application_ended(self, exchange: HttpExchange, error: BaseException | None) -> None:
+        """Answer for an application that ended without a whole response."""
+        if exchange.is_over:
+            return
+        response = self._machine.response
+        if response.is_complete:
+            self._complete()
+        elif response.has_begun or exchange.mailbox.gone:
+            self._cut()
+        else:
+            response.forget()
+            self._answer(404 if isinstance(error, NoRouteFound) else 500)
+            self._complete()
+
+    def _answer(self, status: int, reason: str = "") -> None:
+        """Write a whole response of our own."""
+        text = (reason or HTTPStatus(status).phrase).encode()
+        machine = self._machine
+        machine.send(ResponseStart(status, [(b"content-type", b"text/plain; charset=utf-8")]))
+        machine.send(ResponseBody(text))
+        self._outlet.write(machine.data_to_send())
+
+    def _complete(self) -> None:
+        """The response is written: go on to the next request, or close."""
+        machine, exchange = self._machine, self._exchange
+        assert exchange is not None, "a response belongs to an exchange"
+        self._record(exchange)
+        self._exchange = None
+        exchange.end()
+        self._deadlines.clear("response")
+        self._deadlines.clear("gone")
+        if machine.response.keep_alive and self._stopped is None:
+            self._outlet.resume_reading()
+            if machine.phase is Phase.DONE:
+                self._next_cycle()
+            self._advance()
+        elif machine.phase is Phase.BODY:
+            self._outlet.linger()
+        else:
+            self._outlet.close()
+
+    def _next_cycle(self) -> None:
+        self._machine.start_next_cycle()
+        self._deadlines.set("idle", self._timeouts.keep_alive)
+
+    def _cut(self) -> None:
+        """End a response that cannot be completed, so that the client sees that it is not whole."""
+        self._abandon()
+        if self._machine.response.ends_with_connection:
+            self._outlet.abort()
+        else:
+            self._outlet.close()
+
+    def _abandon(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._record(exchange)
+            exchange.abandon()
+
+    def _record(self, exchange: HttpExchange | None) -> None:
+        on_access = self._service.on_access
+        if on_access is None:
+            return
+        response = self._machine.response
+        if exchange is None:
+            client = self._outlet.peer.client
+            on_access(AccessRecord("http", "-", "-", response.status, response.size, client, 0.0))
+            return
+        request = exchange.request
+        on_access(
+            AccessRecord(
+                kind="http",
+                method=request.method,
+                path=request.target.decode("ascii"),
+                status=response.status or None,
+                size=response.size,
+                client=exchange.scope["client"],
+                duration=self._loop.time() - exchange.began,
+            )
+        )
+
+
+def _too_slow(who: str, seconds: float | None, status: int) -> RemoteProtocolError:
+    return RemoteProtocolError(f"{who} took longer than {seconds:g} seconds.", status=status)

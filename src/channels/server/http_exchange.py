@@ -1,0 +1,135 @@
+"""One HTTP request and its response, as its application sees them.
+
+    http.request ...  http.disconnect          receive(), or the mailbox through the door
+    http.response.start  http.response.body    send()
+
+`http.disconnect` comes exactly once into the mailbox, last: when the response is complete or the
+client has gone.  `receive` repeats it to whoever asks again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from channels.exceptions import ClientDisconnected, LocalProtocolError
+from channels.kit.doors import DOOR, Door
+from channels.kit.mailbox import Mailbox
+from channels.kit.types import Message, Scope
+from channels.server.application import ApplicationCall, log_end
+from channels.server.service import Service
+from channels.wire.http1_request import Request
+from channels.wire.http1_response import ResponseBody, ResponseStart
+
+DISCONNECT: Final = "http.disconnect"
+
+
+class Answers(Protocol):
+    """The session, as its present exchange sees it."""
+
+    async def respond(self, event: ResponseStart | ResponseBody) -> None:
+        """Write a part of the response and wait while the client does not read."""
+
+    def ask_for_body(self) -> None:
+        """The application wants the body: a client that waits for that is told."""
+
+    def application_ended(self, exchange: HttpExchange, error: BaseException | None) -> None:
+        """The application returned or raised."""
+
+
+class HttpExchange:
+    """A request, its response, and the application's call."""
+
+    def __init__(
+        self, service: Service, session: Answers, request: Request, scope: Scope, began: float
+    ) -> None:
+        self._service = service
+        self._session = session
+        self.request = request
+        self.scope = scope
+        #: When the head was complete, by the loop's clock.
+        self.began = began
+        self.mailbox = Mailbox()
+        #: True once nothing more is sent for it.
+        self.is_over = False
+        receive, send = self.receive, self.send
+        if not request.expects_continue:
+            # Through the door the body would be asked for without our knowing.
+            scope["extensions"][DOOR] = Door(receive, send, self.mailbox)
+        self._call = ApplicationCall(service.application, scope, receive, send, self._ended)
+
+    def start(self) -> None:
+        """Call the application."""
+        if not self.request.has_body:
+            self.put_body(b"", more=False)
+        self._call.start(self._service.tasks, self._service.context)
+
+    def put_body(self, data: bytes, *, more: bool) -> None:
+        """Hand a piece of the request's body on."""
+        event = {"type": "http.request", "body": data, "more_body": more}
+        self.mailbox.put_client(event, len(data))
+
+    def end(self) -> None:
+        """The response is complete."""
+        self.is_over = True
+        self.mailbox.put_last({"type": DISCONNECT})
+
+    def abandon(self) -> None:
+        """The client has gone, or was cut off: nothing more is sent."""
+        self.is_over = True
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Tell the application that its client has gone; it has `close_timeout` left."""
+        self.mailbox.put_last({"type": DISCONNECT})
+        seconds = self._service.options.timeouts.close_timeout
+        # Whoever sees to its own end needs the first span for that.
+        self._call.cancel_in(seconds * 2 if self.mailbox.on_gone is not None else seconds)
+
+    def _ended(self, error: BaseException | None) -> None:
+        log_end(self.scope, error, complete=self.is_over or self.mailbox.gone)
+        self._session.application_ended(self, error)
+
+    # What the application calls.
+
+    async def receive(self) -> Message:
+        """The next event of the client."""
+        mailbox = self.mailbox
+        if mailbox.client_size == 0:
+            if mailbox.gone:
+                return {"type": DISCONNECT}
+            if self.request.expects_continue:
+                self._session.ask_for_body()
+        return await mailbox.get_client()
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the response; waits while the client does not read.
+
+        Raises:
+            ClientDisconnected: If the client has gone.
+            LocalProtocolError: If the message is not allowed here; nothing of it is sent.
+        """
+        event = _as_event(message)
+        if self.is_over:
+            raise ClientDisconnected("The response is over, or its client has gone.")
+        await self._session.respond(event)
+
+
+def _as_event(message: Message) -> ResponseStart | ResponseBody:
+    kind = message.get("type")
+    if kind == "http.response.body":
+        return ResponseBody(_as_bytes(message.get("body", b"")), bool(message.get("more_body")))
+    if kind == "http.response.start":
+        if "status" not in message:
+            raise LocalProtocolError("http.response.start needs a status.")
+        return ResponseStart(message["status"], message.get("headers", ()))
+    raise LocalProtocolError(
+        f"Message type {kind!r}: expected http.response.start or http.response.body."
+    )
+
+
+def _as_bytes(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    if isinstance(body, (bytearray, memoryview)):
+        return bytes(body)
+    raise LocalProtocolError(f"A body of {type(body).__name__}: expected bytes.")

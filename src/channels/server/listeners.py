@@ -1,0 +1,182 @@
+"""Listening sockets: bound, inherited, or passed by systemd.
+
+Close order: a listener stops accepting at once; a Unix socket's file goes with it, unless another
+server has put its own in that place meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from channels.exceptions import InvalidOption
+from channels.kit.types import Address
+from channels.server.endpoints import Endpoint, Tls
+
+#: sd_listen_fds(3): the first descriptor that systemd passes.
+_SYSTEMD_FIRST: Final = 3
+#: For a peer that does not say goodbye in TLS.
+_TLS_GOODBYE_SECONDS: Final = 2.0
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+class Listener:
+    """One endpoint that accepts connections."""
+
+    def __init__(self, server: asyncio.AbstractServer, unix_path: str = "") -> None:
+        self._server = server
+        self._unix_path = unix_path
+        self._inode = os.stat(unix_path).st_ino if unix_path else 0
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where it listens; a Unix socket has its path and None."""
+        sockets = getattr(self._server, "sockets", ())
+        return [_address(sock.getsockname()) for sock in sockets]
+
+    def close(self) -> None:
+        """Accept nothing more; connections that were accepted are not touched."""
+        self._server.close()
+        if self._unix_path:
+            with suppress(FileNotFoundError):
+                if os.stat(self._unix_path).st_ino == self._inode:
+                    os.unlink(self._unix_path)
+
+
+async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float | None) -> Listener:
+    """Begin to accept connections.
+
+    Args:
+        handshake_seconds: Most time for a TLS handshake; None for the loop's default.
+
+    Raises:
+        OSError: If the place cannot be had; names it.
+        InvalidOption: If a certificate cannot be read, or systemd passed no such descriptor.
+    """
+    loop = asyncio.get_running_loop()
+    tls: dict[str, Any] = {}
+    if endpoint.tls is not None:
+        tls["ssl"] = tls_context(endpoint.tls)
+        tls["ssl_handshake_timeout"] = handshake_seconds
+        tls["ssl_shutdown_timeout"] = _TLS_GOODBYE_SECONDS
+    backlog = endpoint.backlog
+    if endpoint.kind == "tcp":
+        host = endpoint.host or "0.0.0.0"
+        return Listener(
+            await loop.create_server(factory, host, endpoint.port, backlog=backlog, **tls)
+        )
+    if endpoint.kind == "unix":
+        sock = _bind_unix(endpoint)
+        return Listener(
+            await loop.create_unix_server(factory, sock=sock, backlog=backlog), endpoint.path
+        )
+    sock = _inherit(endpoint, os.environ)
+    if sock.family == socket.AF_UNIX:
+        return Listener(await loop.create_unix_server(factory, sock=sock, backlog=backlog))
+    return Listener(await loop.create_server(factory, sock=sock, backlog=backlog))
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """A server's context that speaks HTTP/1.1.
+
+    Raises:
+        InvalidOption: If a file is missing or not what it should be.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        with ExitStack() as stack:
+            certificate = tls.certificate
+            if tls.chain:
+                # The ssl module reads a chain only from the file of its certificate.
+                joined = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".pem"))
+                joined.write(
+                    Path(tls.certificate).read_bytes() + b"\n" + Path(tls.chain).read_bytes()
+                )
+                joined.flush()
+                certificate = joined.name
+            context.load_cert_chain(certificate, tls.private_key)
+    except OSError as error:
+        raise InvalidOption(
+            f"The certificate {tls.certificate!r} with the key {tls.private_key!r} cannot be "
+            f"loaded: {error}."
+        ) from error
+    return context
+
+
+def _bind_unix(endpoint: Endpoint) -> socket.socket:
+    path = endpoint.path
+    _remove_stale(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        # Nobody can connect before `listen`, so nobody sees other permissions than these.
+        os.chmod(path, endpoint.mode)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"Cannot listen on {path!r}: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the socket that a killed server left; one that is served stays, and binding fails."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass
+
+
+def _inherit(endpoint: Endpoint, environ: Mapping[str, str]) -> socket.socket:
+    number = endpoint.number
+    if endpoint.kind == "systemd":
+        number = _systemd_descriptor(endpoint, environ)
+    try:
+        # A copy: whoever passed the descriptor may still want it.
+        sock = socket.socket(fileno=os.dup(number))
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Descriptor {number} is not a listening socket: {error.strerror}"
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _systemd_descriptor(endpoint: Endpoint, environ: Mapping[str, str]) -> int:
+    count = environ.get("LISTEN_FDS", "0")
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    index = endpoint.number
+    if endpoint.name:
+        index = names.index(endpoint.name) if endpoint.name in names else -1
+    if environ.get("LISTEN_PID", str(os.getpid())) != str(os.getpid()):
+        count = "0"
+    if not count.isdigit() or not 0 <= index < int(count):
+        raise InvalidOption(
+            f"systemd passed {count} sockets, named {names}: expected "
+            f"{endpoint.name or endpoint.number!r} among them."
+        )
+    return _SYSTEMD_FIRST + index
+
+
+def _address(name: Any) -> Address:
+    if isinstance(name, tuple):
+        return (str(name[0]), int(name[1]))
+    return (os.fsdecode(name), None)

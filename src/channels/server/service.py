@@ -1,0 +1,69 @@
+"""What all connections of one server share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+from channels.kit.tasks import TaskScope
+from channels.kit.types import Application, Headers, Scope
+from channels.server.access import AccessRecord
+from channels.server.options import ServerOptions
+from channels.server.peer import Peer
+from channels.server.scope import ScopeBuilder
+from channels.server.seam import Outlet, Session
+from channels.wire.http1_request import Request
+
+
+class Stamp:
+    """The fields that every response carries: Date, made once a second, and Server."""
+
+    def __init__(self, server_name: str) -> None:
+        self._server: Headers = [(b"server", server_name.encode("latin-1"))] if server_name else []
+        self._second = 0
+        self._headers: Headers = []
+
+    def __call__(self) -> Headers:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            date = formatdate(now, usegmt=True).encode()
+            self._headers = [(b"date", date), *self._server]
+        return self._headers
+
+
+class HttpOutlet(Outlet, Protocol):
+    """An outlet that can also change hands."""
+
+    @property
+    def peer(self) -> Peer:
+        """The two ends of the connection."""
+
+    def linger(self) -> None:
+        """Close, but read and drop for a moment what the peer is still sending."""
+
+    def switch(self, session: Session, data: bytes) -> None:
+        """Hand the connection over to another session, with what was received for it."""
+
+
+#: Makes the session of a request that asks for a WebSocket.
+Upgrade = Callable[["Service", HttpOutlet, Request, Scope], Session]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The application and all that its connections need."""
+
+    application: Application
+    options: ServerOptions
+    scopes: ScopeBuilder
+    stamp: Stamp
+    tasks: TaskScope
+    #: Context variables as they were when the server started.
+    context: Context
+    upgrade: Upgrade
+    on_access: Callable[[AccessRecord], None] | None = None

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from channels.exceptions import StartupFailed
+from channels.kit.types import Receive, Scope, Send
+from tests.server.applications import echo, respond
+from tests.server.conftest import Serve
+
+
+class Application:
+    """Takes part in lifespan and answers with the state."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await respond(send, scope["state"]["pool"].encode())
+            scope["state"]["pool"] = "spoilt"
+            return
+        assert scope["asgi"] == {"version": "3.0", "spec_version": "2.0"}
+        self.heard.append((await receive())["type"])
+        scope["state"]["pool"] = "full"
+        await send({"type": "lifespan.startup.complete"})
+        self.heard.append((await receive())["type"])
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+async def test_start_state_and_stop(serve: Serve) -> None:
+    application = Application()
+    running = await serve(application, lifespan="auto")
+    assert application.heard == ["lifespan.startup"]
+    client = await running.connect()
+    for _ in range(2):
+        client.get()
+        assert (await client.answer()).body == b"full"
+    await running.server.stop()
+    assert application.heard == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_an_application_that_knows_nothing_of_it_is_served(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await (await serve(echo, lifespan="auto")).connect()
+    client.get()
+    assert (await client.answer()).status == 200
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
+async def test_an_application_that_breaks_while_it_starts_is_served_with_a_warning(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            raise ValueError("no database")
+        await echo(scope, receive, send)
+
+    client = await (await serve(application, lifespan="auto")).connect()
+    client.get()
+    assert (await client.answer()).status == 200
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.exc_info is not None
+
+
+async def test_an_application_that_says_that_it_cannot_start_is_not_served(serve: Serve) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    with pytest.raises(StartupFailed, match="no database"):
+        await serve(application, lifespan="auto")
+
+
+async def test_lifespan_can_be_demanded(serve: Serve) -> None:
+    with pytest.raises(StartupFailed, match="does not take part"):
+        await serve(echo, lifespan="on")
+
+
+async def test_an_application_that_does_not_stop_is_cancelled(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    running = await serve(application, lifespan="auto", close_timeout=0.05)
+    await running.server.stop(0.05)
+    assert cancelled.is_set()
+    assert "did not stop" in caplog.text
