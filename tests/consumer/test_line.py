@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -302,3 +304,42 @@ async def test_a_blocking_handler_is_waited_for(server: Server) -> None:
     consumer.go.set()
     await run.end()
     assert consumer.log == ["ended", "disconnect"]
+
+
+@pytest.mark.parametrize("kind", [AsyncConsumer, SyncConsumer])
+async def test_a_consumer_that_has_ended_is_freed_without_the_garbage_collector(
+    server: Server, layer: StubLayer, kind: type[AsyncConsumer]
+) -> None:
+    """Thousands of reconnects between two collections would otherwise be held in memory."""
+
+    async def listen(self: Any, event: dict[str, Any]) -> None:
+        await self.send({"type": "websocket.send", "text": "heard"})
+
+    def listen_on_a_thread(self: Any, event: dict[str, Any]) -> None:
+        self.send({"type": "websocket.send", "text": "heard"})
+
+    async def leave(self: Any, event: dict[str, Any]) -> None:
+        raise StopConsumer
+
+    def leave_on_a_thread(self: Any, event: dict[str, Any]) -> None:
+        raise StopConsumer
+
+    handlers = (listen_on_a_thread, leave_on_a_thread) if kind._sync else (listen, leave)
+    names = ("websocket_receive", "websocket_disconnect")
+    consumer = type("Listener", (kind,), dict(zip(names, handlers, strict=True)))()
+    freed = weakref.ref(consumer)
+    gc.collect()
+    gc.disable()
+    try:
+        run = server(consumer)
+        run.tell("websocket.receive", text="a")
+        await run.hear()
+        run.tell("websocket.disconnect", code=1000)
+        await run.end()
+        del consumer, run
+        # The loop itself still holds the last callbacks for a turn.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert freed() is None
+    finally:
+        gc.enable()

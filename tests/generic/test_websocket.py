@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any, ClassVar
 
 import pytest
@@ -18,6 +20,7 @@ from channels.generic.websocket import (
 )
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import WebsocketCommunicator
+from tests.consumer.stubs import OurServer
 
 Kind = type[Any]
 
@@ -528,6 +531,32 @@ async def test_a_layer_that_cannot_be_left_is_logged(
     await come_and_go(consumer, "cancelled")
     assert "could not leave its groups" in caplog.text
     assert "the broker is away" in caplog.text
+
+
+@pair(SyncLog, AsyncLog)
+async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collector(
+    consumer: Kind, memory: InMemoryChannelLayer
+) -> None:
+    class Grouped(consumer):  # type: ignore[misc]
+        groups = ["chat"]  # noqa: RUF012 - as projects write it
+
+    Grouped.log = []
+    instance = Grouped()
+    freed = weakref.ref(instance)
+    gc.collect()
+    gc.disable()
+    try:
+        run = OurServer(instance)
+        run.tell("websocket.connect")
+        await run.hear()
+        run.tell("websocket.disconnect", code=1000)
+        await run.end()
+        del instance, run
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 class SyncJson(JsonWebsocketConsumer):

@@ -101,8 +101,6 @@ class AsyncConsumer:
             await announce(consumer_started, type(self), scope)
             await self._open_channel(line, find_sink(scope, send) if self._takes_frames else None)
             await self._handle_all(line)
-        except StopConsumer:
-            pass
         except Exception as error:
             await self._report(error, line.handling)
             raise
@@ -130,7 +128,8 @@ class AsyncConsumer:
             try:
                 message = await (line.get_last() if only_last else line.get())
                 line.handling = message
-                await self._handle(message)
+                if not await self._handle(message):
+                    return
             except asyncio.CancelledError:
                 if not line.was_cut():
                     raise
@@ -139,17 +138,18 @@ class AsyncConsumer:
                 # No failure of the handler's, and `disconnect` is still owed.
                 only_last = True
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message) -> bool:
+        """Handle an event; False if its handler ended the consumer by StopConsumer."""
         await close_left_open()
-        stop: StopConsumer | None = None
+        goes_on = True
         try:
             await self.dispatch(message)
-        except StopConsumer as raised:
-            stop = raised
+        except StopConsumer:
+            # Not kept in a variable: with its traceback it would keep this consumer in memory.
+            goes_on = False
         if "session" in self.scope:
             await save_if_modified(self.scope)
-        if stop is not None:
-            raise stop
+        return goes_on
 
     async def _leave(self) -> None:
         """Release what a subclass holds; called last on every way out."""

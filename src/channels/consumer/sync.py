@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 from channels.consumer.base import AsyncConsumer, outbound
 from channels.consumer.handlers import find_handler, get_handler_name
 from channels.db import DatabaseSyncToAsync, keeps_connections
-from channels.exceptions import ClientDisconnected
+from channels.exceptions import ClientDisconnected, StopConsumer
 from channels.kit.threads import Lane
 from channels.kit.types import Message, Send
 
@@ -32,7 +32,7 @@ class SyncConsumer(AsyncConsumer):
     _sync: ClassVar[bool] = True
     _lane: Lane | None = None
     #: Runs a handler; made once, because asgiref's wrapper costs as much as a call through it.
-    _run: DatabaseSyncToAsync[[Message], None] | None = None
+    _run: DatabaseSyncToAsync[[Message], bool] | None = None
     _waits: Sequence[asyncio.Task[Any]] = ()
 
     async def dispatch(self, message: Message) -> None:
@@ -42,8 +42,13 @@ class SyncConsumer(AsyncConsumer):
         blocks is waited for, so that no second handler of the connection runs beside it.
         """
         if keeps_connections.get():
-            await DatabaseSyncToAsync(self._run_handler)(message)
-            return
+            goes_on = await DatabaseSyncToAsync(self._run_handler)(message)
+        else:
+            goes_on = await self._run_in_pool(message)
+        if not goes_on:
+            raise StopConsumer
+
+    async def _run_in_pool(self, message: Message) -> bool:
         if self._run is None or self._lane is None:
             self._lane = Lane()
             # Typed as ThreadPoolExecutor in asgiref; any executor does.
@@ -52,7 +57,7 @@ class SyncConsumer(AsyncConsumer):
                 self._run_handler, thread_sensitive=False, executor=lane
             )
         try:
-            await self._run(message)
+            return await self._run(message)
         except asyncio.CancelledError:
             await self._lane.settled(self._cancel_waits)
             raise
@@ -67,9 +72,21 @@ class SyncConsumer(AsyncConsumer):
         for task in list(self._waits):
             task.cancel()
 
-    def _run_handler(self, message: Message) -> None:
+    def _run_handler(self, message: Message) -> bool:
+        """Call the handler, in its thread; False if it raised StopConsumer.
+
+        The future between thread and loop would keep a raised one, and by its traceback this
+        consumer, until the garbage collector comes.
+        """
         # The tasks by which asgiref runs what this thread calls through async_to_sync.
         self._waits = getattr(DatabaseSyncToAsync.threadlocal, "task_context", ())
+        try:
+            self._call_handler(message)
+        except StopConsumer:
+            return False
+        return True
+
+    def _call_handler(self, message: Message) -> None:
         if self._is_frame(message):
             if not self._closed:
                 SyncConsumer.send(self, outbound(message))

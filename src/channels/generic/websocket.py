@@ -93,9 +93,9 @@ class WebsocketRules(Membership):
         self._answered = False
 
         def answer(message: Message) -> Any:
-            self._answered = True
-            # Only the first is of interest: the others take the short way.
-            if self.base_send is answer:
+            if not self._answered:
+                # Only the first is of interest: the others take the short way.
+                self._answered = True
                 self.base_send = send
             return send(message)
 
