@@ -62,7 +62,7 @@ def test_a_websocket_scope_differs_in_its_own_keys_only() -> None:
     assert (http.pop("scheme"), websocket.pop("scheme")) == ("http", "ws")
     assert (http.pop("asgi"), websocket.pop("asgi")) == (
         {"version": "3.0", "spec_version": "2.4"},
-        {"version": "3.0", "spec_version": "2.3"},
+        {"version": "3.0", "spec_version": "2.4"},
     )
     assert http == websocket
 

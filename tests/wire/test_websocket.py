@@ -185,6 +185,32 @@ def test_a_violation_ends_with_one_code_for_both_sides(name: str) -> None:
         assert outcome.pongs == [b"!"]
 
 
+#: Frames of every kind, most of them wrong somewhere.
+any_frame = st.builds(
+    frame,
+    st.integers(0, 15),
+    st.binary(max_size=140),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 1, 4]),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+@given(st.lists(st.one_of(any_frame, st.binary(max_size=20)), max_size=8), st.data())
+def test_any_input_means_the_same_however_it_is_cut(
+    frames: list[bytes], data: st.DataObject
+) -> None:
+    whole = b"".join(frames)
+    once = Outcome([whole], SMALL)
+    cuts = data.draw(st.lists(st.integers(0, len(whole)), max_size=4).map(sorted))
+    bounds = [0, *cuts, len(whole)]
+    pieces = [whole[a:b] for a, b in itertools.pairwise(bounds)]
+    for other in (Outcome(pieces, SMALL), Outcome([bytes([byte]) for byte in whole], SMALL)):
+        assert other.messages == once.messages
+        assert other.pongs == once.pongs
+        assert (other.code_told, other.code_sent) == (once.code_told, once.code_sent)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [

@@ -27,7 +27,7 @@ class AccessRecord:
     method: str
     #: The target as it was sent, escapes and query included: printable ASCII by the rules of HTTP.
     path: str
-    #: HTTP status; None where the connection was cut before there was one.
+    #: HTTP status, or a disconnected WebSocket's close code; None where there is none (yet).
     status: int | None
     #: Bytes of the body that were sent, without framing.
     size: int | None

@@ -30,6 +30,7 @@ from channels.server.access import AccessRecord
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange
 from channels.server.service import HttpOutlet, Service
+from channels.wire.handshake import REFUSAL_FIELDS
 from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, Phase
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
@@ -162,10 +163,14 @@ class HttpSession:
 
     def _hand_over(self, request: Request) -> None:
         """Let a WebSocket session have the connection."""
+        scope = self._service.scopes.build("websocket", request, self._outlet.peer)
+        try:
+            session = self._service.upgrade(self._service, self._outlet, request, scope)
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return
         self._is_over = True
         self._deadlines.close()
-        scope = self._service.scopes.build("websocket", request, self._outlet.peer)
-        session = self._service.upgrade(self._service, self._outlet, request, scope)
         self._outlet.switch(session, self._machine.take_buffer())
         if self._got_eof:
             session.eof_received()
@@ -280,7 +285,8 @@ class HttpSession:
         """Write a whole response of our own."""
         text = (reason or HTTPStatus(status).phrase).encode()
         machine = self._machine
-        machine.send(ResponseStart(status, [(b"content-type", b"text/plain; charset=utf-8")]))
+        fields = [(b"content-type", b"text/plain; charset=utf-8"), *REFUSAL_FIELDS.get(status, ())]
+        machine.send(ResponseStart(status, fields))
         machine.send(ResponseBody(text))
         self._outlet.write(machine.data_to_send())
 

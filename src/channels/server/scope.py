@@ -17,8 +17,8 @@ from channels.wire.http1_request import Request
 
 #: 2.4: `send` raises an OSError once the client has gone.
 HTTP_SPEC_VERSION: Final = "2.4"
-#: 2.3: `websocket.close` and `websocket.disconnect` carry a reason.
-WEBSOCKET_SPEC_VERSION: Final = "2.3"
+#: The same, and since 2.3 `websocket.close` and `websocket.disconnect` carry a reason.
+WEBSOCKET_SPEC_VERSION: Final = "2.4"
 
 #: A proxy's way to say where the application is mounted; never shown to the application.
 _ROOT_PATH_HEADER: Final = b"daphne-root-path"

@@ -30,7 +30,7 @@ from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Session
 from channels.server.service import Service, Stamp
-from channels.server.upgrade import upgrade
+from channels.server.websocket import WebSocketSession
 
 logger: Final = logging.getLogger("django.channels.server")
 
@@ -106,7 +106,7 @@ class Server:
             stamp,
             tasks,
             context,
-            upgrade,
+            WebSocketSession,
             self._on_access,
         )
         try:

@@ -1,0 +1,427 @@
+"""A WebSocket on a connection: the wire's events into the application's mailbox, and back.
+
+    bytes -> wire.websocket -> mailbox -> receive(), or the consumer itself through the door
+    send() -> wire.websocket -> outlet;  the layer's ready frames -> sink -> outlet
+
+One task runs the application; nothing is created or awaited per message.  The end, in order: the
+last event goes into the mailbox; the close frame that is due goes out when the application takes
+that event, so that what it says to earlier messages still arrives, or LAST_WORDS_SECONDS later; the
+connection closes; an application that stays is cancelled.
+
+    deadline     set while                                     when due
+    handshake    the application has not answered              403
+    life         it is open                                    close with 1000
+    ping         it is open                                    ping, and again
+    pong         a ping is out                                 cut, unless anything came meanwhile
+    pongs        our pongs fill the outlet                     look again whether it has room
+    last words   a close frame is due, the application busy    send it, close
+    close        our close frame is not answered               close
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from channels.exceptions import ClientDisconnected, NoRouteFound
+from channels.fanout.prepared import DEFLATE, PLAIN
+from channels.kit.doors import DOOR, Door
+from channels.kit.mailbox import Mailbox
+from channels.kit.types import Message, Scope
+from channels.server.access import AccessRecord, Kind
+from channels.server.application import ApplicationCall, describe, log_end, logger
+from channels.server.deadlines import Deadlines
+from channels.server.service import HttpOutlet, Service
+from channels.server.websocket_messages import (
+    ACCEPT,
+    CLOSE,
+    DENIAL_START,
+    SEND,
+    Stage,
+    check_kind,
+    close_of,
+    data_of,
+)
+from channels.server.websocket_opening import Opening
+from channels.wire.http1_request import Request
+from channels.wire.websocket import (
+    ABNORMAL,
+    INTERNAL_ERROR,
+    NORMAL,
+    Ended,
+    Phase,
+    Received,
+    WebSocket,
+)
+
+#: How long a close frame that is due waits for an application that is still busy.
+LAST_WORDS_SECONDS: Final = 1.0
+#: How often a connection whose pongs wait for room looks for it.
+_PONG_RETRY_SECONDS: Final = 0.05
+
+
+class WebSocketSession:
+    """One WebSocket, from the request that asks for it to the end of its application.
+
+    It is also the sink of the layer's ready frames (`form` and `write`).
+
+    Raises:
+        RemoteProtocolError: If the handshake is to be refused: answer with the error's status and
+            the fields that `wire.handshake.REFUSAL_FIELDS` has for it.  No application was called.
+    """
+
+    def __init__(
+        self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
+    ) -> None:
+        options = service.options
+        self._opening = Opening(request, service.stamp, compress=options.websocket_compression)
+        self._machine = WebSocket(options.limits, self._opening.compression)
+        self._service = service
+        self._outlet = outlet
+        self._request = request
+        self._scope = scope
+        self._client = scope["client"]
+        self._timeouts = options.timeouts
+        self._stage = Stage.CONNECTING
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+        self._began = loop.time()
+        self._deadlines = Deadlines(loop, self._on_due)
+        self._over: asyncio.Future[None] | None = None
+        self._has_application = True
+        self._is_lost = False
+        self._is_paused = False
+        self._pongs_wait = False
+        self._heard_since_ping = False
+        self._told_disconnect = False
+        self.mailbox = Mailbox()
+        self.mailbox.on_room = self._pump
+        self.mailbox.on_last_taken = self._finish
+        receive, send = self._receive, self._send
+        scope["subprotocols"] = self._opening.subprotocols
+        scope["extensions"]["websocket.http.response"] = {}
+        scope["extensions"][DOOR] = Door(receive, send, self.mailbox, self)
+        self._call = ApplicationCall(
+            service.application, scope, receive, send, self._application_ended
+        )
+        self.mailbox.put_client({"type": "websocket.connect"})
+        self._record("websocket.connecting", None)
+        self._deadlines.set("handshake", self._timeouts.handshake_timeout)
+        self._call.start(service.tasks, service.context)
+
+    # What the connection calls.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in; before the handshake is answered they wait, and the socket with them."""
+        self._machine.receive_data(data)
+        self._heard_since_ping = True
+        self._pump()
+
+    def eof_received(self) -> bool:
+        """The peer will send no more; a close frame can still go out."""
+        self._machine.receive_eof()
+        if self._stage in {Stage.CONNECTING, Stage.DENYING}:
+            self._tell_last(ABNORMAL, "")
+            self._shut()
+        else:
+            self._pump()
+        return True
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The socket is gone: tell the application, and give it its time to end."""
+        self._is_lost = True
+        self._stage = Stage.CLOSED
+        self._deadlines.close()
+        said = self._machine.ended or Ended(ABNORMAL, "")
+        self._tell_last(said.code, said.reason)
+        if self._opening.can_be_refused:
+            self._record("websocket.disconnected", said.code)
+        self._settle()
+
+    async def shutdown(self) -> None:
+        """Close with the server's stop code and wait until connection and application are gone."""
+        code = self._service.options.websocket_stop_code
+        self._tell_last(code, "")
+        if self._stage in {Stage.CONNECTING, Stage.DENYING}:
+            self._refuse(503)
+        elif self._stage is Stage.OPEN:
+            self._leave(code)
+        if self._is_lost and not self._has_application:
+            return
+        if self._over is None:
+            self._over = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._over)
+
+    # What the layer calls, through the sink.
+
+    @property
+    def form(self) -> str | None:
+        """The form of frames that may be written now, or None."""
+        if self._machine.phase is not Phase.OPEN or self._stage is not Stage.OPEN:
+            return None
+        if self._outlet.is_full:
+            return None
+        return DEFLATE if self._machine.takes_deflate else PLAIN
+
+    def write(self, data: bytes) -> None:
+        """Write frames; those of one turn of the loop leave together."""
+        self._outlet.write(data)
+
+    # From the wire to the mailbox.
+
+    def _pump(self) -> None:
+        """Take events while there is room for them; leave the socket unread otherwise."""
+        if self._is_lost:
+            return
+        machine, mailbox = self._machine, self.mailbox
+        while not self._must_wait() and (event := machine.next_event()) is not None:
+            if isinstance(event, Received) and not mailbox.gone:
+                key = "text" if isinstance(event.data, str) else "bytes"
+                mailbox.put_client({"type": "websocket.receive", key: event.data}, event.size)
+            elif isinstance(event, Ended):
+                self._on_ended(event)
+            # A pong says no more than any other byte: the peer lives.
+        if answer := machine.data_to_send():
+            self.write(answer)
+            if self._outlet.is_full:
+                # Pongs of a peer that sends pings and reads nothing: it gets no more of them.
+                self._pongs_wait = True
+                self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+        if self._is_paused != self._must_wait():
+            self._is_paused = not self._is_paused
+            if self._is_paused:
+                self._outlet.pause_reading()
+            else:
+                self._heard_since_ping = True
+                self._outlet.resume_reading()
+
+    def _must_wait(self) -> bool:
+        if self._stage is Stage.OPEN:
+            return self.mailbox.client_is_full or self._pongs_wait
+        return self._stage is not Stage.CLOSED
+
+    def _on_ended(self, ended: Ended) -> None:
+        self._tell_last(ended.code, ended.reason)
+        if self._machine.phase is Phase.CLOSED:
+            self._shut()
+        elif self._has_application:
+            self._deadlines.set("last words", LAST_WORDS_SECONDS)
+        else:
+            self._finish()
+
+    # What the application calls.
+
+    async def _receive(self) -> Message:
+        """The client's next event.
+
+        Raises:
+            ClientDisconnected: After `websocket.disconnect`: nothing can follow it.  (To repeat it
+                would let an application that overlooks it spin without ever giving way.)
+        """
+        if self._told_disconnect:
+            raise ClientDisconnected("The WebSocket has ended: there is nothing to receive.")
+        event = await self.mailbox.get_client()
+        self._told_disconnect = event["type"] == "websocket.disconnect"
+        return event
+
+    async def _send(self, message: Message) -> None:
+        """Take an ASGI message; waits only while more than the write buffer's bound is unsent.
+
+        Raises:
+            LocalProtocolError: If the message is malformed or comes at the wrong time.
+            ClientDisconnected: If the connection is closed.
+        """
+        kind = check_kind(self._stage, message)
+        if kind == SEND:
+            await self._send_data(data_of(message))
+        elif kind == ACCEPT:
+            self._accept(message)
+        elif kind == CLOSE:
+            self._close(message)
+        elif kind == DENIAL_START:
+            self._opening.start_denial(message)
+            self._stage = Stage.DENYING
+        else:
+            self._deny(message)
+            if self._outlet.is_full:
+                await self._outlet.drain()
+
+    async def _send_data(self, data: str | bytes) -> None:
+        outlet = self._outlet
+        # A connection that was cut off is closing before it is lost.
+        if not outlet.is_closing:
+            self._machine.send(data)
+            outlet.write(self._machine.data_to_send())
+            if not outlet.is_full:
+                return
+            await outlet.drain()
+        if outlet.is_closing:
+            raise ClientDisconnected("The WebSocket was closed: the client did not get it all.")
+
+    def _accept(self, message: Message) -> None:
+        self.write(self._opening.accept(message))
+        self._stage = Stage.OPEN
+        self._record("websocket.connected", 101)
+        deadlines, timeouts = self._deadlines, self._timeouts
+        deadlines.clear("handshake")
+        deadlines.set("life", timeouts.websocket_timeout)
+        deadlines.set("ping", timeouts.ping_interval)
+        self._pump()
+
+    def _close(self, message: Message) -> None:
+        code, reason = close_of(message)
+        if self._stage is Stage.CONNECTING:
+            self._refuse(403)
+        elif self._stage is Stage.OPEN:
+            self._leave(code, reason)
+
+    def _deny(self, message: Message) -> None:
+        self.write(self._opening.deny(message))
+        if self._opening.is_denied:
+            self._record("websocket.rejected", self._opening.status)
+            self._tell_last(ABNORMAL, "")
+            self._shut()
+
+    def _application_ended(self, error: BaseException | None) -> None:
+        """Answer for an application that ended before its WebSocket did."""
+        self._has_application = False
+        is_complete = self._stage is Stage.CLOSED or self.mailbox.gone
+        log_end(self._scope, error, complete=is_complete)
+        if self._stage in {Stage.CONNECTING, Stage.DENYING}:
+            self._refuse(403 if isinstance(error, NoRouteFound) else 500)
+        elif self._stage is Stage.OPEN and self._machine.phase is Phase.OPEN:
+            self._leave(INTERNAL_ERROR)
+        else:
+            self._finish()
+        self._settle()
+
+    # The end.
+
+    def _tell_last(self, code: int, reason: str) -> None:
+        """Tell the application that the client has gone; it has a while to end by itself."""
+        self.mailbox.put_last({"type": "websocket.disconnect", "code": code, "reason": reason})
+        # Whoever sees to its own end needs the first span for that.
+        spans = 1 if self.mailbox.on_gone is None else 2
+        self._call.cancel_in(self._timeouts.close_timeout * spans)
+
+    def _refuse(self, status: int) -> None:
+        """Answer the handshake with an error, unless another refusal is on its way already."""
+        if self._opening.can_be_refused:
+            self.write(self._opening.refuse(status))
+        self._record("websocket.rejected", self._opening.status)
+        self._tell_last(ABNORMAL, "")
+        self._shut()
+
+    def _leave(self, code: int, reason: str = "") -> None:
+        """Begin the closing handshake, or end the one that the peer began."""
+        if self._machine.phase is not Phase.OPEN:
+            self._finish()
+            return
+        self._machine.send_close(code, reason)
+        self.write(self._machine.data_to_send())
+        self._stage = Stage.CLOSED
+        self._deadlines.set("close", self._timeouts.close_timeout)
+        self._pump()
+
+    def _finish(self) -> None:
+        """Send the close frame that is due to the peer, and close."""
+        phase = self._machine.phase
+        if phase not in {Phase.ANSWERING, Phase.FAILING}:
+            return
+        self._machine.finish()
+        self.write(self._machine.data_to_send())
+        if phase is Phase.FAILING:
+            # The peer may be in the middle of a message: a reset would take the close code away.
+            self._stage = Stage.CLOSED
+            self._outlet.linger()
+        else:
+            self._shut()
+
+    def _shut(self) -> None:
+        """Close once everything is sent."""
+        self._stage = Stage.CLOSED
+        self._outlet.close()
+
+    def _cut(self, reason: str) -> None:
+        self._tell_last(ABNORMAL, reason)
+        self._stage = Stage.CLOSED
+        self._outlet.abort()
+
+    def _settle(self) -> None:
+        if self._is_lost and not self._has_application:
+            self._deadlines.close()
+            if self._over is not None and not self._over.done():
+                self._over.set_result(None)
+
+    def _record(self, kind: Kind, status: int | None) -> None:
+        on_access = self._service.on_access
+        if on_access is not None:
+            on_access(
+                AccessRecord(
+                    kind=kind,
+                    method=self._request.method,
+                    path=self._request.target.decode("ascii"),
+                    status=status,
+                    size=self._opening.size,
+                    client=self._client,
+                    duration=self._loop.time() - self._began,
+                )
+            )
+
+    # Deadlines: each passes once, and means something only in the stage that it was set for.
+
+    def _on_due(self, name: str) -> None:
+        _ON_DUE[name](self)
+
+    def _handshake_due(self) -> None:
+        if self._stage is Stage.CONNECTING:
+            seconds = self._timeouts.handshake_timeout
+            logger.warning(
+                "Neither accepted nor refused within %g s: %s", seconds, describe(self._scope)
+            )
+            self._refuse(403)
+        elif self._stage is Stage.DENYING:
+            self._refuse(403)
+
+    def _life_due(self) -> None:
+        if self._stage is Stage.OPEN:
+            self._leave(NORMAL)
+            self._tell_last(NORMAL, "")
+
+    def _ping_due(self) -> None:
+        if self._stage is not Stage.OPEN or self._machine.phase is not Phase.OPEN:
+            return
+        self._machine.send_ping()
+        self.write(self._machine.data_to_send())
+        self._deadlines.set("ping", self._timeouts.ping_interval)
+        if "pong" not in self._deadlines:
+            self._heard_since_ping = False
+            self._deadlines.set("pong", self._timeouts.ping_timeout)
+
+    def _pong_due(self) -> None:
+        # While the socket is left unread, its silence is ours.
+        if self._stage is Stage.OPEN and not (self._heard_since_ping or self._is_paused):
+            self._cut("No pong came.")
+
+    def _pongs_due(self) -> None:
+        if self._outlet.is_full:
+            self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+        else:
+            self._pongs_wait = False
+            self._pump()
+
+    def _close_due(self) -> None:
+        self._tell_last(ABNORMAL, "")
+        self._shut()
+
+
+_ON_DUE: Final[dict[str, Callable[[WebSocketSession], None]]] = {
+    "close": WebSocketSession._close_due,
+    "handshake": WebSocketSession._handshake_due,
+    "last words": WebSocketSession._finish,
+    "life": WebSocketSession._life_due,
+    "ping": WebSocketSession._ping_due,
+    "pong": WebSocketSession._pong_due,
+    "pongs": WebSocketSession._pongs_due,
+}
