@@ -1,0 +1,338 @@
+"""The `channels` command, for servers without Django's manage.py.
+
+    channels serve mysite.asgi:application --port 8000
+
+Each option is declared once, on a dataclass; its flag, its environment variable (`CHANNELS_` and
+the name in capitals) and its place in the docs are derived.  A flag beats the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import logging
+import logging.handlers
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from channels import __version__
+from channels.exceptions import InvalidOption, StartupFailed
+from channels.kit.options import (
+    add_arguments,
+    check_options,
+    from_environment,
+    from_mapping,
+    option,
+)
+from channels.kit.types import Address, Application
+from channels.middleware import is_double_callable, single_callable
+from channels.server import Server, ServerOptions
+from channels.server.access import AccessRecord
+from channels.server.access_log import AccessLog, client_text
+from channels.server.endpoints import Endpoint, parse_endpoint
+
+logger = logging.getLogger("channels.cli")
+
+LOG_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
+#: --verbosity -> level; 3 also turns asyncio's debug mode on.
+LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
+#: How a command ends whose arguments made no sense, as argparse does it.
+BAD_USAGE = 2
+CANNOT_START = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where `channels serve` listens."""
+
+    host: str = option("127.0.0.1", short="-b", help="address or name to listen on")
+    port: int = option(
+        8000,
+        short="-p",
+        unit="number",
+        minimum=0,
+        maximum=65535,
+        help="TCP port; 0 takes a free one",
+    )
+    unix_socket: str | None = option(
+        None, short="-u", none="no Unix socket", help="path of a Unix socket to listen on"
+    )
+    fd: int | None = option(
+        None, unit="number", minimum=0, none="no descriptor", help="inherited listening socket"
+    )
+    endpoint: tuple[str, ...] = option(
+        (),
+        short="-e",
+        help="tcp:port=N:interface=HOST, ssl:N:privateKey=FILE:certKey=FILE, unix:PATH or "
+        "fd:fileno=N; may be given several times",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    def endpoints(self, given: set[str]) -> list[Endpoint]:
+        """What to listen on; TCP only if it is the only place or `given` names a part of it."""
+        found = [parse_endpoint(text) for text in self.endpoint]
+        if self.unix_socket is not None:
+            found.append(Endpoint("unix", path=self.unix_socket))
+        if self.fd is not None:
+            found.append(Endpoint("fd", number=self.fd))
+        if not found or given & {"host", "port"}:
+            found.append(tcp_endpoint(self.host, self.port))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reporting:
+    """What `channels serve` tells of its work."""
+
+    verbosity: int = option(
+        1,
+        short="-v",
+        unit="level",
+        minimum=0,
+        maximum=3,
+        help="0 warnings, 1 what happens, 2 details, 3 asyncio's debug mode too",
+    )
+    access_log: str | None = option(
+        "-",
+        none="no access log",
+        help="file that gets a line for each request; - is the standard output",
+    )
+    log_format: str = option(LOG_FORMAT, help="form of a log line, as the logging module has it")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `channels` command; returns the process's exit status."""
+    parser = make_parser()
+    namespace = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = namespace.run
+    try:
+        return run(namespace)
+    except InvalidOption as error:
+        sys.stderr.write(f"{parser.prog} {namespace.command}: error: {error}\n")
+        return BAD_USAGE
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="channels", description="WebSockets, events and workers for ASGI applications."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve an ASGI application over HTTP and WebSocket",
+        description="Serve an ASGI application over HTTP and WebSocket.",
+        epilog="Each option can also be given in the environment: CHANNELS_PORT=8001.",
+    )
+    serve.add_argument("application", help="where it is: mysite.asgi:application")
+    for table in (Listening, Reporting, *dict(_server_tables()).values()):
+        add_arguments(serve, table)
+    serve.set_defaults(run=run_serve)
+    return parser
+
+
+def run_serve(namespace: argparse.Namespace) -> int:
+    """`channels serve`: blocks until the server was told to stop.
+
+    Raises:
+        InvalidOption: If an option or the application's path is wrong.
+    """
+    values = given_values(namespace)
+    reporting = from_mapping(Reporting, values)
+    set_up_logging(reporting.verbosity, reporting.log_format)
+    server = ListeningServer(
+        load_application(namespace.application),
+        from_mapping(Listening, values).endpoints(set(values)),
+        server_options(values),
+        _log_listening,
+        open_access_log(reporting.access_log),
+    )
+    try:
+        server.run()
+    except (OSError, StartupFailed) as error:
+        sys.stderr.write(f"channels serve: error: {error}\n")
+        return CANNOT_START
+    return 0
+
+
+def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given: by flag, else by environment variable."""
+    values: dict[str, Any] = {}
+    for table in (Listening, Reporting, *dict(_server_tables()).values()):
+        values.update(from_environment(table, os.environ))
+    values.update(vars(namespace))
+    return values
+
+
+def server_options(values: Mapping[str, Any]) -> ServerOptions:
+    """The server's options from one flat mapping; what is not in it keeps its default.
+
+    Raises:
+        InvalidOption: If a value is out of bounds.
+    """
+    parts: dict[str, Any] = {
+        name: from_mapping(table, values) for name, table in _server_tables() if name
+    }
+    return dataclasses.replace(from_mapping(ServerOptions, values), **parts)
+
+
+def _server_tables() -> Iterator[tuple[str, type]]:
+    """ServerOptions under "", and each table of options that it bundles under its field's name."""
+    yield "", ServerOptions
+    hints = typing.get_type_hints(ServerOptions)
+    for field in dataclasses.fields(ServerOptions):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield field.name, cast("type", hints[field.name])
+
+
+class ListeningServer(Server):
+    """A server that tells when it listens.
+
+    Args:
+        on_listening: Called on the server's loop, once `addresses` is known.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        endpoints: Sequence[Endpoint],
+        options: ServerOptions,
+        on_listening: Callable[[Sequence[Address]], object],
+        on_access: Callable[[AccessRecord], None] | None = None,
+    ) -> None:
+        super().__init__(application, endpoints, options, on_access)
+        self._on_listening = on_listening
+
+    async def start(self) -> None:
+        await super().start()
+        self._on_listening(self.addresses)
+
+
+def tcp_endpoint(host: str, port: int) -> Endpoint:
+    """An endpoint for an address or name; an IPv6 address may stand in brackets."""
+    return Endpoint("tcp", host=host.strip("[]"), port=port)
+
+
+def listening_text(address: Address) -> str:
+    """What is logged for an address that the server listens on."""
+    kind = "Unix socket" if address[1] is None else "TCP address"
+    return f"Listening on {kind} {client_text(address)}"
+
+
+def _log_listening(addresses: Sequence[Address]) -> None:
+    for address in addresses:
+        logger.info("%s", listening_text(address))
+
+
+def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT) -> None:
+    """Send log records to the standard error, at the level that `verbosity` (0 to 3) means."""
+    logging.basicConfig(level=LOG_LEVELS[verbosity], format=log_format)
+    if verbosity > 2:
+        os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+
+def open_access_log(place: str | None) -> AccessLog | None:
+    """A log on the standard output ("-") or at the end of a file; None for none.
+
+    The file is opened again when it was moved away, as logrotate does it.
+
+    Raises:
+        InvalidOption: If the file cannot be opened.
+    """
+    if place is None:
+        return None
+    try:
+        handler: logging.Handler = (
+            logging.StreamHandler(sys.stdout)
+            if place == "-"
+            else logging.handlers.WatchedFileHandler(place)
+        )
+    except OSError as error:
+        raise InvalidOption(f"access_log={place!r} cannot be written: {error.strerror}.") from None
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("channels.access")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    return AccessLog(logger)
+
+
+def import_by_path(path: str) -> Any:
+    """The object at "module:attribute.attribute"."""
+    module, _, attributes = path.partition(":")
+    target: Any = importlib.import_module(module)
+    for name in attributes.split("."):
+        target = getattr(target, name)
+    return target
+
+
+def load_application(path: str) -> Application:
+    """The ASGI application at "module:attribute", imported as seen from the working directory.
+
+    An error inside the module is not caught: its traceback says where it is.
+
+    Raises:
+        InvalidOption: If there is no such module or attribute, or it is no ASGI application.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    module, _, attributes = path.partition(":")
+    if not module or not attributes:
+        raise InvalidOption(
+            f"{path!r} is no application: expected module:attribute, as in mysite.asgi:application."
+        )
+    try:
+        found = import_by_path(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise InvalidOption(
+            f"{path!r}: there is no module {error.name!r}, neither installed nor in {os.getcwd()}."
+        ) from None
+    except AttributeError as error:
+        if error.obj is None or error.name not in attributes.split("."):
+            raise
+        raise InvalidOption(f"{path!r}: {error}.") from None
+    return as_application(found, path)
+
+
+def as_application(found: Any, path: str) -> Application:
+    """`found` in the form of ASGI 3; consumer classes and ASGI 2's two calls are taken as well.
+
+    Raises:
+        InvalidOption: If it is something else.
+    """
+    if not callable(found):
+        if hasattr(found, "new_channel") or hasattr(found, "receive_many"):
+            raise InvalidOption(
+                f"{path!r} is a channel layer.  Serving one comes with the Channels 1 API, which "
+                "this release does not have; expected an ASGI application."
+            )
+        raise InvalidOption(f"{path!r} is a {type(found).__name__}, not an ASGI application.")
+    if not is_double_callable(found) and not _takes_three(found):
+        raise InvalidOption(
+            f"{path!r} cannot be called with (scope, receive, send), as an ASGI application is; "
+            "if it is a WSGI application, name the one in asgi.py."
+        )
+    return single_callable(found)
+
+
+def _takes_three(found: Any) -> bool:
+    try:
+        inspect.signature(found).bind(None, None, None)
+    except TypeError:
+        return hasattr(found, "as_asgi")
+    except ValueError:  # written in C: nothing is known before the call
+        return True
+    return True

@@ -1,0 +1,67 @@
+"""The access log: one line for each request, in the form that log analysers know.
+
+host:port - - [21/Nov/2026:02:32:41] "GET /chat/" 200 1270
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from channels.kit.types import Address
+from channels.server.access import AccessRecord
+
+#: What happened to a WebSocket -> the word in the place of the method.
+WEBSOCKET_WORDS = {
+    "websocket.connecting": "WSCONNECTING",
+    "websocket.connected": "WSCONNECT",
+    "websocket.rejected": "WSREJECT",
+    "websocket.disconnected": "WSDISCONNECT",
+}
+
+#: A decoded path may hold anything: a newline in it would forge a line of the log.
+_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160), 0x2028, 0x2029)}
+_UNSAFE[ord('"')] = '\\"'
+_UNSAFE[ord("\\")] = "\\\\"
+
+
+def access_line(
+    client: Address | str | None,
+    word: str,
+    path: str,
+    status: int | None = None,
+    size: int | None = None,
+) -> str:
+    """One line of the log, with the local time of now."""
+    now = time.strftime("%d/%b/%Y:%H:%M:%S")
+    number = "-" if status is None else status
+    length = "-" if size is None else size
+    return f'{client_text(client)} - - [{now}] "{word} {safe(path)}" {number} {length}'
+
+
+def client_text(client: Address | str | None) -> str:
+    """A client's address as text; "-" for one that has none."""
+    if client is None or isinstance(client, str):
+        return client or "-"
+    host, port = client
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def safe(text: str) -> str:
+    """`text` without a character that could end or disguise a line."""
+    return text.translate(_UNSAFE)
+
+
+class AccessLog:
+    """Writes what it is called with to a logger."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def __call__(self, record: AccessRecord) -> None:
+        word = WEBSOCKET_WORDS.get(record.kind, record.method)
+        self._logger.info(
+            "%s", access_line(record.client, word, record.path, record.status, record.size)
+        )

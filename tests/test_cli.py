@@ -1,0 +1,246 @@
+"""`channels serve`: what it takes, what it refuses and how it says so, and that it serves."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import channels
+from channels import cli
+from channels.exceptions import InvalidOption
+from channels.kit.options import from_mapping
+from channels.server.endpoints import parse_endpoint
+from tests.processes import Child
+from tests.tutorial.browsing import get
+
+APPLICATION = """\
+import os
+
+
+async def unwilling(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+async def application(scope, receive, send):
+    if scope["type"] == "http":
+        await receive()
+        text = f"{scope['root_path']} {os.getpid()}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": text})
+
+
+def wsgi(environ, start_response):
+    return []
+
+
+class Site:
+    inner = staticmethod(application)
+
+
+class OfTwoSteps:
+    def __init__(self, scope):
+        self.scope = scope
+
+    async def __call__(self, receive, send):
+        await application(self.scope, receive, send)
+
+
+class Layer:
+    async def new_channel(self):
+        return ""
+
+
+layer = Layer()
+number = 5
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, with a module `pages` and a broken module."""
+    (tmp_path / "pages.py").write_text(APPLICATION)
+    (tmp_path / "broken.py").write_text("import does_not_exist_at_all\n")
+    (tmp_path / "half.py").write_text("import pages\n\npages.missing_name\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    yield tmp_path
+    sys.path[:] = before
+    for name in ("pages", "broken", "half"):
+        sys.modules.pop(name, None)
+
+
+def options(*words: str, **environ: str) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        namespace = cli.make_parser().parse_args(["serve", "pages:application", *words])
+        return cli.given_values(namespace)
+
+
+class TestApplications:
+    def test_an_application_is_imported_from_the_working_directory(self, folder: Path) -> None:
+        assert callable(cli.load_application("pages:application"))
+        assert callable(cli.load_application("pages:Site.inner"))
+
+    async def test_the_two_steps_of_asgi_2_are_joined(self, folder: Path) -> None:
+        application = cli.load_application("pages:OfTwoSteps")
+        sent = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message["type"])
+
+        await application({"type": "http", "root_path": ""}, receive, send)
+        assert sent == ["http.response.start", "http.response.body"]
+
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("pages", "expected module:attribute, as in mysite.asgi:application"),
+            (":application", "expected module:attribute"),
+            ("pages:", "expected module:attribute"),
+            ("nowhere:application", "there is no module 'nowhere', neither installed nor in"),
+            ("pages.deeper:application", "there is no module 'pages.deeper'"),
+            ("pages:app", "has no attribute 'app'"),
+            ("pages:Site.outer", "has no attribute 'outer'"),
+            ("pages:wsgi", "name the one in asgi.py"),
+            ("pages:number", "is a int, not an ASGI application"),
+            ("pages:layer", "comes with the Channels 1 API"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, folder: Path, path: str, said: str) -> None:
+        with pytest.raises(InvalidOption, match=said):
+            cli.load_application(path)
+
+    def test_an_error_inside_the_module_keeps_its_traceback(self, folder: Path) -> None:
+        with pytest.raises(ModuleNotFoundError, match="does_not_exist_at_all"):
+            cli.load_application("broken:application")
+        with pytest.raises(AttributeError, match="missing_name"):
+            cli.load_application("half:application")
+
+
+class TestOptions:
+    def test_without_any_it_listens_on_port_8000_of_this_machine(self) -> None:
+        assert cli.Listening().endpoints(set()) == [
+            parse_endpoint("tcp:port=8000:interface=127.0.0.1")
+        ]
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (["-p", "9000"], ["tcp:port=9000:interface=127.0.0.1"]),
+            (["-b", "0.0.0.0"], ["tcp:port=8000:interface=0.0.0.0"]),
+            (["--host", "[::1]"], [r"tcp:port=8000:interface=\:\:1"]),
+            (["-u", "/tmp/s"], ["unix:/tmp/s"]),
+            (["--fd", "3"], ["fd:fileno=3"]),
+            (["-e", "unix:/a", "-e", "unix:/b"], ["unix:/a", "unix:/b"]),
+            (["-u", "/s", "-p", "1"], ["unix:/s", "tcp:port=1:interface=127.0.0.1"]),
+        ],
+    )
+    def test_places(self, words: list[str], expected: list[str]) -> None:
+        values = options(*words)
+        found = from_mapping(cli.Listening, values).endpoints(set(values))
+        assert found == [parse_endpoint(text) for text in expected]
+
+    def test_the_servers_tables_have_flags_and_variables(self) -> None:
+        values = options(
+            "--ping-interval", "7", CHANNELS_PING_TIMEOUT="9", CHANNELS_MAX_HEADERS="50"
+        )
+        made = cli.server_options(values)
+        assert (made.timeouts.ping_interval, made.timeouts.ping_timeout) == (7, 9)
+        assert made.limits.max_headers == 50
+
+    def test_a_flag_beats_the_environment(self) -> None:
+        assert options("-p", "1", CHANNELS_PORT="2")["port"] == 1
+        assert options(CHANNELS_PORT="2")["port"] == 2
+
+    def test_a_bad_value_ends_with_status_2_and_says_which(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["serve", "pages:application", "--port", "70000"])
+        assert ended.value.code == 2
+        assert "port=70000: the most is 65535" in capsys.readouterr().err
+
+    def test_a_bad_variable_does_too(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setenv("CHANNELS_PING_INTERVAL", "often")
+        assert cli.main(["serve", "pages:application"]) == 2
+        assert "ping_interval='often': expected float" in capsys.readouterr().err
+
+    def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            cli.main(["serve", "--help"])
+        text = capsys.readouterr().out
+        for flag in (
+            "--websocket-max-message-size",
+            "--ping-interval",
+            "--root-path",
+            "-e ENDPOINT",
+        ):
+            assert flag in text
+
+    def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            cli.main(["--version"])
+        assert capsys.readouterr().out.strip() == channels.__version__
+
+
+class TestServing:
+    def test_a_page_its_access_line_and_the_end(self, folder: Path) -> None:
+        with serve(folder, "--root-path", "/site") as server:
+            assert get(server.wait_for_port(), "/page?x=1")[1].startswith("/site ")
+            server.wait_for(r'^127\.0\.0\.1:\d+ - - \[.+\] "GET /page.* 200 \d+$')
+            assert server.stop(signal.SIGTERM) == 0
+
+    def test_the_access_log_may_be_a_file(self, folder: Path) -> None:
+        with serve(folder, "--access-log", "access.log") as server:
+            get(server.wait_for_port(), "/page")
+        assert '"GET /page" 200' in (folder / "access.log").read_text()
+        assert "GET /page" not in server.output
+
+    def test_a_unix_socket(self, folder: Path) -> None:
+        with Child("-m", "channels", "serve", "pages:application", "-u", "s", cwd=folder) as server:
+            server.wait_for("Listening on")
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(folder / "s"))
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+
+    def test_a_port_in_use_is_told_in_one_line(self, folder: Path) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = str(taken.getsockname()[1])
+            with serve(folder, "--port", port) as server:
+                assert server.wait() == 1
+        assert "channels serve: error: " in server.output
+        assert "Traceback" not in server.output
+
+    def test_an_application_that_cannot_start_is_told_in_one_line(self, folder: Path) -> None:
+        words = ("serve", "pages:unwilling", "--port", "0")
+        with Child("-m", "channels", *words, cwd=folder) as server:
+            assert server.wait() == 1
+        assert "error: The application failed to start: no database" in server.output
+        assert "Traceback" not in server.output
+
+    def test_a_bad_application_is_told_in_one_line(self, folder: Path) -> None:
+        with Child("-m", "channels", "serve", "pages:app", cwd=folder) as server:
+            assert server.wait() == 2
+        assert server.output.startswith("channels serve: error: 'pages:app': ")
+        assert len(server.output.splitlines()) == 1
+
+
+def serve(folder: Path, *words: str) -> Child:
+    given = words if "--port" in words else ("--port", "0", *words)
+    return Child("-m", "channels", "serve", "pages:application", *given, cwd=folder)
