@@ -2,6 +2,12 @@
 
 from channels.testing.application import ApplicationCommunicator
 from channels.testing.http import HttpCommunicator
+from channels.testing.live import ChannelsLiveServerTestCase
 from channels.testing.websocket import WebsocketCommunicator
 
-__all__ = ["ApplicationCommunicator", "HttpCommunicator", "WebsocketCommunicator"]
+__all__ = [
+    "ApplicationCommunicator",
+    "ChannelsLiveServerTestCase",
+    "HttpCommunicator",
+    "WebsocketCommunicator",
+]

@@ -1,0 +1,222 @@
+"""`manage.py runserver`: the development server for HTTP and WebSocket.
+
+Django's command reads the options, runs the checks and watches the files; what differs is the
+server.  Under the reloader the server runs in a daemon thread of the child process, and Django ends
+that process when a file changes.  Open sockets and threads must not hold it up: the server is told
+to stop, which closes every socket with a code that says "come back", and whatever still runs after
+`GRACE_SECONDS` dies with the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NoReturn, cast
+
+from django.apps import apps
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler
+from django.core.handlers.asgi import ASGIHandler
+from django.core.management.base import CommandError, CommandParser
+from django.core.management.commands.runserver import Command as DjangoCommand
+from django.db import connections
+from django.utils import autoreload
+
+from channels import __version__
+from channels.cli import ListeningServer, tcp_endpoint
+from channels.exceptions import InvalidOption, StartupFailed
+from channels.kit.types import Address, Application
+from channels.management.development import (
+    GRACE_SECONDS,
+    announce,
+    log_access,
+    server_options,
+)
+from channels.middleware import single_callable
+from channels.routing import get_default_application
+
+#: How long a child process may take to exit, because of threads that do not end.
+EXIT_SECONDS = 1.0
+
+OS_ERRORS = {
+    errno.EACCES: "You don't have permission to access that port.",
+    errno.EADDRINUSE: "That port is already in use.",
+    errno.EADDRNOTAVAIL: "That IP address can't be assigned to.",
+}
+
+
+class Command(DjangoCommand):
+    """Starts a development server for HTTP and WebSocket."""
+
+    help = "Starts a development server for HTTP and WebSocket, and serves static files."
+    #: What the banner calls the server.
+    server_label = "Channels"
+    protocol = "http"
+    addr: str
+    port: str
+    #: The server while it runs: another thread may call its `request_stop`.
+    server: ListeningServer | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: Set once `server.addresses` is known.
+        self.is_listening = threading.Event()
+        self._has_ended = threading.Event()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--noasgi",
+            action="store_false",
+            dest="use_asgi",
+            help="Run Django's own WSGI server in place of the ASGI one.",
+        )
+        parser.add_argument(
+            "--http_timeout",
+            "--http-timeout",
+            type=float,
+            default=None,
+            help="Seconds that a whole response may take; default: no end.",
+        )
+        parser.add_argument(
+            "--websocket_handshake_timeout",
+            "--websocket-handshake-timeout",
+            type=float,
+            default=5,
+            help="Seconds that the application has to accept a WebSocket; default: 5.",
+        )
+        for name in ("message", "frame"):
+            parser.add_argument(
+                f"--websocket-max-{name}-size",
+                type=int,
+                default=None,
+                help=f"Largest WebSocket {name} in bytes, 0 for no limit; default: the setting "
+                f"DAPHNE_WEBSOCKET_MAX_{name.upper()}_SIZE, else 1 MiB.",
+            )
+        parser.add_argument(
+            "--nostatic",
+            action="store_false",
+            dest="use_static_handler",
+            # Whoever lists this application wants WhiteNoise's middleware to serve the files.
+            default=not apps.is_installed("whitenoise.runserver_nostatic"),
+            help="Do not serve static files at STATIC_URL.",
+        )
+        parser.add_argument(
+            "--insecure",
+            action="store_true",
+            dest="insecure_serving",
+            help="Serve static files even if DEBUG is False.",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> str | None:
+        if options["use_asgi"] and not getattr(settings, "ASGI_APPLICATION", None):
+            raise CommandError(
+                "You have not set ASGI_APPLICATION, which is needed to run the server."
+            )
+        return super().handle(*args, **options)
+
+    def run(self, **options: Any) -> None:
+        """Run the server, in a child process that is started anew when a file changes."""
+        if not (options["use_asgi"] and options["use_reloader"]):
+            return super().run(**options)
+        status = 0
+        try:
+            autoreload.run_with_reloader(self.inner_run, **options)
+        except SystemExit as ending:
+            status = ending.code if isinstance(ending.code, int) else 1
+            raise
+        finally:
+            if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) == "true":
+                self._end_child(status)
+
+    def _end_child(self, status: int) -> None:
+        if self.server is not None:
+            self.server.request_stop()
+            self._has_ended.wait(GRACE_SECONDS + EXIT_SECONDS)
+        # The interpreter now joins its threads; a handler that sleeps in one would hold the port.
+        leave = threading.Timer(EXIT_SECONDS, os._exit, [status])
+        leave.daemon = True
+        leave.start()
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        if not options["use_asgi"]:
+            return super().inner_run(*args, **options)
+        autoreload.raise_last_exception()
+        if not options["skip_checks"]:
+            self.stdout.write("Performing system checks...\n\n")
+            chosen: dict[str, Any] = {**super().get_check_kwargs(options)}  # type: ignore[dict-item]
+            self.check(**chosen, display_num_errors=True)
+        self.check_migrations()
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+        self._serve(options)
+
+    def _serve(self, options: dict[str, Any]) -> None:
+        application = self.get_application(options)
+        try:
+            self.server = ListeningServer(
+                application,
+                [tcp_endpoint(self.addr, int(self.port))],
+                server_options(options),
+                self._on_listening,
+                log_access,
+            )
+            is_main = threading.current_thread() is threading.main_thread()
+            self.server.run(install_signals=is_main)
+        except (OSError, InvalidOption, StartupFailed) as error:
+            self._give_up(OS_ERRORS.get(getattr(error, "errno", None) or 0, str(error)))
+        finally:
+            self._has_ended.set()
+        if message := options.get("shutdown_message"):
+            self.stdout.write(message)
+
+    def _give_up(self, reason: str) -> NoReturn:
+        if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+            raise CommandError(reason)
+        self.stderr.write(f"Error: {reason}")
+        # This is not the child's main thread, and only that one could end it in order.
+        sys.stderr.flush()
+        os._exit(1)
+
+    def get_application(self, options: dict[str, Any]) -> Application:
+        """ASGI_APPLICATION, behind a handler for static files if they are to be served."""
+        application = single_callable(get_default_application())
+        if self._serves_static(options):
+            # It calls what it wraps with three arguments; Django's own class is not asked for.
+            handler: Any = ASGIStaticFilesHandler(cast("ASGIHandler", application))
+            application = handler
+        return application
+
+    def get_handler(self, *args: Any, **options: Any) -> Any:
+        """The WSGI handler of `--noasgi`."""
+        handler = super().get_handler(*args, **options)
+        return StaticFilesHandler(handler) if self._serves_static(options) else handler
+
+    def _serves_static(self, options: dict[str, Any]) -> bool:
+        return (
+            apps.is_installed("django.contrib.staticfiles")
+            and options["use_static_handler"]
+            and (settings.DEBUG or options["insecure_serving"])
+        )
+
+    def _on_listening(self, addresses: Sequence[Address]) -> None:
+        port = int(addresses[0][1] or 0)
+        self._print_banner(port)
+        announce(self.addr, port)
+        self.is_listening.set()
+
+    def _print_banner(self, port: int) -> None:
+        host = {"0": "0.0.0.0"}.get(self.addr, self.addr)
+        host = f"[{host}]" if ":" in host else host
+        self.stdout.write(
+            f"{datetime.now():%B %d, %Y - %X}\n"
+            f"Django version {self.get_version()}, using settings {settings.SETTINGS_MODULE!r}\n"
+            f"Starting ASGI/{self.server_label} version {__version__} development server at "
+            f"{self.protocol}://{host}:{port}/\n"
+            "Quit the server with CONTROL-C.\n"
+        )
+        self.stdout.flush()

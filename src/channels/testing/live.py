@@ -1,0 +1,157 @@
+"""A test case against a live server that speaks HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import django
+from django.apps import apps
+from django.conf import settings
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.test import TransactionTestCase
+from django.test.utils import modify_settings
+from django.utils.functional import classproperty
+
+from channels.kit.types import Application
+from channels.middleware import single_callable
+from channels.routing import get_default_application
+from channels.testing.process import ServerProcess
+
+#: A class or function that puts an application behind another.
+StaticWrapper = Callable[[Any], Any]
+
+
+class ChannelsLiveServerTestCase(TransactionTestCase):
+    """Serves ASGI_APPLICATION in a process of its own while the tests of the class run.
+
+    The server reads and writes the test database, so that must be one which two processes can
+    share: SQLite needs a file, `DATABASES["default"]["TEST"] = {"NAME": "test.sqlite3"}`.
+    """
+
+    host = "localhost"
+    ProtocolServerProcess: ClassVar[type[ServerProcess]] = ServerProcess
+    static_wrapper: ClassVar[Any] = ASGIStaticFilesHandler
+    serve_static = True
+
+    _server_process: ClassVar[ServerProcess | None] = None
+    _port: ClassVar[int] = 0
+
+    @classproperty
+    def live_server_url(cls) -> str:  # noqa: N805
+        """http://HOST:PORT"""
+        return f"http://{cls.host}:{cls._port}"
+
+    @classproperty
+    def live_server_ws_url(cls) -> str:  # noqa: N805
+        """ws://HOST:PORT"""
+        return f"ws://{cls.host}:{cls._port}"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        for connection in connections.all():
+            if cls._is_in_memory_db(connection):
+                raise ImproperlyConfigured(
+                    f"{cls.__name__} runs the server in a second process, which cannot see the "
+                    f"in-memory SQLite database {connection.alias!r}.  Give it a file: "
+                    f'DATABASES["{connection.alias}"]["TEST"] = {{"NAME": "test.sqlite3"}}.'
+                )
+        super().setUpClass()
+        changed = modify_settings(ALLOWED_HOSTS={"append": cls.host})
+        changed.enable()
+        cls.addClassCleanup(changed.disable)
+        cls._start_server()
+
+    @classmethod
+    def _start_server(cls) -> None:
+        names = {it.alias: str(it.settings_dict["NAME"]) for it in connections.all()}
+        # A forked child would end the parent's sessions by closing its copies of them.
+        connections.close_all()
+        process = cls.ProtocolServerProcess(
+            cls.host,
+            partial(make_application, static_wrapper=cls._static_wrapper()),
+            setup=partial(set_up_child, _changed_settings(), names),
+        )
+        process.start()
+        cls._server_process = process
+        cls.addClassCleanup(cls._stop_server)
+        cls._port = process.wait_until_ready()
+
+    @classmethod
+    def _stop_server(cls) -> None:
+        process, cls._server_process = cls._server_process, None
+        if process is not None:
+            process.stop()
+
+    @classmethod
+    def _pre_setup(cls) -> None:
+        if cls._server_process is not None:
+            cls._server_process.raise_error()
+        super()._pre_setup()  # type: ignore[misc] # Django's, unknown to its stubs
+
+    @classmethod
+    def _static_wrapper(cls) -> StaticWrapper | None:
+        wrapper: StaticWrapper = cls.__dict__.get("static_wrapper", cls.static_wrapper)
+        installed = apps.is_installed("django.contrib.staticfiles")
+        if not cls.serve_static or (wrapper is ASGIStaticFilesHandler and not installed):
+            return None
+        return wrapper
+
+    @classmethod
+    def _is_in_memory_db(cls, connection: BaseDatabaseWrapper) -> bool:
+        """True if no other process can see the database."""
+        return connection.vendor == "sqlite" and bool(cast("Any", connection).is_in_memory_db())
+
+
+def make_application(*, static_wrapper: StaticWrapper | None) -> Application:
+    """ASGI_APPLICATION, behind a handler for static files if there is one."""
+    application = single_callable(get_default_application())
+    if static_wrapper is not None:
+        application = static_wrapper(application)
+    return application
+
+
+def set_database_connection(names: Mapping[str, str] | None = None) -> None:
+    """Point this process at the test databases, by alias; None takes the names in the settings."""
+    for alias, options in settings.DATABASES.items():
+        test: Any = options.get("TEST") or {}
+        name = test.get("NAME") if names is None else names.get(alias)
+        if name:
+            options["NAME"] = name
+    connections.close_all()
+
+
+def set_up_child(changed: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Make a child see the settings and databases of the test, whether forked or spawned."""
+    if not apps.ready:
+        django.setup()
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    set_database_connection(names)
+
+
+def _changed_settings() -> dict[str, Any]:
+    # A spawned child reads the settings module anew; what a test has overridden must be told.
+    written = (
+        importlib.import_module(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
+    )
+    is_overridden = cast("Any", settings).is_overridden
+    changed = {}
+    for name in dir(settings):
+        if not name.isupper() or name == "DATABASES" or not is_overridden(name):
+            continue
+        value = getattr(settings, name)
+        if hasattr(written, name) and getattr(written, name) == value:
+            continue
+        try:
+            pickle.dumps(value)
+        except Exception:
+            continue
+        changed[name] = value
+    return changed
