@@ -20,10 +20,13 @@ def build_endpoint_description_strings(
         )
     strings = []
     if host:
-        escaped = host.strip("[]").replace(":", "\\:")
-        strings.append(f"tcp:port={port}:interface={escaped}")
+        strings.append(f"tcp:port={port}:interface={_escaped(host.strip('[]'))}")
     if unix_socket:
-        strings.append(f"unix:{unix_socket}")
+        strings.append(f"unix:{_escaped(unix_socket)}")
     if file_descriptor is not None:
         strings.append(f"fd:fileno={file_descriptor}")
     return strings
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(":", "\\:")

@@ -18,6 +18,7 @@ from daphne.endpoints import build_endpoint_description_strings
         ({"host": "200a::1", "port": 80}, [r"tcp:port=80:interface=200a\:\:1"]),
         ({"host": "[200a::1]", "port": 80}, [r"tcp:port=80:interface=200a\:\:1"]),
         ({"unix_socket": "/tmp/site.sock"}, ["unix:/tmp/site.sock"]),
+        ({"unix_socket": "/tmp/a:b"}, [r"unix:/tmp/a\:b"]),
         ({"file_descriptor": 5}, ["fd:fileno=5"]),
         ({"file_descriptor": 0}, ["fd:fileno=0"]),
         (

@@ -1,0 +1,156 @@
+"""Daphne's `Server` class: its constructor and its public names, over the server of Channels."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from channels.cli import ListeningServer, listening_text
+from channels.kit.limits import MIB, Limits, Timeouts
+from channels.kit.types import Address, Application
+from channels.server.access import AccessRecord
+from channels.server.access_log import client_text
+from channels.server.endpoints import parse_endpoint
+from channels.server.options import ProxyOptions, ServerOptions
+
+logger = logging.getLogger(__name__)
+
+ActionLogger = Callable[[str, str, dict[str, Any]], object]
+
+
+class Server:
+    """Serves `application` on `endpoints` from `run()` until `stop()`.
+
+    Args:
+        endpoints: Strings as `build_endpoint_description_strings` makes them.
+        action_logger: Called with (protocol, action, details) for each thing that happened.
+        ready_callable: Called once all endpoints listen; `listening_addresses` is known then.
+        request_buffer_size: Of no effect: bodies are streamed as they arrive.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the signature that other packages call
+        self,
+        application: Application,
+        endpoints: Sequence[str] | None = None,
+        signal_handlers: bool = True,
+        action_logger: ActionLogger | None = None,
+        http_timeout: float | None = None,
+        request_buffer_size: int = 8192,
+        websocket_timeout: float = 86400,
+        websocket_connect_timeout: float = 20,
+        ping_interval: float = 20,
+        ping_timeout: float = 30,
+        root_path: str = "",
+        proxy_forwarded_address_header: str | None = None,
+        proxy_forwarded_port_header: str | None = None,
+        proxy_forwarded_proto_header: str | None = None,
+        verbosity: int = 1,
+        websocket_handshake_timeout: float = 5,
+        application_close_timeout: float = 10,
+        ready_callable: Callable[[], object] | None = None,
+        server_name: str = "daphne",
+        websocket_max_message_size: int = MIB,
+        websocket_max_frame_size: int = MIB,
+    ) -> None:
+        self.application = application
+        self.endpoints = list(endpoints or [])
+        self.signal_handlers = signal_handlers
+        self.action_logger = action_logger
+        self.request_buffer_size = request_buffer_size
+        self.verbosity = verbosity
+        self.ready_callable = ready_callable
+        self.listening_addresses: list[tuple[str, int | None]] = []
+        connect_timeouts = (websocket_connect_timeout, websocket_handshake_timeout)
+        options = ServerOptions(
+            limits=Limits(
+                max_message_bytes=websocket_max_message_size or None,
+                max_frame_bytes=websocket_max_frame_size or None,
+            ),
+            timeouts=Timeouts(
+                http_timeout=http_timeout or None,
+                handshake_timeout=min((it for it in connect_timeouts if it >= 0), default=None),
+                websocket_timeout=None if websocket_timeout < 0 else websocket_timeout,
+                ping_interval=ping_interval or None,
+                ping_timeout=ping_timeout or None,
+                close_timeout=application_close_timeout,
+            ),
+            proxy=believed(
+                proxy_forwarded_address_header,
+                proxy_forwarded_port_header,
+                proxy_forwarded_proto_header,
+            ),
+            root_path=root_path,
+            server_name=server_name,
+        )
+        self._server = self._make_server(options)
+
+    def _make_server(self, options: ServerOptions) -> ListeningServer:
+        return ListeningServer(
+            self.application,
+            [parse_endpoint(text) for text in self.endpoints],
+            options,
+            self._on_listening,
+            self._on_access if self.action_logger is not None else None,
+        )
+
+    def run(self) -> None:
+        """Serve in this thread until `stop`, or a signal if `signal_handlers` is true.
+
+        Raises:
+            OSError: If an endpoint cannot be bound.
+        """
+        self._server.run(install_signals=self.signal_handlers)
+
+    def stop(self) -> None:
+        """End `run`, from any thread: connections are closed in order."""
+        self._server.request_stop()
+
+    request_stop = stop
+
+    def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
+        """Hand a happening on to the action logger, if there is one."""
+        if self.action_logger is not None:
+            self.action_logger(protocol, action, details)
+
+    def _on_listening(self, addresses: Sequence[Address]) -> None:
+        # Asked for by deployments that size the threads of sync code by it.
+        if (threads := os.environ.get("ASGI_THREADS", "")).isdigit():
+            pool = ThreadPoolExecutor(max_workers=int(threads))
+            asyncio.get_running_loop().set_default_executor(pool)
+        self.listening_addresses = list(addresses)
+        for address in addresses:
+            logger.info("%s", listening_text(address))
+        if self.ready_callable is not None:
+            self.ready_callable()
+
+    def _on_access(self, record: AccessRecord) -> None:
+        protocol, _, action = record.kind.partition(".")
+        details: dict[str, Any] = {"path": record.path, "client": client_text(record.client)}
+        if protocol == "http":
+            action = "complete"
+            details |= {
+                "method": record.method,
+                "status": record.status,
+                "size": record.size,
+                "time_taken": record.duration,
+            }
+        self.log_action(protocol, action, details)
+
+
+def believed(address: str | None, port: str | None, proto: str | None) -> ProxyOptions:
+    """Proxy options for header names: with a name for the address, whoever connects is believed.
+
+    That is what Daphne's users know: they let only their proxy connect.
+    """
+    if not address:
+        return ProxyOptions()
+    return ProxyOptions(
+        trusted_proxies=("*",),
+        address_header=address,
+        port_header=port or "",
+        proto_header=proto or "",
+    )

@@ -1,0 +1,174 @@
+"""The `daphne` command: each option with its default, and the rules that tie them together."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels.exceptions import InvalidOption
+from channels.kit.types import Receive, Scope, Send
+from daphne.access import AccessLogGenerator
+from daphne.cli import CommandLineInterface
+from tests.processes import Child
+from tests.tutorial.browsing import get
+
+MIB = 1024 * 1024
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+
+
+class NoServer:
+    """Takes what a server would be made with."""
+
+    def __init__(self, **given: Any) -> None:
+        self.given = given
+
+    def run(self) -> None:
+        self.given["has run"] = True
+
+
+def run(*words: str) -> dict[str, Any]:
+    interface = CommandLineInterface()
+    interface.server_class = NoServer  # type: ignore[assignment]
+    interface.run([*words, "tests.daphne.test_cli:application"])
+    assert isinstance(interface.server, NoServer)
+    return interface.server.given
+
+
+def test_defaults() -> None:
+    given = run()
+    assert given.pop("application") is application
+    assert isinstance(given.pop("action_logger"), AccessLogGenerator)
+    assert given == {
+        "endpoints": ["tcp:port=8000:interface=127.0.0.1"],
+        "http_timeout": None,
+        "ping_interval": 20,
+        "ping_timeout": 30,
+        "websocket_timeout": 86400,
+        "websocket_connect_timeout": 5,
+        "websocket_handshake_timeout": 5,
+        "websocket_max_message_size": MIB,
+        "websocket_max_frame_size": MIB,
+        "application_close_timeout": 10,
+        "root_path": "",
+        "verbosity": 1,
+        "server_name": "daphne",
+        "has run": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["-p", "123"], ["tcp:port=123:interface=127.0.0.1"]),
+        (["-b", "10.0.0.1"], ["tcp:port=8000:interface=10.0.0.1"]),
+        (["-b", "[200a::1]"], [r"tcp:port=8000:interface=200a\:\:1"]),
+        (["-p", "8080", "-b", "0.0.0.0"], ["tcp:port=8080:interface=0.0.0.0"]),
+        (["-u", "/tmp/d.sock"], ["unix:/tmp/d.sock"]),
+        (["--fd", "5"], ["fd:fileno=5"]),
+        (["-u", "/tmp/d.sock", "--fd", "5"], ["fd:fileno=5", "unix:/tmp/d.sock"]),
+        (
+            ["-u", "/tmp/d.sock", "--port", "8000"],
+            ["tcp:port=8000:interface=127.0.0.1", "unix:/tmp/d.sock"],
+        ),
+        (["-e", "ssl:443:privateKey=k:certKey=c"], ["ssl:443:privateKey=k:certKey=c"]),
+        (
+            ["-p", "80", "-e", "unix:/b", "--endpoint", "ssl:443:certKey=c"],
+            ["ssl:443:certKey=c", "tcp:port=80:interface=127.0.0.1", "unix:/b"],
+        ),
+    ],
+)
+def test_endpoints(words: list[str], expected: list[str]) -> None:
+    assert run(*words)["endpoints"] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["-t", "60"], "http_timeout", 60),
+        (["--http-timeout", "60"], "http_timeout", 60),
+        (["--ping-interval", "4"], "ping_interval", 4),
+        (["--ping-timeout", "5"], "ping_timeout", 5),
+        (["--websocket_timeout", "-1"], "websocket_timeout", -1),
+        (["--websocket_connect_timeout", "7"], "websocket_connect_timeout", 7),
+        (["--websocket_connect_timeout", "7"], "websocket_handshake_timeout", 7),
+        (["--websocket-max-message-size", "0"], "websocket_max_message_size", 0),
+        (["--websocket-max-frame-size", "500"], "websocket_max_frame_size", 500),
+        (["--application-close-timeout", "3"], "application_close_timeout", 3),
+        (["--root-path", "/site"], "root_path", "/site"),
+        (["-v", "2"], "verbosity", 2),
+        (["-s", "mine"], "server_name", "mine"),
+        (["--server-name", ""], "server_name", ""),
+        (["--no-server-name"], "server_name", ""),
+        (["--proxy-headers"], "proxy_forwarded_address_header", "X-Forwarded-For"),
+        (["--proxy-headers"], "proxy_forwarded_port_header", "X-Forwarded-Port"),
+        (["--proxy-headers"], "proxy_forwarded_proto_header", "X-Forwarded-Proto"),
+        (
+            ["--proxy-headers", "--proxy-headers-host", "X-Real"],
+            "proxy_forwarded_address_header",
+            "X-Real",
+        ),
+        (
+            ["--proxy-headers", "--proxy-headers-port", "X-Real"],
+            "proxy_forwarded_port_header",
+            "X-Real",
+        ),
+    ],
+)
+def test_options(words: list[str], name: str, value: object) -> None:
+    assert run(*words)[name] == value
+
+
+@pytest.mark.parametrize("flag", ["--proxy-headers-host", "--proxy-headers-port"])
+def test_a_name_for_a_proxy_header_needs_proxy_headers(flag: str) -> None:
+    with pytest.raises(ArgumentError, match="--proxy-headers"):
+        run(flag, "X-Real")
+
+
+def test_the_access_log(tmp_path: Path) -> None:
+    assert run("-v", "0")["action_logger"] is None
+    assert run("-v", "0", "--access-log", "-")["action_logger"].stream is sys.stdout
+    path = tmp_path / "access.log"
+    path.write_text("before\n")
+    logger = run("--access-log", str(path))["action_logger"]
+    logger(
+        "http",
+        "complete",
+        {"client": "a:1", "method": "GET", "path": "/", "status": 200, "size": 5},
+    )
+    # Seen at once: the file is buffered by lines.
+    assert path.read_text().splitlines()[0] == "before"
+    assert path.read_text().endswith('] "GET /" 200 5\n')
+    logger.stream.close()
+
+
+def test_a_bad_application() -> None:
+    with pytest.raises(InvalidOption, match="no module 'nowhere'"):
+        CommandLineInterface().run(["nowhere:application"])
+
+
+def test_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "pages.py").write_text(
+        "async def application(scope, receive, send):\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': b'served'})\n"
+    )
+    with Child("-m", "daphne", "-p", "0", "pages:application", cwd=tmp_path) as server:
+        assert get(server.wait_for_port(), "/page")[1] == "served"
+        server.wait_for(r'^127\.0\.0\.1:\d+ - - \[.+\] "GET /page" 200 6$')
+        assert server.stop() == 0
+
+
+def test_the_command_tells_errors_in_one_line(tmp_path: Path) -> None:
+    for words in (["nowhere:application"], ["--proxy-headers-host", "X", "sys:path"]):
+        with Child("-m", "daphne", *words, cwd=tmp_path) as server:
+            assert server.wait() == 2
+        assert "daphne: error: " in server.output
+        assert "Traceback" not in server.output
