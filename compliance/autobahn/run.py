@@ -36,6 +36,7 @@ CASES = {
         *(f"13.{group}.{number}" for group in range(1, 8) for number in (1, 10)),
         "13.7.18",
     ],
+    "12,13": ["12.*", "13.*"],
     "all": ["*"],
 }
 #: Group 9 sends messages of 16 MiB, and 4 MiB in fragments of 64 bytes.

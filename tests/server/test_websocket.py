@@ -103,6 +103,9 @@ async def test_a_bad_handshake_never_reaches_the_application(
         assert await client.read_head() == status
         await client.reader.read()
     assert app.scopes == []
+    assert [(record.kind, record.status) for record in server.records] == [
+        ("websocket.rejected", status)
+    ]
 
 
 async def test_another_version_is_told_which_one_is_spoken() -> None:

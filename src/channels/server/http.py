@@ -167,7 +167,7 @@ class HttpSession:
         try:
             session = self._service.upgrade(self._service, self._outlet, request, scope)
         except RemoteProtocolError as error:
-            self._refuse(error)
+            self._refuse(error, request)
             return
         self._is_over = True
         self._deadlines.close()
@@ -202,7 +202,7 @@ class HttpSession:
         self._outlet.resume_reading()
         self._advance()
 
-    def _refuse(self, error: RemoteProtocolError) -> None:
+    def _refuse(self, error: RemoteProtocolError, handshake: Request | None = None) -> None:
         """Answer a broken rule, if an answer is still possible, and close."""
         response = self._machine.response
         if response.has_begun:
@@ -211,7 +211,7 @@ class HttpSession:
         response.forget()
         self._answer(error.status, error.reason)
         if self._exchange is None:
-            self._record(None)
+            self._record(None, handshake)
         self._abandon()
         self._outlet.linger()
 
@@ -327,14 +327,23 @@ class HttpSession:
             self._record(exchange)
             exchange.abandon()
 
-    def _record(self, exchange: HttpExchange | None) -> None:
+    def _record(self, exchange: HttpExchange | None, handshake: Request | None = None) -> None:
         on_access = self._service.on_access
         if on_access is None:
             return
         response = self._machine.response
         if exchange is None:
-            client = self._outlet.peer.client
-            on_access(AccessRecord("http", "-", "-", response.status, response.size, client, 0.0))
+            on_access(
+                AccessRecord(
+                    kind="http" if handshake is None else "websocket.rejected",
+                    method="-" if handshake is None else handshake.method,
+                    path="-" if handshake is None else handshake.target.decode("ascii"),
+                    status=response.status,
+                    size=response.size,
+                    client=self._outlet.peer.client,
+                    duration=0.0,
+                )
+            )
             return
         request = exchange.request
         on_access(
