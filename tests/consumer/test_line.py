@@ -327,7 +327,9 @@ async def test_a_consumer_that_has_ended_is_freed_without_the_garbage_collector(
     handlers = (listen_on_a_thread, leave_on_a_thread) if kind._sync else (listen, leave)
     names = ("websocket_receive", "websocket_disconnect")
     consumer = type("Listener", (kind,), dict(zip(names, handlers, strict=True)))()
-    freed = weakref.ref(consumer)
+    loop, freed = asyncio.get_running_loop(), asyncio.Event()
+    # Called by whoever lets go last, which may be a thread of the pool.
+    watched = weakref.ref(consumer, lambda _: loop.call_soon_threadsafe(freed.set))
     gc.collect()
     gc.disable()
     try:
@@ -337,9 +339,7 @@ async def test_a_consumer_that_has_ended_is_freed_without_the_garbage_collector(
         run.tell("websocket.disconnect", code=1000)
         await run.end()
         del consumer, run
-        # The loop itself still holds the last callbacks for a turn.
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert freed() is None
+        await asyncio.wait_for(freed.wait(), 10)
+        assert watched() is None
     finally:
         gc.enable()

@@ -542,7 +542,9 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
 
     Grouped.log = []
     instance = Grouped()
-    freed = weakref.ref(instance)
+    loop, freed = asyncio.get_running_loop(), asyncio.Event()
+    # Called by whoever lets go last, which may be a thread of the pool.
+    watched = weakref.ref(instance, lambda _: loop.call_soon_threadsafe(freed.set))
     gc.collect()
     gc.disable()
     try:
@@ -552,9 +554,8 @@ async def test_a_connection_that_has_ended_is_freed_without_the_garbage_collecto
         run.tell("websocket.disconnect", code=1000)
         await run.end()
         del instance, run
-        for _ in range(3):
-            await asyncio.sleep(0)
-        assert freed() is None
+        await asyncio.wait_for(freed.wait(), 10)
+        assert watched() is None
     finally:
         gc.enable()
 
