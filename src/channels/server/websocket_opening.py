@@ -71,6 +71,8 @@ class Opening:
 
     def start_denial(self, message: Message) -> None:
         """Take a `websocket.http.response.start`; nothing is written before its body."""
+        if "status" not in message:
+            raise LocalProtocolError(f"{message['type']!r} needs a 'status'.")
         self._denial.start(ResponseStart(message["status"], message.get("headers") or ()))
 
     def deny(self, message: Message) -> bytes:
