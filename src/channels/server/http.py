@@ -162,11 +162,12 @@ class HttpSession:
         exchange.start()
 
     def _hand_over(self, request: Request) -> None:
-        """Let a WebSocket session have the connection."""
+        """Let a WebSocket session have the connection, or refuse a handshake that is not right."""
         scope = self._service.scopes.build("websocket", request, self._outlet.peer)
         try:
             session = self._service.upgrade(self._service, self._outlet, request, scope)
         except RemoteProtocolError as error:
+            self._machine.fail()
             self._refuse(error, request)
             return
         self._is_over = True
@@ -231,25 +232,37 @@ class HttpSession:
 
     # From the application.
 
-    async def respond(self, event: ResponseStart | ResponseBody) -> None:
-        """Write a part of the response; waits while the client does not read.
+    def respond(self, event: ResponseStart | ResponseBody) -> bool:
+        """Write a part of the response; False if the client must read first: await `drain`.
 
         Raises:
-            ClientDisconnected: If the client went while this waited.
+            ClientDisconnected: If the client has gone.
             LocalProtocolError: If the response would break a rule; nothing of it is written.
         """
         machine, outlet, exchange = self._machine, self._outlet, self._exchange
         assert exchange is not None, "an exchange that is over does not respond"
-        self._check_open(exchange)
-        if self._client_waits and machine.phase is Phase.BODY:
+        if outlet.is_closing:
+            self._check_open(exchange)
+        if machine.phase is Phase.BODY and self._client_waits:
             # Its body may come or not: the next request could not be told from it.
             machine.response.close_after()
         machine.send(event)
         outlet.write(machine.data_to_send())
         if outlet.is_full:
-            await outlet.drain()
-            self._check_open(exchange)
+            return False
         if machine.response.is_complete:
+            self._complete()
+        return True
+
+    async def drain(self, exchange: HttpExchange) -> None:
+        """Wait until the client has read, then go on.
+
+        Raises:
+            ClientDisconnected: If the client went meanwhile.
+        """
+        await self._outlet.drain()
+        self._check_open(exchange)
+        if self._machine.response.is_complete:
             self._complete()
 
     def _check_open(self, exchange: HttpExchange) -> None:

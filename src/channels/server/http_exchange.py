@@ -26,8 +26,11 @@ DISCONNECT: Final = "http.disconnect"
 class Answers(Protocol):
     """The session, as its present exchange sees it."""
 
-    async def respond(self, event: ResponseStart | ResponseBody) -> None:
-        """Write a part of the response and wait while the client does not read."""
+    def respond(self, event: ResponseStart | ResponseBody) -> bool:
+        """Write a part of the response; False if the client must read first: await `drain`."""
+
+    async def drain(self, exchange: HttpExchange) -> None:
+        """Wait until the client has read."""
 
     def ask_for_body(self) -> None:
         """The application wants the body: a client that waits for that is told."""
@@ -111,7 +114,8 @@ class HttpExchange:
         event = _as_event(message)
         if self.is_over:
             raise ClientDisconnected("The response is over, or its client has gone.")
-        await self._session.respond(event)
+        if not self._session.respond(event):
+            await self._session.drain(self)
 
 
 def _as_event(message: Message) -> ResponseStart | ResponseBody:
