@@ -100,8 +100,18 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "ApplicationCommunicator",
                 "HttpCommunicator",
                 "WebsocketCommunicator",
+                "ChannelsLiveServerTestCase",
             ],
             "channels.testing.layers": ["LayerConformance", "Features"],
+        },
+    ),
+    "server": (
+        "Server and workers",
+        "Serving and working from Python.",
+        {
+            "channels.server": ["Server", "AccessRecord"],
+            "channels.server.endpoints": ["Endpoint", "parse_endpoint"],
+            "channels.worker": ["Worker"],
         },
     ),
     "errors": ("Errors", "Every exception that this package raises of its own.", {}),
@@ -185,7 +195,10 @@ def class_entry(kind: type) -> Iterator[str]:
     bases = ", ".join(
         f"`{base.__name__}`" for base in kind.__bases__ if base.__name__ in public - {kind.__name__}
     )
-    if "__init__" in vars(kind):
+    if dataclasses.is_dataclass(kind):
+        fields = [field_parameter(field) for field in dataclasses.fields(kind) if field.init]
+        yield code(folded(kind.__name__, fields, ""))
+    elif "__init__" in vars(kind):
         yield code(signature(vars(kind)["__init__"], kind.__name__, is_method=True))
     if bases:
         yield f"Derives from {bases}."
@@ -199,8 +212,23 @@ def class_entry(kind: type) -> Iterator[str]:
         if function.__doc__ is None:
             continue
         yield f"#### {kind.__name__}.{name}"
-        yield code(signature(function, name, is_method=True))
+        if isinstance(member, property):
+            yield code(f"{name}: {returned(function)}")
+        else:
+            yield code(signature(function, name, is_method=True))
         yield prose(function)
+
+
+def field_parameter(field: dataclasses.Field[Any]) -> str:
+    kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", "Any")
+    if field.default is not dataclasses.MISSING:
+        return f"{field.name}: {kind} = {field.default!r}"
+    return f"{field.name}: {kind}" + (" = ..." if callable(field.default_factory) else "")
+
+
+def returned(function: Any) -> str:
+    kind = function.__annotations__.get("return", "Any")
+    return kind if isinstance(kind, str) else str(getattr(kind, "__name__", kind))
 
 
 def plain_function(member: Any) -> Any:

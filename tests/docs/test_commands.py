@@ -1,0 +1,52 @@
+"""Commands that the documentation shows exist, and so do the flags it gives them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from django.core.management import get_commands
+
+from tests.docs.test_links import PAGES
+from tests.docs.tutorial import ROOT
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+VARIABLE = re.compile(r"\bCHANNELS_([A-Z_]+)\b(?=[=`])")
+MANAGE = re.compile(r"manage\.py ([a-z]+)")
+#: A command with its arguments, over lines that end in a backslash.
+SERVE = re.compile(r"channels serve(?:[^\n`]*\\\n)*[^\n`]*")
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+
+
+@cache
+def flags_of_serve() -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "channels", "serve", "--help"],
+        cwd=ROOT / "src",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return set(FLAG.findall(done.stdout))
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_flags_of_channels_serve(page: str) -> None:
+    for command in SERVE.findall(TEXTS[page]):
+        assert set(FLAG.findall(command)) <= flags_of_serve(), command
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_environment_variables(page: str) -> None:
+    for name in VARIABLE.findall(TEXTS[page]):
+        assert f"--{name.lower().replace('_', '-')}" in flags_of_serve(), name
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_management_commands(page: str) -> None:
+    for name in MANAGE.findall(TEXTS[page]):
+        assert name in get_commands(), name
