@@ -1,0 +1,33 @@
+"""One server process per table; after each table it must serve, with nothing left over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.hostile.process import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server with the options that the module states as OPTIONS."""
+    options: dict[str, dict[str, Any]] = getattr(request.module, "OPTIONS", {})
+    process = ServerProcess(options)
+    try:
+        yield process
+        process.assert_calm()
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server for one test alone: memory is measured, or the server is stopped."""
+    options: dict[str, dict[str, Any]] = getattr(request.module, "OPTIONS", {})
+    process = ServerProcess(options)
+    try:
+        yield process
+    finally:
+        process.kill()
