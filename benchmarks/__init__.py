@@ -1,0 +1,1 @@
+"""What a delivery, an echo, a connection and a request cost, as ratios to a bare C server."""
