@@ -1,17 +1,35 @@
 """Channel layers: messages between processes, and to groups of connections."""
 
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers.base import BaseChannelLayer
 from channels.layers.memory import InMemoryChannelLayer
 from channels.layers.outbound import broadcast
 from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
 
+if TYPE_CHECKING:
+    from channels.layers.redis import RedisChannelLayer
+
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "BaseChannelLayer",
     "ChannelLayerManager",
     "InMemoryChannelLayer",
+    "RedisChannelLayer",
     "broadcast",
     "channel_layers",
     "get_channel_layer",
 ]
+
+#: Name -> where it is: backends are imported when they are asked for, since they import drivers.
+_BACKENDS: Final = {
+    "RedisChannelLayer": "channels.layers.redis",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _BACKENDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_BACKENDS[name]), name)

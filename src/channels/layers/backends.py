@@ -32,10 +32,20 @@ class Backend:
 
 
 _MEMORY = Backend("channels.layers.memory.InMemoryChannelLayer")
+_REDIS = Backend("channels.layers.redis.RedisChannelLayer", ignored=frozenset({"stats_prefix"}))
+_SENTINEL = Backend(
+    "channels.layers.redis.RedisSentinelChannelLayer",
+    ignored=frozenset({"stats_prefix", "sentinel_refresh_interval"}),
+)
 
 #: What stands in BACKEND -> the layer of ours.  Backends add their rows here.
 BACKENDS: Final[dict[str, Backend]] = {
     "asgiref.inmemory.ChannelLayer": _MEMORY,
+    "channels_redis.core.RedisChannelLayer": _REDIS,
+    "asgi_redis.RedisChannelLayer": _REDIS,
+    "asgi_redis.core.RedisChannelLayer": _REDIS,
+    "asgi_redis.RedisLocalChannelLayer": _REDIS,
+    "asgi_redis.RedisSentinelChannelLayer": _SENTINEL,
 }
 
 

@@ -1,0 +1,226 @@
+"""Where Redis is: the forms that `hosts` takes, and connections of redis-py opened from them.
+
+    "redis://user:secret@host:6379/1"               also rediss:// and unix://
+    ("host", 6379)
+    {"address": <either of these>, ...}             with keywords of redis-py's connections
+    {"host": ..., "port": ..., ...}
+    {"sentinels": [("host", 26379), ...], "master_name": "mymaster", "sentinel_kwargs": {...}, ...}
+
+redis-py does what it is good at: URLs, TLS, authentication, RESP2 and RESP3, hiredis.  Which
+command goes when, and what a failure means, is decided by `channels.layers.redis.line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.asyncio.sentinel import Sentinel
+
+from channels.exceptions import InvalidChannelLayerError
+
+DEFAULT_URL: Final = "redis://localhost:6379"
+CONNECT_SECONDS: Final = 5.0
+_FORMS: Final = (
+    'a URL such as "redis://localhost:6379/0", a ("host", port) pair, or a dict with "address", '
+    'with "host" and "port", or with "sentinels" and "master_name"'
+)
+#: What ours decide: a response is bytes, a wait is bounded by the line, a retry is the node's.
+_OURS: Final = ("decode_responses", "encoding", "retry", "retry_on_timeout", "retry_on_error")
+#: Connections of a loop that is gone, or of a parent process; see `OwnConnection.abandon`.
+_abandoned: Final[list[Any]] = []
+_owned: Final[dict[type[AbstractConnection], type[OwnConnection]]] = {}
+
+
+class OwnConnection(AbstractConnection):
+    """What our connections can do beside redis-py's."""
+
+    _writer: asyncio.StreamWriter | None
+    _reader: asyncio.StreamReader | None
+
+    def abandon(self) -> None:
+        """Let go of the socket without its loop, which is closed or another process's.
+
+        The descriptor is replaced, not closed: the transport that still holds its number must not
+        close another's later, and an epoll that a forked parent shares must not be touched.  The
+        objects are kept, since they warn when they are collected.
+        """
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is None:
+            return
+        _abandoned.append(writer)
+        found = writer.get_extra_info("socket")
+        if found is not None and (number := found.fileno()) >= 0:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number, inheritable=False)
+            os.close(nowhere)
+
+
+def own(kind: type[AbstractConnection]) -> type[OwnConnection]:
+    """A class of redis-py's connections, with what ours can do."""
+    made = _owned.get(kind)
+    if made is None:
+        made = type(f"Own{kind.__name__}", (OwnConnection, kind), {})
+        _owned[kind] = made
+    return made
+
+
+@dataclass(frozen=True)
+class Host:
+    """One server, or the one that Sentinels name at the moment.
+
+    Attributes:
+        keywords: For the connection.
+        sentinels: (host, port) of each Sentinel; empty without them.
+    """
+
+    kind: type[AbstractConnection] = Connection
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master_name: str = ""
+    sentinel_keywords: Mapping[str, Any] | None = None
+
+    async def open(self, **other: Any) -> OwnConnection:
+        """A connection that is authenticated and has its database selected.
+
+        Args:
+            other: Keywords that hold before the host's own.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: As redis-py does.
+        """
+        keywords = {**self.keywords, **other}
+        if self.sentinels:
+            keywords["host"], keywords["port"] = await self._find_master()
+        connection = own(self.kind)(**keywords)
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _find_master(self) -> tuple[str, int]:
+        sentinel = Sentinel(self.sentinels, sentinel_kwargs=dict(self.sentinel_keywords or {}))
+        try:
+            host, port = await sentinel.discover_master(self.master_name)
+            return str(host), int(port)
+        finally:
+            clients: list[Any] = sentinel.sentinels
+            for each in clients:
+                await each.aclose()
+
+    def __str__(self) -> str:
+        if self.sentinels:
+            return f"{self.master_name} of {len(self.sentinels)} Sentinels"
+        return str(
+            self.keywords.get("path")
+            or f"{self.keywords.get('host', 'localhost')}:{self.keywords.get('port', 6379)}"
+        )
+
+
+def decode_hosts(hosts: Any) -> list[dict[str, Any]]:
+    """`hosts` as a list of dicts, each with "address", "host" or "sentinels".
+
+    Raises:
+        InvalidChannelLayerError: If it is no list, or an entry has none of the forms.
+    """
+    if not hosts:
+        return [{"address": DEFAULT_URL}]
+    if isinstance(hosts, str | bytes | Mapping) or not isinstance(hosts, Sequence):
+        raise InvalidChannelLayerError(
+            f"hosts={hosts!r}: expected a list, also for one server. Each entry is {_FORMS}."
+        )
+    return [_decode_host(entry) for entry in hosts]
+
+
+def _decode_host(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, Mapping):
+        return dict(entry)
+    if isinstance(entry, str):
+        return {"address": entry}
+    if isinstance(entry, tuple | list) and len(entry) == 2:
+        return {"host": entry[0], "port": entry[1]}
+    raise InvalidChannelLayerError(f"hosts has {entry!r}: expected {_FORMS}.")
+
+
+def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> Host:
+    """The host that an entry of `decode_hosts` describes.
+
+    Args:
+        common: Keywords for its connections that the entry itself may override.
+
+    Raises:
+        InvalidChannelLayerError: If no connection can be made from it.
+    """
+    given = dict(entry)
+    sentinels = given.pop("sentinels", None)
+    master = given.pop("master_name", "")
+    sentinel_keywords = given.pop("sentinel_kwargs", None)
+    keywords: dict[str, Any] = {
+        # Asked for by the application or not: 2 is what all servers speak.
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        **(common or {}),
+        **_address(given.pop("address", None)),
+        **given,
+    }
+    kind = keywords.pop("connection_class", Connection)
+    if keywords.pop("ssl", False) and kind is Connection:
+        kind = SSLConnection
+    if "unix_socket_path" in keywords:
+        keywords["path"], kind = keywords.pop("unix_socket_path"), UnixDomainSocketConnection
+    for name in _OURS:
+        keywords.pop(name, None)
+    # A read that waits is no failure here: each line has its own bound for answers.
+    keywords["socket_timeout"] = None
+    if sentinels is not None and not (sentinels and master):
+        raise InvalidChannelLayerError(
+            f"hosts has {dict(entry)!r}: Sentinels need both a list of them and master_name."
+        )
+    host = Host(
+        kind,
+        keywords,
+        tuple((str(name), int(port)) for name, port in sentinels or ()),
+        master,
+        sentinel_keywords,
+    )
+    _try(host, entry)
+    return host
+
+
+def _address(address: Any) -> Mapping[str, Any]:
+    if address is None:
+        return {}
+    if isinstance(address, tuple | list) and len(address) == 2:
+        return {"host": address[0], "port": address[1]}
+    try:
+        return cast(Mapping[str, Any], parse_url(address))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InvalidChannelLayerError(
+            f"hosts has the address {address!r}: {error}. Expected {_FORMS}."
+        ) from error
+
+
+def _try(host: Host, entry: Mapping[str, Any]) -> None:
+    """Make a connection, without connecting it, so that bad keywords are found at once."""
+    keywords = dict(host.keywords)
+    if host.sentinels:
+        keywords["host"], keywords["port"] = host.sentinels[0]
+    try:
+        own(host.kind)(**keywords)
+    except Exception as error:
+        shown = {key: "***" if "password" in key else value for key, value in entry.items()}
+        raise InvalidChannelLayerError(
+            f"hosts has {shown!r}, of which redis-py makes no connection: {error}"
+        ) from error

@@ -1,0 +1,141 @@
+"""The reader of one process's inbox: a stream that keeps what was not read yet.
+
+It knows how far it has read.  After a lost connection it goes on from there, and what it has read
+is removed with its next command; so nothing is lost or left behind while the stream stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from channels.layers.redis.hosts import OwnConnection
+from channels.layers.redis.line import Broken, Pause
+
+logger = logging.getLogger("channels.layers")
+
+#: Entries taken with one command.
+BATCH: Final = 200
+#: Milliseconds for which a read waits at the server.
+BLOCK: Final = 4000
+_START: Final = b"0-0"
+
+
+class InboxReader:
+    """Reads one stream for ever.
+
+    Args:
+        open_connection: Opens one to the server that holds the stream.
+        on_frame: Takes each entry.
+        answer_seconds: A read that is over its time by so much means a dead connection.
+    """
+
+    def __init__(
+        self,
+        open_connection: Callable[[], Any],
+        key: str,
+        on_frame: Callable[[bytes], None],
+        answer_seconds: float,
+    ) -> None:
+        self.reconnected = 0
+        #: Whether the server removes entries below an id (Redis 6.2); else they go one by one.
+        self.trims_by_id = True
+        self._open = open_connection
+        self._key = key
+        self._on_frame = on_frame
+        self._answer_seconds = answer_seconds
+        self._last = _START
+        self._read: list[bytes] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._connection: OwnConnection | None = None
+
+    def restart(self) -> None:
+        """The stream is a new one: read it from its beginning."""
+        self._last = _START
+        self._read.clear()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def run(self) -> None:
+        """Read until cancelled, through failures."""
+        pause = Pause(random.random)
+        while True:
+            self._reading = asyncio.get_running_loop().create_task(self._serve(pause))
+            try:
+                await asyncio.wait([self._reading])
+            finally:
+                # Without this a cancelled reader would leave its connection to a dead loop.
+                self._reading.cancel()
+                await asyncio.gather(self._reading, return_exceptions=True)
+            self.reconnected += 1
+            await pause.wait()
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    async def _serve(self, pause: Pause) -> None:
+        try:
+            connection = self._connection = await self._open()
+            try:
+                while True:
+                    self._take(await self._ask(connection))
+                    pause.reset()
+            finally:
+                self._connection = None
+                await connection.disconnect(nowait=True)
+        except (RedisError, OSError, Broken) as error:
+            logger.debug("The inbox reader lost its connection: %s", error)
+        except Exception:
+            logger.exception("The inbox reader failed, and goes on")
+
+    async def _ask(self, connection: OwnConnection) -> Any:
+        """Remove what was read and wait for more."""
+        trim = self._trim()
+        command = ("XREAD", "COUNT", BATCH, "BLOCK", BLOCK, "STREAMS", self._key, self._last)
+        data = connection.pack_command(*trim) if trim else []
+        await connection.send_packed_command(
+            b"".join([*data, *connection.pack_command(*command)]), check_health=False
+        )
+        try:
+            async with asyncio.timeout(BLOCK / 1000 + self._answer_seconds):
+                if trim:
+                    await connection.read_response(disable_decoding=True)
+                    self._read.clear()
+                return await connection.read_response(disable_decoding=True)
+        except TimeoutError:
+            raise Broken("Redis has not answered a read") from None
+
+    def _trim(self) -> tuple[Any, ...]:
+        if not self._read:
+            return ()
+        if not self.trims_by_id:
+            return ("XDEL", self._key, *self._read)
+        time, _, number = self._last.partition(b"-")
+        return ("XTRIM", self._key, "MINID", b"%b-%d" % (time, int(number) + 1))
+
+    def _take(self, reply: Any) -> None:
+        for identity, data in _entries(reply):
+            self._last = identity
+            self._read.append(identity)
+            if data is not None:
+                self._on_frame(data)
+
+
+def _entries(reply: Any) -> Iterator[tuple[bytes, bytes | None]]:
+    """The entries of a read of one stream, in RESP2 or RESP3."""
+    if not reply:
+        return
+    streams = reply.values() if isinstance(reply, dict) else (found[1] for found in reply)
+    for entries in streams:
+        for identity, fields in entries:
+            # Deleted meanwhile, or put there by something else.
+            well_formed = isinstance(fields, list) and len(fields) == 2
+            yield identity, fields[1] if well_formed else None

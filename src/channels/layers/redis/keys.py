@@ -1,0 +1,56 @@
+"""The names of what a layer keeps in Redis.
+
+    <prefix>:ep              state epoch: a random word and when it was made; new after a loss
+    <prefix>:al:<node>       lease of a live process
+    <prefix>:in:<node>       its inbox: a stream of envelopes
+    <prefix>:ov:<node>       groups of which its inbox was too full to take an envelope
+    <prefix>:g:<group>       set: nodes with members of the group
+    <prefix>:gx:<group>      hash: queue that is a member -> "<expires in ms>:<capacity>"
+    <prefix>:q:<channel>     list: a queue of envelopes
+    <prefix>:sq:<session>    hash: index of the last call of a process that filled a queue
+    <prefix>:sf:<session>    list: indexes of those that found it full
+    <prefix>:wk:<session>    list: wakes the process's own queue reader
+
+With a tag all keys of a shard are in one slot of a Redis Cluster: `<prefix>:{<tag>}:...`.
+"""
+
+from __future__ import annotations
+
+
+class Keys:
+    """The keys of one shard."""
+
+    def __init__(self, prefix: str, tag: str | None = None) -> None:
+        self.base = f"{prefix}:{{{tag}}}:" if tag is not None else f"{prefix}:"
+        self.epoch = f"{self.base}ep"
+
+    def lease(self, node: str) -> str:
+        return f"{self.base}al:{node}"
+
+    def inbox(self, node: str) -> str:
+        return f"{self.base}in:{node}"
+
+    def overflow(self, node: str) -> str:
+        return f"{self.base}ov:{node}"
+
+    def group(self, group: str) -> str:
+        return f"{self.base}g:{group}"
+
+    def group_queues(self, group: str) -> str:
+        return f"{self.base}gx:{group}"
+
+    def queue(self, queue: str) -> str:
+        return f"{self.base}q:{queue}"
+
+    def sequence(self, session: str) -> str:
+        return f"{self.base}sq:{session}"
+
+    def refused(self, session: str) -> str:
+        return f"{self.base}sf:{session}"
+
+    def wake(self, session: str) -> str:
+        return f"{self.base}wk:{session}"
+
+    def queue_name(self, key: bytes) -> str:
+        """The queue whose key this is."""
+        return key[len(self.base) + 2 :].decode()

@@ -1,0 +1,288 @@
+"""Commands on one connection: written in the order of their calls, answered in that order.
+
+All calls of one turn of the loop leave in one write.  A caller that is cancelled loses its answer,
+not the connection.  What waits is bounded by `MAX_UNANSWERED` bytes at the server and, before
+that, by its callers, who wait no longer than their own time allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+from channels.exceptions import TransportDown
+from channels.layers.redis.hosts import OwnConnection
+
+#: Bytes that may be under way to the server without an answer.
+MAX_UNANSWERED: Final = 8 * 1024 * 1024
+#: Answers that mean: not this server, or not now.  The connection is made anew, which finds the
+#: right one and loads the scripts again; what was under way is sent again, in order.
+_NOT_HERE: Final = (
+    NoScriptError,
+    ReadOnlyError,
+    AskError,
+    ClusterDownError,
+    TryAgainError,
+    AuthenticationError,
+)
+
+Mark = tuple[bytes, int]
+
+
+class Broken(Exception):
+    """A connection serves no more; the cause is in its text."""
+
+
+class _Call:
+    """A command on its way.  `mark` and `index` tell what it was if its answer is lost."""
+
+    __slots__ = ("answer", "data", "index", "mark", "size", "written")
+
+    def __init__(self, data: bytes, answer: asyncio.Future[Any]) -> None:
+        self.data = data
+        self.size = len(data)
+        self.answer = answer
+        self.mark: Mark | None = None
+        self.index = 0
+        self.written = 0.0
+
+
+class Line:
+    """The command connection of one server.
+
+    Args:
+        answer_seconds: With no answer for so long the connection counts as dead.
+    """
+
+    def __init__(self, answer_seconds: float) -> None:
+        self.answer_seconds = answer_seconds
+        #: Marks of calls whose answers were lost, with their index; emptied by who looks at them.
+        self.unsure: list[tuple[Mark, int]] = []
+        self._connection: OwnConnection | None = None
+        self._is_open = False
+        self._held_until = 0.0
+        self._first: OrderedDict[_Call, None] = OrderedDict()
+        self._then: OrderedDict[_Call, None] = OrderedDict()
+        self._unanswered: deque[_Call] = deque()
+        self._unanswered_bytes = 0
+        self._work = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """True while calls are taken."""
+        return self._is_open
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._then) + len(self._unanswered)
+
+    def hold(self, seconds: float) -> None:
+        """Write no calls for so long, apart from those of `call_first`."""
+        self._held_until = asyncio.get_running_loop().time() + seconds
+
+    async def call(self, *command: Any, mark: Mark | None = None, index: int = 0) -> Any:
+        """Carry out a command; it has its place in the order before the first await.
+
+        Raises:
+            TransportDown: If the line is not open, or broke before the answer.
+            ResponseError: If the server refuses this command.
+        """
+        if not self._is_open:
+            raise TransportDown("Redis is not connected")
+        return await self._submit(self._then, command, mark, index)
+
+    async def call_first(self, *command: Any) -> Any:
+        """The same, before all that waits, also while the line is being opened."""
+        if self._connection is None:
+            raise TransportDown("Redis is not connected")
+        return await self._submit(self._first, command, None, 0)
+
+    async def _submit(
+        self,
+        lane: OrderedDict[_Call, None],
+        command: tuple[Any, ...],
+        mark: Mark | None,
+        index: int,
+    ) -> Any:
+        assert self._connection is not None, "its callers have looked"
+        data = b"".join(self._connection.pack_command(*command))
+        call = _Call(data, asyncio.get_running_loop().create_future())
+        call.mark, call.index = mark, index
+        lane[call] = None
+        self._work.set()
+        try:
+            return await call.answer
+        finally:
+            lane.pop(call, None)
+
+    async def serve(
+        self, connection: OwnConnection, greet: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Carry out calls on this connection until it breaks, then close it.
+
+        Args:
+            greet: Runs beside; calls are taken once it has called `open`.
+
+        Raises:
+            Broken: Always, unless cancelled.
+        """
+        self._connection = connection
+        try:
+            await run_until_one_fails(
+                self._write(connection), self._read(connection), self._watch(), greet()
+            )
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError | Broken):
+                raise
+            raise Broken(f"{type(error).__name__}: {error}") from error
+        finally:
+            self.shut()
+            await connection.disconnect(nowait=True)
+
+    def open(self) -> None:
+        """Take calls from now on."""
+        self._is_open = True
+
+    def shut(self) -> None:
+        """Take no more calls; whoever still waits gets `TransportDown`."""
+        self._connection, self._is_open, self._held_until = None, False, 0.0
+        self.unsure += [
+            (call.mark, call.index) for call in self._unanswered if call.mark is not None
+        ]
+        waiting = [*self._unanswered, *self._first, *self._then]
+        self._unanswered.clear()
+        self._unanswered_bytes = 0
+        self._first.clear()
+        self._then.clear()
+        for call in waiting:
+            if not call.answer.done():
+                call.answer.set_exception(TransportDown("the connection to Redis broke"))
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        connection, self._connection = self._connection, None
+        self._is_open = False
+        if connection is not None:
+            connection.abandon()
+
+    async def _write(self, connection: OwnConnection) -> None:
+        while True:
+            # Cleared first: whoever calls during the write sets it again.
+            self._work.clear()
+            data = self._take()
+            if data:
+                await connection.send_packed_command(data, check_health=False)
+            else:
+                await self._wait_for_work()
+
+    def _take(self) -> bytes:
+        """All that may be written now."""
+        now = asyncio.get_running_loop().time()
+        taken: list[bytes] = []
+        lanes = [self._first] if self._held_until > now else [self._first, self._then]
+        for lane in lanes:
+            while lane and self._unanswered_bytes < MAX_UNANSWERED:
+                call, _ = lane.popitem(last=False)
+                if call.answer.done():
+                    continue
+                taken.append(call.data)
+                call.data, call.written = b"", now
+                self._unanswered.append(call)
+                self._unanswered_bytes += call.size
+        return b"".join(taken)
+
+    async def _wait_for_work(self) -> None:
+        left = self._held_until - asyncio.get_running_loop().time()
+        if left <= 0 or not self._then:
+            await self._work.wait()
+            return
+        try:
+            async with asyncio.timeout(left):
+                await self._work.wait()
+        except TimeoutError:
+            return
+
+    async def _read(self, connection: OwnConnection) -> None:
+        while True:
+            reply: Any
+            try:
+                reply = await connection.read_response(disable_decoding=True)
+            except _NOT_HERE:
+                raise
+            except ResponseError as error:
+                reply = error
+            if not self._unanswered:
+                raise Broken(f"Redis answered unasked: {reply!r}")
+            call = self._unanswered.popleft()
+            if self._unanswered_bytes >= MAX_UNANSWERED:
+                self._work.set()
+            self._unanswered_bytes -= call.size
+            if call.answer.done():
+                continue
+            if isinstance(reply, ResponseError):
+                call.answer.set_exception(reply)
+            else:
+                call.answer.set_result(reply)
+
+    async def _watch(self) -> None:
+        """Find out a connection that is silently dead."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.answer_seconds / 4)
+            if self._unanswered:
+                silent = loop.time() - self._unanswered[0].written
+                if silent > self.answer_seconds:
+                    raise Broken(f"Redis has not answered for {silent:.1f} s")
+
+
+async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all at once; when one fails, end the others and raise its error.
+
+    Returns when all have ended without one.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Pause:
+    """The growing wait between attempts to connect.
+
+    It stays below the time for which senders wait after a loss of state (`settle`), so that all
+    nodes are back before anything is sent again.
+    """
+
+    FIRST: Final = 0.02
+    LONGEST: Final = 0.4
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._jitter = jitter
+        self._next = 0.0
+
+    def reset(self) -> None:
+        """It has worked."""
+        self._next = 0.0
+
+    async def wait(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Wait, between half and all of what is due; the first time not at all."""
+        seconds = self._next * (0.5 + self._jitter() / 2)
+        self._next = min(self.LONGEST, max(self.FIRST, self._next * 2))
+        await sleep(seconds)

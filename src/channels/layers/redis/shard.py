@@ -1,0 +1,229 @@
+"""One Redis server, or one slot's owner in a cluster, as a process uses it.
+
+Three connections: for commands, for the inbox, and, once a queue is read, for queues.  This module
+holds the first, keeps the process's lease alive, and says after each break what is left of its
+state: the lease (has anyone taken us for dead?) and the epoch (is it the Redis that we knew?).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from redis.exceptions import RedisError, ResponseError
+
+from channels.layers.names import new_node
+from channels.layers.redis import scripts
+from channels.layers.redis.calls import GROUP_LIFE, KEEP, Calls, batches
+from channels.layers.redis.hosts import OwnConnection
+from channels.layers.redis.inbox import InboxReader
+from channels.layers.redis.keys import Keys
+from channels.layers.redis.line import Broken, Line, Pause
+from channels.layers.redis.options import RedisOptions
+from channels.layers.redis.puller import QueueReader
+from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+#: Milliseconds for which a layer that nobody uses is remembered.
+EPOCH_LIFE: Final = 7 * 86_400_000
+
+
+class ShardOwner(Protocol):
+    """What a shard tells its transport."""
+
+    def shard_up(self, shard: Shard, kept: bool) -> None:
+        """Connected; `kept`: lease and epoch are those of before."""
+
+    def shard_down(self, shard: Shard, error: BaseException) -> None:
+        """Not connected any more, or still not."""
+
+
+class StateLost(Broken):
+    """The server answers, but has forgotten this process."""
+
+
+class Shard:
+    """A process's share in one server.
+
+    Args:
+        open_connection: Opens one to the server; with its keywords.
+        queue_life: Seconds after which an unread queue may be forgotten as a whole.
+    """
+
+    def __init__(
+        self,
+        open_connection: Callable[[], Awaitable[OwnConnection]],
+        keys: Keys,
+        options: RedisOptions,
+        queue_life: Callable[[], float],
+    ) -> None:
+        self.keys = keys
+        self.line = Line(options.answer_timeout)
+        self.calls = Calls(keys, self.line, options, queue_life)
+        self._open_connection = open_connection
+        self._options = options
+        self._epoch: tuple[bytes, str] | None = None
+        self._server_run = ""
+        self._owner: ShardOwner
+        self._events: TransportEvents
+        self.inbox: InboxReader
+        self.queues: QueueReader
+
+    def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
+        """Before `run`: whose shard it is."""
+        self._owner, self._events = owner, events
+        self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
+        keys, wait = self.keys, self._options.answer_timeout
+        self.inbox = InboxReader(self._open_connection, keys.inbox(node), events.on_frame, wait)
+        self.queues = QueueReader(
+            self._open_connection, keys, self.calls.session, events.on_pulled, self._wake, wait
+        )
+
+    # Life.
+
+    async def run(self) -> None:
+        """Be connected for commands, until cancelled."""
+        pause = Pause(random.random)
+
+        async def greet() -> None:
+            kept = await self._open()
+            pause.reset()
+            self.line.open()
+            self._owner.shard_up(self, kept)
+            self.queues.wake_if_stale()
+            self.calls.give_back_returned()
+            await self._renew_for_ever()
+
+        while True:
+            try:
+                await self.line.serve(await self._open_connection(), greet)
+            except (RedisError, OSError, Broken) as error:
+                self._owner.shard_down(self, error)
+            except Exception as error:
+                logger.exception("The connection to Redis failed, and is made again")
+                self._owner.shard_down(self, error)
+            await pause.wait()
+
+    async def close(self) -> None:
+        """Say good-bye; may take a while if Redis does not answer."""
+        await self.queues.quiesce()
+        if self.line.is_open:
+            keys, groups = self.keys, list(self.calls.joined)
+            own = (
+                keys.lease(self.calls.node),
+                keys.inbox(self.calls.node),
+                keys.overflow(self.calls.node),
+                keys.sequence(self.calls.session),
+                keys.refused(self.calls.session),
+                keys.wake(self.calls.session),
+            )
+            for batch in batches(groups) or [[]]:
+                await self.line.call(
+                    *scripts.evaluation(scripts.CLOSE, own, keys.base, self.calls.node, *batch)
+                )
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        self.line.abandon()
+        self.inbox.abandon()
+        self.queues.abandon()
+
+    async def _open(self) -> bool:
+        """Introduce this process; true if the server still knows it and nothing was lost."""
+        call = self.line.call_first
+        try:
+            self._recognise(await call("INFO", "server"))
+        except ResponseError as error:
+            # Its rules may forbid that; then the oldest commands serve.
+            logger.debug("Redis does not say what it is: %s", error)
+        await scripts.load(self.line)
+        keys, base = self.keys, self.calls.next_index()
+        before = time.time()
+        epoch, alive, last, refused, now = await call(
+            *scripts.evaluation(
+                scripts.OPEN,
+                (
+                    keys.epoch,
+                    keys.lease(self.calls.node),
+                    keys.sequence(self.calls.session),
+                    keys.refused(self.calls.session),
+                ),
+                new_node(),
+                int(self._options.lease * 1000),
+                base,
+                KEEP,
+                EPOCH_LIFE,
+            )
+        )
+        self._tell_time(before, now)
+        known, self._epoch = self._epoch, (epoch, self._server_run)
+        self.calls.learn(int(last), {int(index) for index in refused})
+        kept = known is not None and known[0] == epoch and bool(alive)
+        if known is not None and known != self._epoch:
+            # Another server, or one that was started anew: all processes are coming back now.
+            self.line.hold(self._options.settle)
+        if not kept:
+            self.calls.joined.clear()
+            if known is not None:
+                self.inbox.restart()
+        return kept
+
+    def _recognise(self, info: Any) -> None:
+        """What the server is and can."""
+        found = dict(
+            line.split(":", 1)
+            for line in bytes(info).decode(errors="replace").splitlines()
+            if ":" in line
+        )
+        version = tuple(
+            int(part) for part in found.get("redis_version", "5.0").split(".")[:2] if part.isdigit()
+        )
+        self._server_run = found.get("run_id", "")
+        self.inbox.trims_by_id = version >= (6, 2)
+        self.queues.takes_many = version >= (7, 0)
+
+    def _tell_time(self, before: float, now: bytes) -> None:
+        after = time.time()
+        self.calls.clock_offset = int(now) / 1000 - (before + after) / 2
+
+    async def _renew_for_ever(self) -> None:
+        """Keep the lease; it also finds a connection that is dead, and a state that is lost."""
+        keys, node = self.keys, self.calls.node
+        every = self._options.lease / 3
+        rejoin_at = time.monotonic() + GROUP_LIFE / 4000
+        own = (
+            keys.epoch,
+            keys.lease(node),
+            keys.inbox(node),
+            keys.overflow(node),
+            keys.sequence(self.calls.session),
+        )
+        command = scripts.evaluation(
+            scripts.RENEW, own, int(self._options.lease * 1000), KEEP, EPOCH_LIFE
+        )
+        while True:
+            await asyncio.sleep(every)
+            before = time.time()
+            epoch, alive, now, missed = await self.line.call_first(*command)
+            self._tell_time(before, now)
+            if not alive or self._epoch is None or epoch != self._epoch[0]:
+                raise StateLost("Redis has lost what it knew of this process")
+            if missed:
+                self.calls.counters["inbox_overflows"] += 1
+                self._events.on_gap([group.decode() for group in missed])
+            if time.monotonic() > rejoin_at:
+                rejoin_at = time.monotonic() + GROUP_LIFE / 4000
+                await self.calls.join(list(self.calls.joined))
+
+    def _wake(self) -> None:
+        async def wake() -> None:
+            key = self.keys.wake(self.calls.session)
+            await self.line.call_first("RPUSH", key, b"w")
+            await self.line.call_first("PEXPIRE", key, KEEP)
+
+        self.calls.later(wake(), self.queues.wake_lost)
