@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer, peer_of
 from channels.server.seam import Session
+from channels.server.turns import TurnEnds
 
 #: A client that is still sending when it has been answered would lose the answer to a reset, so its
 #: bytes are read and dropped: for so long, and so many.
@@ -45,9 +46,13 @@ class Host(Protocol):
 class Connection(asyncio.Protocol):
     """One socket and the session that speaks on it; the `Outlet` of that session."""
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, host: Host, loop: asyncio.AbstractEventLoop, turns: TurnEnds | None = None
+    ) -> None:
         self._host = host
         self._loop = loop
+        #: Shared by all connections of the loop.
+        self._turns = turns or TurnEnds(loop)
         self._high = host.options.limits.write_buffer_bytes
         self._write_timeout = host.options.timeouts.write_timeout
         self._transport: asyncio.Transport | None = None
@@ -150,9 +155,10 @@ class Connection(asyncio.Protocol):
             self._flush()
         if not self._turn_end_is_due:
             self._turn_end_is_due = True
-            self._loop.call_soon(self._end_turn)
+            self._turns.add(self)
 
-    def _end_turn(self) -> None:
+    def end_turn(self) -> None:
+        """Write what was queued in the turn that is over."""
         self._turn_end_is_due = False
         self._flush()
         if self._turn_bytes >= self._high and not self._is_paused:

@@ -57,6 +57,13 @@ class ServerOptions:
         help="what WebSockets are closed with when the server stops: 1001 going away, or 1012 "
         "service restart if it comes back",
     )
+    collect_after_objects: int | None = option(
+        10_000,
+        unit="objects",
+        minimum=100,
+        none="leave the garbage collector as it is",
+        help="new containers after which the garbage collector runs, in a process that only serves",
+    )
     lifespan: str = option(
         "auto",
         choices=("auto", "on", "off"),

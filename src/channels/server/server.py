@@ -23,6 +23,7 @@ from channels.kit.types import Address, Application
 from channels.server.access import AccessRecord
 from channels.server.connection import Connection
 from channels.server.endpoints import Endpoint
+from channels.server.garbage import seldom_collected
 from channels.server.http import HttpSession
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
@@ -30,6 +31,7 @@ from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Session
 from channels.server.service import Service, Stamp
+from channels.server.turns import TurnEnds
 from channels.server.websocket import WebSocketSession
 
 logger: Final = logging.getLogger("django.channels.server")
@@ -69,6 +71,7 @@ class Server:
         self._no_connections = asyncio.Event()
         self._no_connections.set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: TurnEnds | None = None
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
         self._service: Service | None = None
@@ -94,6 +97,7 @@ class Server:
             InvalidOption: If an option or a certificate is no good.
         """
         self._loop = asyncio.get_running_loop()
+        self._turns = TurnEnds(self._loop)
         context = copy_context()
         tasks = TaskScope("the server")
         stamp = Stamp(self.options.server_name)
@@ -184,7 +188,9 @@ class Server:
 
     def run(self, *, install_signals: bool = True) -> None:
         """Serve until SIGINT or SIGTERM, on a loop of its own; a second signal ends it at once."""
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        # Who takes the signals owns the process, and so its garbage collector.
+        objects = self.options.collect_after_objects if install_signals else None
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner, seldom_collected(objects):
             runner.run(self._serve_with_signals() if install_signals else self.serve())
 
     async def _serve_with_signals(self) -> None:
@@ -206,7 +212,7 @@ class Server:
 
     def _make_connection(self) -> Connection:
         assert self._loop is not None, "it listens only once it is started"
-        return Connection(self, self._loop)
+        return Connection(self, self._loop, self._turns)
 
     def connected(self, connection: Connection) -> Session | None:
         """A session for a new connection; None if there are too many, and it has been answered."""
