@@ -23,7 +23,15 @@ PATIENCE_SECONDS = 30.0
 def environment(**more: str) -> dict[str, str]:
     """The variables for a child that imports this source tree."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
-    return {**kept, "PYTHONPATH": str(SRC), "PYTHONUNBUFFERED": "1", "DJANGO_COLORS": "", **more}
+    return {
+        **kept,
+        "PYTHONPATH": str(SRC),
+        "PYTHONUNBUFFERED": "1",
+        # A file that changes within a second, and keeps its size, would be taken from the cache.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "DJANGO_COLORS": "",
+        **more,
+    }
 
 
 def free_port() -> int:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
 from channels.kit.types import Receive, Scope, Send
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server, believed
 from tests.tutorial.browsing import get
 
+Log = list[tuple[str, str, dict[str, Any]]]
 PATIENCE_SECONDS = 20
 
 
@@ -55,6 +60,28 @@ def port_of(server: Server) -> int:
 def test_it_runs_in_a_thread_until_it_is_stopped() -> None:
     with running(root_path="/site") as server:
         assert get(port_of(server), "/page") == (201, "/site 127.0.0.1 http")
+
+
+def test_actions_are_logged() -> None:
+    log: Log = []
+    with running(action_logger=lambda *it: log.append(it)) as server:
+        address = f"ws://127.0.0.1:{port_of(server)}"
+        get(port_of(server), "/page")
+        with connect(f"{address}/yes"):
+            pass
+        with pytest.raises(InvalidStatus):
+            connect(f"{address}/no")
+    assert {(protocol, action) for protocol, action, _ in log} == {
+        ("http", "complete"),
+        ("websocket", "connecting"),
+        ("websocket", "connected"),
+        ("websocket", "rejected"),
+        ("websocket", "disconnected"),
+    }
+    details = next(details for protocol, _, details in log if protocol == "http")
+    assert (details["method"], details["path"], details["status"]) == ("GET", "/page", 201)
+    assert details["client"].startswith("127.0.0.1:")
+    assert details["time_taken"] >= 0
 
 
 def test_forwarded_headers_are_believed_if_they_are_named() -> None:

@@ -26,6 +26,11 @@ class Project:
         run("-m", "django", "startproject", name, cwd=parent)
         return cls(parent / name, name)
 
+    def copy(self, parent: Path) -> Self:
+        """The same project in another folder."""
+        shutil.copytree(self.folder, parent / self.name)
+        return type(self)(parent / self.name, self.name)
+
     def manage(self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
         """What `manage.py` with these words wrote."""
         return run("manage.py", *words, cwd=self.folder, stdin=stdin, env=env)
