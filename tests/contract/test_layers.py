@@ -16,7 +16,7 @@ from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
 
 class TestInMemory(LayerConformance):
-    features: ClassVar[Features] = Features(spans_processes=False)
+    features: ClassVar[Features] = Features(spans_processes=False, refuses_objects=False)
 
     @pytest.fixture
     def layer_factory(self) -> Callable[..., Any]:

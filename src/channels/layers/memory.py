@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
+
+import msgpack
 
 from channels.kit.clock import Clock, SystemClock
+from channels.kit.types import Message
+from channels.layers.codec import register_serializer
 from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
 from channels.layers.layer import NodeChannelLayer
@@ -14,7 +20,58 @@ from channels.layers.transport import Capabilities, TransportEvents
 
 V = TypeVar("V")
 
+logger = logging.getLogger("channels.layers")
+
 MARK: Final = ".inmemory!"
+
+#: The serializer that this layer uses unless CONFIG names another.
+IN_PROCESS: Final = "in-process"
+_PICKLED: Final = 1
+
+
+class InProcessSerializer:
+    """msgpack, and pickle for what msgpack cannot carry: dates, decimals, sets, model instances.
+
+    Users of upstream's in-memory layer, which copies messages, send such things in tests and in
+    development.  Here they arrive too, and one line per type in the log says that no layer which
+    spans processes would take them.  Its bytes never leave the process, so nobody else's pickle is
+    ever read.
+    """
+
+    #: Types that were told of already; some code makes types as it runs.
+    _MOST_TOLD: Final = 100
+    _told: Final[set[type]] = set()
+
+    def dumps(self, message: Message) -> bytes:
+        return cast(bytes, msgpack.packb(message, use_bin_type=True, default=self._pickle))
+
+    def loads(self, data: bytes) -> Message:
+        unpacked = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=self._unpickle)
+        return cast(Message, unpacked)
+
+    def _pickle(self, value: Any) -> msgpack.ExtType:
+        try:
+            data = pickle.dumps(value)
+        except Exception as error:
+            raise TypeError(f"it cannot be copied: {error}") from error
+        kind = type(value)
+        if kind not in self._told and len(self._told) < self._MOST_TOLD:
+            self._told.add(kind)
+            logger.warning(
+                "A message holds a %s.%s. The in-memory layer copies it, but a layer that spans "
+                "processes refuses it: convert it first, to a str for instance.",
+                kind.__module__,
+                kind.__qualname__,
+            )
+        return msgpack.ExtType(_PICKLED, data)
+
+    def _unpickle(self, code: int, data: bytes) -> Any:
+        if code != _PICKLED:
+            return msgpack.ExtType(code, data)
+        return pickle.loads(data)
+
+
+register_serializer(IN_PROCESS, InProcessSerializer)
 
 
 class MemoryTransport:
@@ -84,8 +141,9 @@ class MemoryTransport:
 class InMemoryChannelLayer(NodeChannelLayer):
     """Channels and groups of one process; any thread and loop of it.
 
-    Messages go through the same encoding as in other layers, so that what could not leave the
-    process is found here already.
+    Messages go through an encoding as in other layers, so a later change to one that was sent
+    reaches nobody.  What could not leave the process is copied nevertheless, and told of in the
+    log; `serializer_format="msgpack"` refuses it, as other layers do.
 
     Args:
         expiry: Seconds after which an unread message is dropped.
@@ -111,7 +169,8 @@ class InMemoryChannelLayer(NodeChannelLayer):
             group_expiry=group_expiry,
             capacity=capacity,
             channel_capacity=channel_capacity,
-            **{key: value for key, value in kwargs.items() if key in names},
+            **{"serializer_format": IN_PROCESS}
+            | {key: value for key, value in kwargs.items() if key in names},
         )
         self.engine = MemoryEngine(clock, lambda: self.expiry / 4)
         transport = MemoryTransport(self.engine)

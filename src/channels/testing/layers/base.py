@@ -42,6 +42,7 @@ class Features:
         node: Built on `NodeChannelLayer`: attach, sync, statistics.
         forks: Usable in a forked child.
         carries_bytes: The serializer takes bytes.
+        refuses_objects: What no other process could read is refused where it is sent.
     """
 
     spans_processes: bool = True
@@ -58,6 +59,7 @@ class Features:
     node: bool = True
     forks: bool = True
     carries_bytes: bool = True
+    refuses_objects: bool = True
 
 
 class ConformanceBase:
