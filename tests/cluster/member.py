@@ -1,0 +1,90 @@
+"""A process of a cluster test: `python -m tests.cluster.member '<settings as JSON>'`.
+
+    {"backend": ..., "config": {...}, "role": "queue" | "group", "name": ...}
+
+It makes the layer and reads the channel or the group called `name`.  It writes "ready" when it can
+be sent to, then each message as a line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from channels.layers.registry import ChannelLayerManager
+from tests.cluster.history import Mark
+
+
+def make_layer(backend: str, config: Mapping[str, Any]) -> Any:
+    """A layer as settings name it."""
+    manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "CONFIG": config}})
+    return manager["default"]
+
+
+async def read(settings: Mapping[str, Any]) -> None:
+    """Play the role."""
+    layer = make_layer(settings["backend"], settings["config"])
+    channel = settings["name"]
+    if settings["role"] == "group":
+        channel = await layer.new_channel()
+        await layer.group_add(settings["name"], channel)
+    say("ready")
+    while True:
+        say(await layer.receive(channel))
+
+
+def say(message: object) -> None:
+    """One line for the test."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+class Member:
+    """The test's end of such a process.
+
+    Attributes:
+        marks: What it has read so far.
+    """
+
+    def __init__(self, backend: str, config: Mapping[str, Any], role: str, name: str) -> None:
+        self.marks: list[Mark] = []
+        self._settings = {"backend": backend, "config": dict(config), "role": role, "name": name}
+        self._reading: asyncio.Task[None] | None = None
+        self._process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> Member:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.cluster.member", json.dumps(self._settings)),
+            stdout=asyncio.subprocess.PIPE,
+            env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(20):
+            assert await self._process.stdout.readline() == b'"ready"\n', "it did not start"
+        self._reading = asyncio.create_task(self._read(self._process.stdout))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.kill()
+        await self._process.wait()
+        if self._reading is not None:
+            await self._reading
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+
+    async def _read(self, lines: asyncio.StreamReader) -> None:
+        async for line in lines:
+            message = json.loads(line)
+            self.marks.append((message["publisher"], message["number"]))
+
+
+if __name__ == "__main__":
+    asyncio.run(read(json.loads(sys.argv[1])))

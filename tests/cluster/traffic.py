@@ -1,0 +1,106 @@
+"""Publishers and readers in the test's own process, for any layer, with their logs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable
+from tests.cluster.history import Mark, Outcome, PublisherLog
+
+#: Seconds to wait for what must come.
+PATIENCE = 15.0
+
+
+class Reader:
+    """Reads a channel of a layer, a new member of `group` if one is named, until the end."""
+
+    def __init__(self, layer: Any, *, group: str | None = None, channel: str | None = None) -> None:
+        self.marks: list[Mark] = []
+        self._layer = layer
+        self._group = group
+        self._channel = channel
+        self._task: asyncio.Task[None]
+
+    async def __aenter__(self) -> Self:
+        if self._channel is None:
+            self._channel = await self._layer.new_channel()
+        if self._group is not None:
+            await self._layer.group_add(self._group, self._channel)
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._task.cancel()
+        # An error of `receive` is an error of the test: no reader may fail.
+        (ended,) = await asyncio.gather(self._task, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError), f"a reader failed: {ended!r}"
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._layer.receive(self._channel)
+            self.marks.append((message["publisher"], message["number"]))
+
+
+async def publish(
+    layer: Any,
+    log: PublisherLog,
+    count: int,
+    *,
+    group: str | None = None,
+    channel: str | None = None,
+    pause: Callable[[int], float] = lambda _: 0.0,
+) -> None:
+    """Send so many numbered messages, one after the other.
+
+    Args:
+        pause: Seconds to wait before the message with this number.
+    """
+    for number in range(count):
+        if seconds := pause(number):
+            await asyncio.sleep(seconds)
+        mark = log.begin()
+        message = {"type": "x", "publisher": mark[0], "number": mark[1]}
+        try:
+            if group is not None:
+                await layer.group_send(group, message)
+            else:
+                await layer.send(channel, message)
+        except ChannelLayerUnavailable:
+            log.end(mark, Outcome.UNKNOWN)
+        except ChannelFull:
+            log.end(mark, Outcome.REFUSED)
+        else:
+            log.end(mark)
+
+
+def every(messages: int, seconds: float) -> Callable[[int], float]:
+    """A pause of so many seconds after so many messages."""
+    return lambda number: seconds if number and number % messages == 0 else 0.0
+
+
+async def until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:
+    """Wait for a condition."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while not condition():
+        assert loop.time() < deadline, f"waited in vain: {what}"
+        await asyncio.sleep(0.01)
+
+
+async def quiet(readers: Sequence[Sequence[Mark]], seconds: float = 0.5) -> None:
+    """Wait until nothing more has come for so long."""
+    loop = asyncio.get_running_loop()
+    deadline, last, since = loop.time() + PATIENCE, -1, loop.time()
+    while loop.time() < deadline and loop.time() - since < seconds:
+        found = sum(map(len, readers))
+        if found != last:
+            last, since = found, loop.time()
+        await asyncio.sleep(0.02)
