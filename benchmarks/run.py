@@ -94,11 +94,12 @@ class Contender:
 
 
 def ours() -> Contender:
-    serve = ("-m", "channels", "serve", "-v", "0", "-p", "{port}", "benchmarks.asgi:application")
+    serve = ("-m", "channels", "serve", "-v", "0", "-p", "{port}", *QUIET)
     return Contender("channels", (sys.executable, *serve), ROOT / "src")
 
 
-#: No server writes an access log here: that would measure the disk.
+#: No server writes an access log here: that would measure the log.
+QUIET = ("--access-log", "none", "benchmarks.asgi:application")
 PEERS = {
     "daphne": ("-m", "daphne", "-v", "0", "-p", "{port}", "benchmarks.asgi:application"),
     "uvicorn": (
