@@ -88,12 +88,17 @@ def watch_connections() -> None:
     _watched.set(True)
 
 
+def are_left_open() -> bool:
+    """True if async code of consumers left connections open, so that some may have grown old."""
+    return bool(_left_open) and not keeps_connections.get()
+
+
 async def close_left_open() -> None:
     """Close connections that async code of consumers left open and that have grown old.
 
     Costs a thread hop if there is such a connection, else nothing.
     """
-    if not _left_open or keeps_connections.get() or not (old := _old_ones()):
+    if not are_left_open() or not (old := _old_ones()):
         return
     await aclose_old_connections()
     # What is still old lives in a thread that cannot be reached from here: another's affair.

@@ -13,7 +13,7 @@ from django.core.signals import got_request_exception
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
 from channels.consumer.line import Line
-from channels.db import close_left_open, watch_connections
+from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import ClientDisconnected, StopConsumer, mark_logged
 from channels.kit.doors import Sink, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
@@ -122,25 +122,26 @@ class AsyncConsumer:
             line.attach(self.channel_layer, self.channel_name, sink)
 
     async def _handle_all(self, line: Line) -> None:
-        only_last = False
+        get = line.mailbox.get if line.is_direct else line.get
         while not line.is_over:
             line.handling = None
             try:
-                message = await (line.get_last() if only_last else line.get())
+                message = await get()
                 line.handling = message
                 if not await self._handle(message):
                     return
             except asyncio.CancelledError:
                 if not line.was_cut():
                     raise
-                only_last = True
+                get = line.get_last
             except ClientDisconnected:
                 # No failure of the handler's, and `disconnect` is still owed.
-                only_last = True
+                get = line.get_last
 
     async def _handle(self, message: Message) -> bool:
         """Handle an event; False if its handler ended the consumer by StopConsumer."""
-        await close_left_open()
+        if are_left_open():
+            await close_left_open()
         goes_on = True
         try:
             await self.dispatch(message)

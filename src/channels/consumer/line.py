@@ -108,6 +108,11 @@ class Line:
         """True once the client's last event was taken: nothing can follow for a client."""
         return self.mailbox.gone and not self.mailbox.client_size
 
+    @property
+    def is_direct(self) -> bool:
+        """True under our own server: `mailbox.get` gives all that `get` does, more cheaply."""
+        return self._room is None
+
     async def get(self) -> Message:
         """The next event.
 

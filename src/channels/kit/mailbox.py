@@ -214,11 +214,13 @@ class Mailbox:
 
     async def get(self) -> Message:
         """The next event of either lane, waiting for one if need be."""
-        while True:
-            event = self.get_nowait()
-            if event is not None:
-                return event
-            await self._wait()
+        while (event := self.get_nowait()) is None:
+            waiter = self._new_waiter()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        return event
 
     async def get_client(self) -> Message:
         """The next client event; layer events stay where they are."""
@@ -269,11 +271,16 @@ class Mailbox:
         return event
 
     async def _wait(self) -> None:
+        waiter = self._new_waiter()
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+
+    def _new_waiter(self) -> asyncio.Future[None]:
+        """What the next event wakes; whoever awaits it takes it away afterwards."""
         if self._waiter is not None:
             raise RuntimeError("A mailbox has one reader; a second task asked for an event.")
         self.last_read = self.clock()
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter

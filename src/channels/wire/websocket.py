@@ -379,7 +379,7 @@ class WebSocket:
             self._move("sent close")
 
     def _check_sending(self) -> None:
-        if self.phase not in SENDING:
+        if self.phase is not Phase.OPEN and self.phase not in SENDING:
             raise LocalProtocolError(f"The WebSocket is {self.phase.value}: nothing can be sent.")
 
     def data_to_send(self) -> bytes:
