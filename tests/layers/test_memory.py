@@ -219,3 +219,27 @@ async def test_a_config_shared_with_other_backends_is_taken() -> None:
     layer = InMemoryChannelLayer(hosts=["redis://x"], prefix="p", symmetric_encryption_keys=["k"])
     await layer.send("worker", HELLO)
     assert await layer.receive("worker") == HELLO
+
+
+async def test_a_loop_of_group_sends_does_not_overrun_consumers_that_keep_up() -> None:
+    layer = InMemoryChannelLayer(capacity=10)
+    got: list[int] = []
+
+    async def consume(mailbox: Mailbox) -> None:
+        while len(got) < 1500:
+            got.append((await mailbox.get())["n"])
+
+    consumers = []
+    for _ in range(3):
+        mailbox = Mailbox()
+        channel = await layer.new_channel()
+        layer.attach(channel, Member(mailbox, asyncio.get_running_loop()))
+        await layer.group_add("room", channel)
+        consumers.append(asyncio.create_task(consume(mailbox)))
+    for number in range(500):
+        await layer.group_send("room", {"type": "x", "n": number})
+    assert layer.statistics()["dropped_full"] == 0
+    assert len(got) == 1500
+    for consumer in consumers:
+        consumer.cancel()
+    await asyncio.wait(consumers)

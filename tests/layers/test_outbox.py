@@ -102,3 +102,48 @@ async def test_waiting_for_it_to_open() -> None:
     outbox.open()
     assert await waiting
     assert await outbox.wait_open(0)
+
+
+async def test_the_order_of_submission_holds_whoever_hears_of_the_failure_first() -> None:
+    outbox, sent = Outbox(1.0, 10, 100), []
+    outbox.open()
+    hears = [asyncio.Event(), asyncio.Event()]
+    tries = [0, 0]
+
+    async def send(number: int) -> None:
+        tries[number] += 1
+        if tries[number] == 1:
+            await hears[number].wait()
+            raise TransportDown
+        sent.append(number)
+
+    sends = [
+        asyncio.create_task(outbox.submit(1, lambda n=n: send(n)))  # type: ignore[misc]
+        for n in range(2)
+    ]
+    await asyncio.sleep(0)
+    for number in (1, 0):
+        hears[number].set()
+        await asyncio.sleep(0.01)
+    outbox.open()
+    await asyncio.gather(*sends)
+    assert sent == [0, 1]
+
+
+async def test_a_failure_heard_of_after_the_reconnect_does_not_shut_it_again() -> None:
+    outbox, wire, heard = Outbox(1.0, 10, 100), Wire(), asyncio.Event()
+    outbox.open()
+
+    async def fail_once() -> int:
+        if not heard.is_set():
+            await heard.wait()
+            raise TransportDown
+        return await wire.send(1)
+
+    waiting = asyncio.create_task(outbox.submit(1, fail_once))
+    await asyncio.sleep(0)
+    outbox.shut()
+    outbox.open()
+    heard.set()
+    assert await waiting == -1
+    assert outbox.is_open

@@ -190,6 +190,7 @@ MESSAGES: dict[str, tuple[bytes, list[object]]] = {
         [400],
     ),
     "CONNECT": (b"CONNECT evil:80 HTTP/1.1\r\nHost: evil:80\r\n\r\n", [501]),
+    "CONNECT with a path": (b"CONNECT / HTTP/1.1\r\nHost: evil:80\r\n\r\n", [501]),
     "absolute form": (b"GET http://evil/x?y HTTP/1.1\r\nHost: evil\r\n\r\n", ["GET /x?y"]),
     "absolute form without a path": (b"GET http://evil HTTP/1.1\r\nHost: x\r\n\r\n", ["GET /"]),
     "absolute form with a user": (b"GET http://a@b/ HTTP/1.1\r\nHost: b\r\n\r\n", [400]),

@@ -52,6 +52,13 @@ def test_many_small_extensions_are_too_many() -> None:
         body.take(buffer)
 
 
+@pytest.mark.parametrize("line", [b"5\rhello", b"5\n", b"0\r\nX: a\rb", b"0\r\nX: a\nb"])
+def test_a_line_that_cannot_end_well_is_refused_at_once(line: bytes) -> None:
+    body = ChunkedBody(Limits())
+    with pytest.raises(RemoteProtocolError):
+        body.take(bytearray(line))
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.integers(1, 9))
 def test_chunks_give_back_what_was_chunked(pieces: list[bytes], step: int) -> None:
     wire = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"

@@ -32,6 +32,10 @@ _NOT_IN_TRAILERS: Final = frozenset(
 )
 
 
+#: What cannot become a line that ends in CRLF, however much follows.
+_LONE_CR_OR_LF: Final = re.compile(rb"(?<!\r)\n|\r[^\n]")
+
+
 class BodyReader(Protocol):
     """Takes a body from the front of a buffer."""
 
@@ -131,7 +135,7 @@ class ChunkedBody:
     def _take_size(self, buffer: bytearray) -> bool:
         end = buffer.find(b"\r\n", 0, MAX_SIZE_LINE_BYTES)
         if end < 0:
-            if len(buffer) >= MAX_SIZE_LINE_BYTES or b"\n" in buffer:
+            if len(buffer) >= MAX_SIZE_LINE_BYTES or _LONE_CR_OR_LF.search(buffer):
                 raise RemoteProtocolError("A chunk's size line is malformed or too long.")
             return False
         match = _SIZE_LINE.fullmatch(buffer, 0, end)
@@ -165,7 +169,7 @@ class ChunkedBody:
         if end > limit or (end < 0 and len(buffer) > limit):
             raise RemoteProtocolError(f"Trailers of over {limit} bytes.", status=431)
         if end < 0:
-            if _has_bare_newline(buffer, self._scanned):
+            if _LONE_CR_OR_LF.search(buffer, self._scanned):
                 raise RemoteProtocolError("A trailer's line does not end in CRLF.")
             self._scanned = len(buffer)
             return False
@@ -183,10 +187,3 @@ class ChunkedBody:
             match = _TRAILER.fullmatch(line)
             if match is None or match[1].lower() in _NOT_IN_TRAILERS:
                 raise RemoteProtocolError(f"Malformed or forbidden trailer: {line[:80]!r}.")
-
-
-_BARE_NEWLINE: Final = re.compile(rb"(?<!\r)\n")
-
-
-def _has_bare_newline(buffer: bytearray, start: int) -> bool:
-    return _BARE_NEWLINE.search(buffer, start) is not None

@@ -178,11 +178,12 @@ def _check_host(hosts: list[bytes], version: bytes) -> None:
 
 
 def _split_target(method: bytes, target: bytes, fields: _Fields) -> tuple[bytes, bytes]:
+    if method == b"CONNECT":
+        # Whatever its target: after a 2xx the connection would be a tunnel for the peer.
+        raise _unknown_method(method)
     if target.startswith(b"/"):
         path, _, query = target.partition(b"?")
         return path, query
-    if method == b"CONNECT":
-        raise _unknown_method(method)
     if target == b"*" and method == b"OPTIONS":
         return target, b""
     absolute = _ABSOLUTE.fullmatch(target)
