@@ -293,15 +293,16 @@ async def test_work_that_has_not_begun_to_answer_gets_its_time(server: Server) -
 async def test_as_asgi_makes_an_instance_for_each_request() -> None:
     made: list[AsyncHttpConsumer] = []
 
-    class Kept(AsyncHttpConsumer):
+    class Noted(AsyncHttpConsumer):
         async def handle(self, body: bytes) -> None:
             made.append(self)
             await self.send_response(200, b"")
 
-    application = Kept.as_asgi()
+    application = Noted.as_asgi()
     for _ in range(2):
         await HttpCommunicator(application, "GET", "/").get_response()
-    assert made[0] is not made[1]
+    first, second = made
+    assert first is not second
 
 
 async def test_callables_that_return_futures_will_do() -> None:
