@@ -1,4 +1,4 @@
-"""The conformance suite over Redis: one server, two as shards, and its older commands."""
+"""The conformance suite over Redis, by inboxes and by publish and subscribe."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from channels.layers import RedisChannelLayer
+from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from channels.testing.layers import LayerConformance
 from tests.cluster.servers import redis_server
 
@@ -24,3 +24,10 @@ class TestRedis(LayerConformance):
     def layer_factory(self, url: str) -> Callable[..., Any]:
         prefix = f"test-{uuid.uuid4().hex}"
         return lambda **config: RedisChannelLayer([url], prefix, **config)
+
+
+class TestRedisPubSub(LayerConformance):
+    @pytest.fixture
+    def layer_factory(self, url: str) -> Callable[..., Any]:
+        prefix = f"test-{uuid.uuid4().hex}"
+        return lambda **config: RedisPubSubChannelLayer([url], prefix, **config)

@@ -10,7 +10,7 @@ from channels.layers.outbound import broadcast
 from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
 
 if TYPE_CHECKING:
-    from channels.layers.redis import RedisChannelLayer
+    from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -18,6 +18,7 @@ __all__ = [
     "ChannelLayerManager",
     "InMemoryChannelLayer",
     "RedisChannelLayer",
+    "RedisPubSubChannelLayer",
     "broadcast",
     "channel_layers",
     "get_channel_layer",
@@ -26,6 +27,7 @@ __all__ = [
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
     "RedisChannelLayer": "channels.layers.redis",
+    "RedisPubSubChannelLayer": "channels.layers.redis",
 }
 
 

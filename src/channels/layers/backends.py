@@ -33,6 +33,7 @@ class Backend:
 
 _MEMORY = Backend("channels.layers.memory.InMemoryChannelLayer")
 _REDIS = Backend("channels.layers.redis.RedisChannelLayer", ignored=frozenset({"stats_prefix"}))
+_PUBSUB = Backend("channels.layers.redis.RedisPubSubChannelLayer")
 _SENTINEL = Backend(
     "channels.layers.redis.RedisSentinelChannelLayer",
     ignored=frozenset({"stats_prefix", "sentinel_refresh_interval"}),
@@ -42,6 +43,7 @@ _SENTINEL = Backend(
 BACKENDS: Final[dict[str, Backend]] = {
     "asgiref.inmemory.ChannelLayer": _MEMORY,
     "channels_redis.core.RedisChannelLayer": _REDIS,
+    "channels_redis.pubsub.RedisPubSubChannelLayer": _PUBSUB,
     "asgi_redis.RedisChannelLayer": _REDIS,
     "asgi_redis.core.RedisChannelLayer": _REDIS,
     "asgi_redis.RedisLocalChannelLayer": _REDIS,

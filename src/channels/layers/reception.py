@@ -53,8 +53,6 @@ class Reception:
             if self._seen.is_repeat(envelope.sender, envelope.seq):
                 self.counters["dropped_repeated"] += 1
                 return
-            if envelope.sender == self.sender:
-                self.echoes.seen(envelope.seq)
             self.counters["received"] += 1
         try:
             if envelope.kind is Kind.GROUP:
@@ -66,6 +64,9 @@ class Reception:
         except Exception:
             # Nothing that comes in may stop what comes after it.
             logger.exception("An envelope for %s could not be delivered", envelope.name)
+        # After its delivery: another thread may look, and deliver what comes after it.
+        if envelope.sender == self.sender and not self.is_direct:
+            self.echoes.seen(envelope.seq)
 
     def _to_group(self, envelope: Envelope) -> None:
         local = self.local

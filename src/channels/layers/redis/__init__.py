@@ -6,7 +6,11 @@ Inboxes (`RedisChannelLayer`)
     inbox of each of them; a send to a channel of a process appends to its inbox; any other channel
     is a list.  Two connections for a process, three once it reads a queue.
 
-What is guaranteed
+Publish and subscribe (`RedisPubSubChannelLayer`)
+    A process is subscribed to its groups while they have members.  One cheap command for a send to
+    a group; no lease and no inbox.  Queues as above.
+
+What inboxes guarantee
     * While a connection is away the inbox keeps what comes.  On reconnect the reader goes on where
       it was, the sender sends again what was not acknowledged, and what arrives twice is dropped:
       nothing lost, doubled or reordered, up to a lease (15 s) and `node_capacity` messages.
@@ -15,6 +19,10 @@ What is guaranteed
       for `settle` seconds, so that they meet groups that are whole.  Lost is what lay unread.
     * A queue's message goes to one process, at most once.  Capacity is exact.
     * Order: of one sender, and for a group the same for all, on each shard.
+
+What publish and subscribe guarantees
+    * Order and capacities as above.  What is sent to groups and processes while one of these is not
+      connected is lost to it; it learns that by a gap, and by `on_disconnect` and `on_reconnect`.
 
 With several hosts, or a cluster, each group, queue and inbox is on one shard (rendezvous hashing).
 They are for load: with one out of reach all sends wait, as with a single server.
@@ -29,6 +37,10 @@ except ImportError as error:
         "The Redis channel layers need the package redis: pip install 'channels[redis]'."
     ) from error
 
-from channels.layers.redis.layer import RedisChannelLayer, RedisSentinelChannelLayer
+from channels.layers.redis.layer import (
+    RedisChannelLayer,
+    RedisPubSubChannelLayer,
+    RedisSentinelChannelLayer,
+)
 
-__all__ = ["RedisChannelLayer", "RedisSentinelChannelLayer"]
+__all__ = ["RedisChannelLayer", "RedisPubSubChannelLayer", "RedisSentinelChannelLayer"]

@@ -34,17 +34,17 @@ class SlotServer:
         self._hosts = list(hosts)
         self._slot = key_slot(tag.encode())
 
-    async def open(self) -> OwnConnection:
+    async def open(self, **keywords: Any) -> OwnConnection:
         """A connection to the owner, as the cluster tells it now."""
         problem: Exception = RedisConnectionError("no host of the cluster is configured")
         for host in self._hosts:
             try:
-                return await self._open_by(host)
+                return await self._open_by(host, keywords)
             except (RedisError, OSError) as error:
                 problem = error
         raise problem
 
-    async def _open_by(self, host: Host) -> OwnConnection:
+    async def _open_by(self, host: Host, other: dict[str, Any]) -> OwnConnection:
         connection = await host.open()
         try:
             await connection.send_command("CLUSTER", "SLOTS", check_health=False)
@@ -55,7 +55,7 @@ class SlotServer:
         keywords = dict(host.keywords)
         # An owner without a name is the one that was asked.
         keywords.update({"host": name, "port": port} if name else {"port": port})
-        return await replace(host, keywords=keywords).open()
+        return await replace(host, keywords=keywords).open(**other)
 
     def _owner(self, slots: Any) -> tuple[str, int]:
         for first, last, owner, *_ in slots:

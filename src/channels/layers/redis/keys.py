@@ -11,6 +11,11 @@
     <prefix>:sf:<session>    list: indexes of those that found it full
     <prefix>:wk:<session>    list: wakes the process's own queue reader
 
+Not kept, but published to:
+
+    <prefix>:n:<node>        what is for one process
+    <prefix>:c:<group>       what is for the processes with members of a group
+
 With a tag all keys of a shard are in one slot of a Redis Cluster: `<prefix>:{<tag>}:...`.
 """
 
@@ -21,6 +26,7 @@ class Keys:
     """The keys of one shard."""
 
     def __init__(self, prefix: str, tag: str | None = None) -> None:
+        self.tag = tag
         self.base = f"{prefix}:{{{tag}}}:" if tag is not None else f"{prefix}:"
         self.epoch = f"{self.base}ep"
 
@@ -50,6 +56,12 @@ class Keys:
 
     def wake(self, session: str) -> str:
         return f"{self.base}wk:{session}"
+
+    def node_channel(self, node: str) -> str:
+        return f"{self.base}n:{node}"
+
+    def group_channel(self, group: str) -> str:
+        return f"{self.base}c:{group}"
 
     def queue_name(self, key: bytes) -> str:
         """The queue whose key this is."""

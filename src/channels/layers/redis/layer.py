@@ -1,17 +1,24 @@
-"""The layer on Redis, as settings name it."""
+"""The layers on Redis, as settings name them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from inspect import isawaitable
+from typing import Any, ClassVar, cast
 
-from channels.exceptions import InvalidChannelLayerError
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
 from channels.layers.redis.cluster import SlotServer, spread_tags
 from channels.layers.redis.hosts import Host, OwnConnection, decode_hosts, make_host
 from channels.layers.redis.options import RedisOptions, split_options
+from channels.layers.redis.pubsub import PubSubShard
+from channels.layers.redis.shard import InboxShard, Shard
 from channels.layers.redis.transport import RedisTransport, Server
+
+#: A message's type, a function, or nothing.
+Hook = str | Callable[[], Any] | None
 
 #: Asked for by upstream's CONFIG and not needed: equal messages differ by their envelope.
 _NOT_NEEDED = ("random_prefix_length",)
@@ -26,12 +33,12 @@ class HostServer:
         self.name = str(host)
         self._host = host
 
-    async def open(self) -> OwnConnection:
-        return await self._host.open()
+    async def open(self, **keywords: Any) -> OwnConnection:
+        return await self._host.open(**keywords)
 
 
-class RedisChannelLayer(NodeChannelLayer):
-    """Channels and groups over Redis, Valkey, or anything that speaks as they do.
+class BaseRedisChannelLayer(NodeChannelLayer):
+    """What both layers on Redis are.
 
     Args:
         hosts: A list of URLs, (host, port) pairs or dicts (`channels.layers.redis.hosts`); several
@@ -44,6 +51,8 @@ class RedisChannelLayer(NodeChannelLayer):
         InvalidChannelLayerError: If an entry of `hosts` or another key cannot be understood.
         InvalidOption: If an option is out of bounds.
     """
+
+    kind: ClassVar[type[Shard]]
 
     def __init__(
         self,
@@ -62,12 +71,79 @@ class RedisChannelLayer(NodeChannelLayer):
         self.prefix = check_prefix(prefix)
         self.redis_options = own
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)
-        transport = RedisTransport(servers, self.prefix, own, lambda: self.expiry)
-        super().__init__(transport, options)
+        self.transport = RedisTransport(servers, self.prefix, own, lambda: self.expiry, self.kind)
+        super().__init__(self.transport, options)
 
     async def close_pools(self) -> None:
         """`close`, by the name that it has elsewhere."""
         await self.close()
+
+
+class RedisChannelLayer(BaseRedisChannelLayer):
+    """Channels and groups over Redis, Valkey, or anything that speaks as they do."""
+
+    kind = InboxShard
+
+
+class RedisPubSubChannelLayer(BaseRedisChannelLayer):
+    """The cheap variant: what is sent to groups while a process is not connected is lost to it.
+
+    Args:
+        on_disconnect: Told when the connection is lost: the type of a message without content for
+            every channel of this process, as with today's layer; or a function without parameters,
+            sync or async, which is called on the layer's own loop.
+        on_reconnect: The same, when it is back.
+    """
+
+    kind = PubSubShard
+
+    def __init__(
+        self,
+        hosts: Sequence[Any] | None = None,
+        prefix: str = "asgi",
+        *,
+        on_disconnect: Hook = None,
+        on_reconnect: Hook = None,
+        **config: Any,
+    ) -> None:
+        # A reference to itself, which today's layer hands to its parts.
+        config.pop("channel_layer", None)
+        super().__init__(hosts, prefix, **config)
+        self.on_disconnect = check_hook("on_disconnect", on_disconnect)
+        self.on_reconnect = check_hook("on_reconnect", on_reconnect)
+        self.transport.on_disconnect = lambda: self._tell(self.on_disconnect)
+        self.transport.on_reconnect = lambda: self._tell(self.on_reconnect)
+
+    def _tell(self, hook: Hook) -> None:
+        if hook is not None:
+            self.node.link.owner.spawn(self._call(hook), "channel layer hook")
+
+    async def _call(self, hook: Hook) -> None:
+        if callable(hook):
+            result = hook()
+            if isawaitable(result):
+                await result
+            return
+        payload = self.node.codec.encode({"type": hook})
+        with self.node.local.lock:
+            channels = list(self.node.local.hub.channels)
+        for channel in channels:
+            # A full one has its loss counted; a gone one needs none.
+            with contextlib.suppress(ChannelFull, ChannelLayerUnavailable):
+                await self.node.send(channel, payload)
+
+
+def check_hook(name: str, hook: Any) -> Hook:
+    """The hook.
+
+    Raises:
+        InvalidChannelLayerError: If it is neither a message's type nor a function.
+    """
+    if hook is None or callable(hook) or (isinstance(hook, str) and hook):
+        return cast(Hook, hook)
+    raise InvalidChannelLayerError(
+        f"{name}={hook!r}: expected a message type such as 'redis.disconnect', or a function."
+    )
 
 
 class RedisSentinelChannelLayer(RedisChannelLayer):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from redis.exceptions import (
@@ -108,23 +108,38 @@ class Line:
             raise TransportDown("Redis is not connected")
         return await self._submit(self._first, command, None, 0)
 
+    async def call_all(self, *commands: Sequence[Any]) -> list[Any]:
+        """Carry out commands one after the other, in one write; as `call`."""
+        if not self._is_open:
+            raise TransportDown("Redis is not connected")
+        calls = [self._place(self._then, command) for command in commands]
+        try:
+            return await asyncio.gather(*(call.answer for call in calls))
+        finally:
+            for call in calls:
+                self._then.pop(call, None)
+
     async def _submit(
         self,
         lane: OrderedDict[_Call, None],
-        command: tuple[Any, ...],
+        command: Sequence[Any],
         mark: Mark | None,
         index: int,
     ) -> Any:
-        assert self._connection is not None, "its callers have looked"
-        data = b"".join(self._connection.pack_command(*command))
-        call = _Call(data, asyncio.get_running_loop().create_future())
+        call = self._place(lane, command)
         call.mark, call.index = mark, index
-        lane[call] = None
-        self._work.set()
         try:
             return await call.answer
         finally:
             lane.pop(call, None)
+
+    def _place(self, lane: OrderedDict[_Call, None], command: Sequence[Any]) -> _Call:
+        assert self._connection is not None, "its callers have looked"
+        data = b"".join(self._connection.pack_command(*command))
+        call = _Call(data, asyncio.get_running_loop().create_future())
+        lane[call] = None
+        self._work.set()
+        return call
 
     async def serve(
         self, connection: OwnConnection, greet: Callable[[], Coroutine[Any, Any, None]]

@@ -1,8 +1,8 @@
 """One Redis server, or one slot's owner in a cluster, as a process uses it.
 
-Three connections: for commands, for the inbox, and, once a queue is read, for queues.  This module
-holds the first, keeps the process's lease alive, and says after each break what is left of its
-state: the lease (has anyone taken us for dead?) and the epoch (is it the Redis that we knew?).
+Three connections: for commands, for what comes in, and, once a queue is read, for queues.  This
+module holds the first, keeps the process's lease alive, and says after each break what is left of
+its state: the lease (has anyone taken us for dead?) and the epoch (is it the Redis that we knew?).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, ClassVar, Final, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -50,64 +50,80 @@ class StateLost(Broken):
 class Shard:
     """A process's share in one server.
 
+    Attributes:
+        reconnect_window: Seconds for which a process that lost its connection misses nothing.
+
     Args:
         open_connection: Opens one to the server; with its keywords.
         queue_life: Seconds after which an unread queue may be forgotten as a whole.
     """
 
+    reconnect_window: ClassVar[float] = 0.0
+
     def __init__(
         self,
-        open_connection: Callable[[], Awaitable[OwnConnection]],
+        open_connection: Callable[..., Awaitable[OwnConnection]],
         keys: Keys,
         options: RedisOptions,
         queue_life: Callable[[], float],
     ) -> None:
         self.keys = keys
         self.line = Line(options.answer_timeout)
-        self.calls = Calls(keys, self.line, options, queue_life)
+        self.calls = self._make_calls(queue_life, options)
         self._open_connection = open_connection
         self._options = options
         self._epoch: tuple[bytes, str] | None = None
         self._server_run = ""
         self._owner: ShardOwner
         self._events: TransportEvents
-        self.inbox: InboxReader
+        self._pause = Pause(random.random)
         self.queues: QueueReader
+
+    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> Calls:
+        return Calls(self.keys, self.line, options, queue_life)
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         """Before `run`: whose shard it is."""
         self._owner, self._events = owner, events
         self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
-        keys, wait = self.keys, self._options.answer_timeout
-        self.inbox = InboxReader(self._open_connection, keys.inbox(node), events.on_frame, wait)
         self.queues = QueueReader(
-            self._open_connection, keys, self.calls.session, events.on_pulled, self._wake, wait
+            self._open_connection,
+            self.keys,
+            self.calls.session,
+            events.on_pulled,
+            self._wake,
+            self._options.answer_timeout,
         )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the transport does."""
+        return [self.run(), self.queues.run()]
 
     # Life.
 
     async def run(self) -> None:
         """Be connected for commands, until cancelled."""
-        pause = Pause(random.random)
-
-        async def greet() -> None:
-            kept = await self._open()
-            pause.reset()
-            self.line.open()
-            self._owner.shard_up(self, kept)
-            self.queues.wake_if_stale()
-            self.calls.give_back_returned()
-            await self._renew_for_ever()
-
         while True:
             try:
-                await self.line.serve(await self._open_connection(), greet)
+                await self.line.serve(await self._open_connection(), self._greet)
             except (RedisError, OSError, Broken) as error:
                 self._owner.shard_down(self, error)
             except Exception as error:
                 logger.exception("The connection to Redis failed, and is made again")
                 self._owner.shard_down(self, error)
-            await pause.wait()
+            await self._pause.wait()
+
+    async def _greet(self) -> None:
+        """Beside the line, as long as that serves."""
+        self._be_up(await self._open())
+        await self._renew_for_ever()
+
+    def _be_up(self, kept: bool) -> None:
+        self._pause.reset()
+        self.line.open()
+        self._owner.shard_up(self, kept)
+        self.queues.wake_if_stale()
+        self.calls.give_back_returned()
 
     async def close(self) -> None:
         """Say good-bye; may take a while if Redis does not answer."""
@@ -130,8 +146,18 @@ class Shard:
     def abandon(self) -> None:
         """Let go without the loop."""
         self.line.abandon()
-        self.inbox.abandon()
         self.queues.abandon()
+
+    def statistics(self) -> Mapping[str, int]:
+        """What it has counted."""
+        return self.calls.counters
+
+    def _recognised(self, version: tuple[int, ...]) -> None:
+        """The server says of which release it is, by Redis' count."""
+        self.queues.takes_many = version >= (7, 0)
+
+    def _forgotten(self) -> None:
+        """What the server knew of this process is lost."""
 
     async def _open(self) -> bool:
         """Introduce this process; true if the server still knows it and nothing was lost."""
@@ -170,7 +196,7 @@ class Shard:
         if not kept:
             self.calls.joined.clear()
             if known is not None:
-                self.inbox.restart()
+                self._forgotten()
         return kept
 
     def _recognise(self, info: Any) -> None:
@@ -184,8 +210,7 @@ class Shard:
             int(part) for part in found.get("redis_version", "5.0").split(".")[:2] if part.isdigit()
         )
         self._server_run = found.get("run_id", "")
-        self.inbox.trims_by_id = version >= (6, 2)
-        self.queues.takes_many = version >= (7, 0)
+        self._recognised(version)
 
     def _tell_time(self, before: float, now: bytes) -> None:
         after = time.time()
@@ -227,3 +252,35 @@ class Shard:
             await self.line.call_first("PEXPIRE", key, KEEP)
 
         self.calls.later(wake(), self.queues.wake_lost)
+
+
+class InboxShard(Shard):
+    """A share with an inbox."""
+
+    reconnect_window = 15.0
+
+    def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
+        super().prepare(node, owner, events)
+        self.inbox = InboxReader(
+            self._open_connection,
+            self.keys.inbox(node),
+            events.on_frame,
+            self._options.answer_timeout,
+        )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        return [*super().works(), self.inbox.run()]
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.inbox.abandon()
+
+    def statistics(self) -> Mapping[str, int]:
+        return {**super().statistics(), "reader_reconnected": self.inbox.reconnected}
+
+    def _recognised(self, version: tuple[int, ...]) -> None:
+        super()._recognised(version)
+        self.inbox.trims_by_id = version >= (6, 2)
+
+    def _forgotten(self) -> None:
+        self.inbox.restart()

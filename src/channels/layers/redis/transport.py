@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from channels.exceptions import ChannelFull, TransportDown
 from channels.kit.tasks import TaskScope
@@ -15,13 +15,11 @@ from channels.layers.redis.calls import Calls
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.keys import Keys
 from channels.layers.redis.options import RedisOptions
-from channels.layers.redis.shard import Shard
+from channels.layers.redis.shard import InboxShard, Shard
 from channels.layers.transport import Capabilities, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.8
-#: Seconds for which a process that lost its connection finds its inbox again.
-_WINDOW: Final = 15.0
 
 
 class Server(Protocol):
@@ -33,7 +31,7 @@ class Server(Protocol):
     @property
     def tag(self) -> str | None: ...
 
-    def open(self) -> Awaitable[OwnConnection]: ...
+    def open(self, **keywords: Any) -> Awaitable[OwnConnection]: ...
 
 
 def rendezvous(key: str, names: Sequence[str]) -> int:
@@ -48,14 +46,13 @@ def rendezvous(key: str, names: Sequence[str]) -> int:
 
 
 class RedisTransport:
-    """Moves envelopes through inboxes in Redis; see `channels.layers.redis`.
+    """Moves envelopes through Redis; see `channels.layers.redis`.
 
     Args:
         servers: One for each shard.
         expiry: How long a message lives, in seconds.
+        kind: `InboxShard`, or `PubSubShard`.
     """
-
-    capabilities: Final = Capabilities(reconnect_window=_WINDOW)
 
     def __init__(
         self,
@@ -63,17 +60,23 @@ class RedisTransport:
         prefix: str,
         options: RedisOptions,
         expiry: Callable[[], float],
+        kind: type[Shard] = InboxShard,
     ) -> None:
+        self.capabilities = Capabilities(reconnect_window=kind.reconnect_window)
         self._servers = list(servers)
         self._names = [server.name for server in servers]
         self._prefix = prefix
         self._options = options
         self._expiry = expiry
+        self._kind = kind
+        #: Called when the connection is lost, and when it is back.
+        self.on_disconnect: Callable[[], None] = lambda: None
+        self.on_reconnect: Callable[[], None] = lambda: None
         self._scope = TaskScope("channel layer on Redis")
         self._counters: Counter[str] = Counter()
         self._up: set[Shard] = set()
         self._kept = True
-        self._is_told_up = False
+        self._was_up = False
         self._is_told_down = False
         self._events: TransportEvents
         self.shards: list[Shard] = []
@@ -86,16 +89,15 @@ class RedisTransport:
         self._events = events
         self._scope = TaskScope("channel layer on Redis")
         self._up.clear()
-        self._kept, self._is_told_up, self._is_told_down = True, False, False
+        self._kept, self._was_up, self._is_told_down = True, False, False
         self.shards = [
-            Shard(server.open, Keys(self._prefix, server.tag), self._options, self._expiry)
+            self._kind(server.open, Keys(self._prefix, server.tag), self._options, self._expiry)
             for server in self._servers
         ]
         for shard in self.shards:
             shard.prepare(node, self, events)
-            self._scope.spawn(shard.run(), name="commands")
-            self._scope.spawn(shard.inbox.run(), name="inbox")
-            self._scope.spawn(shard.queues.run(), name="queues")
+            for work in shard.works():
+                self._scope.spawn(work)
 
     async def stop(self) -> None:
         try:
@@ -115,7 +117,7 @@ class RedisTransport:
 
     def _remember_counters(self) -> None:
         for shard in self.shards:
-            self._counters.update(shard.calls.counters)
+            self._counters.update(shard.statistics())
         self.shards = []
 
     # Up only when all are: a node has one outbox, and its order holds over all shards.
@@ -125,15 +127,20 @@ class RedisTransport:
         self._kept = self._kept and kept
         if len(self._up) == len(self.shards):
             kept, self._kept = self._kept, True
-            self._is_told_up, self._is_told_down = True, False
+            was_down, self._is_told_down = self._is_told_down, False
             self._events.on_up(kept)
+            if self._was_up and was_down:
+                self.on_reconnect()
+            self._was_up = True
 
     def shard_down(self, shard: Shard, error: BaseException) -> None:
         self._up.discard(shard)
         if not self._is_told_down:
-            self._is_told_up, self._is_told_down = False, True
+            self._is_told_down = True
             self._counters["disconnected"] += 1
             self._events.on_down(error)
+            if self._was_up:
+                self.on_disconnect()
 
     # The operations.
 
@@ -210,6 +217,5 @@ class RedisTransport:
     def statistics(self) -> Mapping[str, int]:
         counted = Counter(self._counters)
         for shard in self.shards:
-            counted.update(shard.calls.counters)
-        counted["reader_reconnected"] += sum(shard.inbox.reconnected for shard in self.shards)
+            counted.update(shard.statistics())
         return counted
