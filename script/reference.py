@@ -69,6 +69,8 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "broadcast",
                 "BaseChannelLayer",
                 "InMemoryChannelLayer",
+                "RedisChannelLayer",
+                "RedisPubSubChannelLayer",
                 "ChannelLayerManager",
             ],
         },
