@@ -5,12 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.signals import setting_changed
+from django.db import connections
 
+from channels.exceptions import InvalidChannelLayerError
 from channels.layers.registry import channel_layers
+
+#: Key of DATABASES -> parameter of libpq.
+_POSTGRES_PARAMETERS: Final = {
+    "NAME": "dbname",
+    "USER": "user",
+    "PASSWORD": "password",
+    "HOST": "host",
+    "PORT": "port",
+}
+#: What OPTIONS may hold for Django alone.
+_DJANGO_OPTIONS: Final = frozenset(
+    {"assume_role", "isolation_level", "pool", "server_side_binding", "cursor_factory", "context"}
+)
 
 
 def channel_layer_configs() -> Mapping[str, Mapping[str, Any]]:
@@ -20,6 +35,31 @@ def channel_layer_configs() -> Mapping[str, Mapping[str, Any]]:
     _watch()
     configs: Mapping[str, Mapping[str, Any]] | None = getattr(settings, "CHANNEL_LAYERS", None)
     return configs or {}
+
+
+def postgres_parameters(alias: str) -> dict[str, Any]:
+    """How to reach a database of DATABASES, in the words of libpq; a test's is the test database.
+
+    Raises:
+        InvalidChannelLayerError: If there is no such alias, or it is not a PostgreSQL.
+    """
+    if alias not in connections.settings:
+        raise InvalidChannelLayerError(
+            f"database={alias!r}: expected an alias of DATABASES, which has "
+            f"{', '.join(sorted(connections.settings))}."
+        )
+    found = connections.settings[alias]
+    vendor = getattr(connections[alias], "vendor", "")
+    if vendor != "postgresql":
+        raise InvalidChannelLayerError(
+            f"database={alias!r}: expected a PostgreSQL, found {vendor or found['ENGINE']}. Name "
+            "another alias, or the server by dsn, or use DatabaseChannelLayer."
+        )
+    given = {
+        parameter: found[key] for key, parameter in _POSTGRES_PARAMETERS.items() if found.get(key)
+    }
+    options = found.get("OPTIONS", {})
+    return given | {key: value for key, value in options.items() if key not in _DJANGO_OPTIONS}
 
 
 @cache

@@ -10,6 +10,7 @@ from channels.layers.outbound import broadcast
 from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
 
 if TYPE_CHECKING:
+    from channels.layers.postgres import PostgresChannelLayer
     from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "BaseChannelLayer",
     "ChannelLayerManager",
     "InMemoryChannelLayer",
+    "PostgresChannelLayer",
     "RedisChannelLayer",
     "RedisPubSubChannelLayer",
     "broadcast",
@@ -26,6 +28,7 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
+    "PostgresChannelLayer": "channels.layers.postgres",
     "RedisChannelLayer": "channels.layers.redis",
     "RedisPubSubChannelLayer": "channels.layers.redis",
 }
