@@ -44,7 +44,7 @@ class InboxReader:
     ) -> None:
         self.reconnected = 0
         #: Whether the server removes entries below an id (Redis 6.2); else they go one by one.
-        self.trims_by_id = True
+        self.trims_by_id = False
         self._open = open_connection
         self._key = key
         self._on_frame = on_frame

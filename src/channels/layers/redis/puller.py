@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.keys import Keys
@@ -48,8 +48,8 @@ class QueueReader:
         wake: Callable[[], None],
         answer_seconds: float,
     ) -> None:
-        #: Whether the server knows BLMPOP.
-        self.takes_many = True
+        #: Whether the server is known to have BLMPOP.
+        self.takes_many = False
         self._open = open_connection
         self._keys = keys
         self._wake_key = keys.wake(session)
@@ -96,6 +96,11 @@ class QueueReader:
                 finally:
                     self._asked, self._is_woken, self._connection = None, False, None
                     await connection.disconnect(nowait=True)
+            except ResponseError as error:
+                # It has the release but not the command, or its rules forbid that.
+                level = logging.DEBUG if self.takes_many else logging.WARNING
+                logger.log(level, "Redis refuses to read queues: %s", error)
+                self.takes_many = False
             except (RedisError, OSError, Broken) as error:
                 logger.debug("The queue reader lost its connection: %s", error)
             except Exception:
@@ -155,7 +160,7 @@ class QueueReader:
             self._is_woken = False
             return
         queue = self._keys.queue_name(key)
-        taken = found if self.takes_many else [found]
+        taken = found if isinstance(found, list) else [found]
         left = self._demand.pop(queue, 0) - len(taken)
         if left > 0:
             # To the end: Redis looks at the queues in the order in which they are named.
