@@ -93,7 +93,7 @@ class Codec:
                 f"serializer_format={serializer_format!r} is not registered: expected one of "
                 f"{', '.join(sorted(_serializers))}."
             ) from None
-        self._seal = _make_seal(keys) if keys else None
+        self._seal = make_seal(keys) if keys else None
         self._max_age = max_age_seconds
         self._max_bytes = max_bytes
 
@@ -178,7 +178,12 @@ def derive_key(secret: str | bytes) -> bytes:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest())
 
 
-def _make_seal(keys: Sequence[str | bytes]) -> Any:
+def make_seal(keys: Sequence[str | bytes]) -> Any:
+    """What seals with the first of these secrets and opens with any.
+
+    Raises:
+        InvalidChannelLayerError: If they are no list, or the package that seals is missing.
+    """
     if isinstance(keys, str | bytes):
         raise InvalidChannelLayerError(
             "symmetric_encryption_keys must be a list of possible keys: found a single one."

@@ -8,6 +8,7 @@ from inspect import isawaitable
 from typing import Any, ClassVar, cast
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
+from channels.kit.types import Message
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
 from channels.layers.redis.cluster import SlotServer, spread_tags
@@ -77,6 +78,14 @@ class BaseRedisChannelLayer(NodeChannelLayer):
     async def close_pools(self) -> None:
         """`close`, by the name that it has elsewhere."""
         await self.close()
+
+    def serialize(self, message: Message) -> bytes:
+        """A message as it is sent."""
+        return self.node.codec.encode(message)
+
+    def deserialize(self, message: bytes) -> Message:
+        """The reverse."""
+        return self.node.codec.decode(message)
 
 
 class RedisChannelLayer(BaseRedisChannelLayer):

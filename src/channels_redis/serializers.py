@@ -1,0 +1,163 @@
+"""Serializers of one's own, by the interface that exists for them.
+
+    class CborSerializer(BaseMessageSerializer):
+        def as_bytes(self, message): ...
+        def from_bytes(self, message): ...
+
+    registry.register_serializer("cbor", CborSerializer)
+
+`serializer_format: "cbor"` in the CONFIG of any layer of Channels finds it from then on.
+"""
+
+from __future__ import annotations
+
+import abc
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from channels.kit.types import Message
+from channels.layers.codec import (
+    JsonSerializer,
+    MsgpackSerializer,
+    Serializer,
+    make_seal,
+    register_serializer,
+)
+
+__all__ = [
+    "BaseMessageSerializer",
+    "JSONSerializer",
+    "MsgPackSerializer",
+    "SerializerDoesNotExist",
+    "SerializersRegistry",
+    "registry",
+]
+
+
+class SerializerDoesNotExist(KeyError):
+    """No serializer was registered by this name."""
+
+
+class BaseMessageSerializer(abc.ABC):
+    """Messages to bytes and back, sealed if keys are given.
+
+    Args:
+        symmetric_encryption_keys: As in CONFIG.
+        random_prefix_length: So many random bytes precede each message.
+        expiry: Sealed messages older than this and ten seconds are refused.
+    """
+
+    def __init__(
+        self,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        random_prefix_length: int = 0,
+        expiry: float | None = None,
+    ) -> None:
+        self.random_prefix_length = random_prefix_length
+        self.expiry = expiry
+        self.crypter = make_seal(symmetric_encryption_keys) if symmetric_encryption_keys else None
+
+    @abc.abstractmethod
+    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:
+        """The message as bytes."""
+
+    @abc.abstractmethod
+    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:
+        """The message of these bytes."""
+
+    def serialize(self, message: Any) -> bytes:
+        """The message as bytes, prefixed and sealed."""
+        data = secrets.token_bytes(self.random_prefix_length) + self.as_bytes(message)
+        return data if self.crypter is None else bytes(self.crypter.encrypt(data))
+
+    def deserialize(self, message: bytes) -> Any:
+        """The reverse."""
+        data = message
+        if self.crypter is not None:
+            ttl = None if self.expiry is None else int(self.expiry) + 10
+            data = self.crypter.decrypt(data, ttl=ttl)
+        return self.from_bytes(data[self.random_prefix_length :])
+
+
+class _Wrapping(BaseMessageSerializer):
+    inner: Serializer
+
+    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:  # noqa: ARG002 - theirs
+        return self.inner.dumps(message)
+
+    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - theirs
+        return self.inner.loads(message)
+
+
+class JSONSerializer(_Wrapping):
+    """JSON; no bytes."""
+
+    inner = JsonSerializer()
+
+
+class MsgPackSerializer(_Wrapping):
+    """msgpack."""
+
+    inner = MsgpackSerializer()
+
+
+class _Registered:
+    """A serializer of this interface in the codec's."""
+
+    def __init__(self, serializer: BaseMessageSerializer) -> None:
+        self._serializer = serializer
+
+    def dumps(self, message: Message) -> bytes:
+        return self._serializer.as_bytes(message)
+
+    def loads(self, data: bytes) -> Message:
+        found: Message = self._serializer.from_bytes(data)
+        return found
+
+
+class SerializersRegistry:
+    """Serializers by name."""
+
+    def __init__(self) -> None:
+        self._registry: dict[Any, type[BaseMessageSerializer]] = {}
+
+    def register_serializer(
+        self,
+        format: Any,  # noqa: A002 - the name of the API
+        serializer_class: type[BaseMessageSerializer],
+    ) -> None:
+        """Make a serializer known, to every layer.
+
+        Raises:
+            AssertionError: If it lacks `serialize` or `deserialize`, as today.
+        """
+        for name in ("serialize", "deserialize"):
+            if not callable(getattr(serializer_class, name, None)):
+                raise AssertionError(
+                    f"{serializer_class!r} has no {name}(): expected a BaseMessageSerializer."
+                )
+        self._registry[format] = serializer_class
+        register_serializer(format, lambda: _Registered(serializer_class()))
+
+    def get_serializer(
+        self,
+        format: Any,  # noqa: A002 - the name of the API
+        *args: Any,
+        **kwargs: Any,
+    ) -> BaseMessageSerializer:
+        """A new serializer of this format.
+
+        Raises:
+            SerializerDoesNotExist: If none is registered by that name.
+        """
+        try:
+            found = self._registry[format]
+        except KeyError:
+            raise SerializerDoesNotExist(format) from None
+        return found(*args, **kwargs)
+
+
+registry = SerializersRegistry()
+registry.register_serializer("json", JSONSerializer)
+registry.register_serializer("msgpack", MsgPackSerializer)
