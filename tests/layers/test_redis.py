@@ -231,14 +231,15 @@ async def test_a_cancelled_call_costs_nobody_else_anything(opened: Opened) -> No
 
 
 async def test_a_call_cancelled_before_it_is_written_is_not_written(opened: Opened) -> None:
-    call = asyncio.create_task(opened.line.call("A"))
+    # Of one turn, so that only the first has left when the second is cancelled.
+    calls = [asyncio.create_task(opened.line.call(word)) for word in "ABC"]
     await asyncio.sleep(0)
-    call.cancel()
-    other = asyncio.create_task(opened.line.call("B"))
-    await opened.server.got.get()
-    opened.server.answer(b":2\r\n")
-    assert await other == 2
-    assert opened.server.commands == [b"B"]
+    calls[1].cancel()
+    for _ in range(2):
+        await opened.server.got.get()
+    opened.server.answer(b":1\r\n:3\r\n")
+    assert [await calls[0], await calls[2]] == [1, 3]
+    assert opened.server.commands == [b"A", b"C"]
 
 
 async def test_held_calls_wait_and_urgent_ones_do_not(opened: Opened) -> None:

@@ -48,6 +48,11 @@ class OwnConnection(AbstractConnection):
     _writer: asyncio.StreamWriter | None
     _reader: asyncio.StreamReader | None
 
+    def write(self, data: bytes) -> None:
+        """Send this as soon as may be, without waiting; the caller bounds what is under way."""
+        if self._writer is not None:
+            self._writer.write(data)
+
     def abandon(self) -> None:
         """Let go of the socket without its loop, which is closed or another process's.
 

@@ -1,7 +1,7 @@
 """The reader of one process's inbox: a stream that keeps what was not read yet.
 
 It knows how far it has read.  After a lost connection it goes on from there, and what it has read
-is removed with its next command; so nothing is lost or left behind while the stream stands.
+is removed with a later command; so nothing is lost or left behind while the stream stands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from channels.layers.redis.hosts import OwnConnection
-from channels.layers.redis.line import Broken, Pause
+from channels.layers.redis.line import Pause
+from channels.layers.redis.packing import pack
 
 logger = logging.getLogger("channels.layers")
 
@@ -33,6 +34,7 @@ class InboxReader:
         open_connection: Opens one to the server that holds the stream.
         on_frame: Takes each entry.
         answer_seconds: A read that is over its time by so much means a dead connection.
+        keep: So many entries that were read may stay in the stream while there is traffic.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class InboxReader:
         key: str,
         on_frame: Callable[[bytes], None],
         answer_seconds: float,
+        keep: int,
     ) -> None:
         self.reconnected = 0
         #: Whether the server removes entries below an id (Redis 6.2); else they go one by one.
@@ -50,6 +53,8 @@ class InboxReader:
         self._on_frame = on_frame
         self._answer_seconds = answer_seconds
         self._last = _START
+        self._keep = keep
+        self._is_idle = False
         self._read: list[bytes] = []
         self._reading: asyncio.Task[None] | None = None
         self._connection: OwnConnection | None = None
@@ -85,36 +90,34 @@ class InboxReader:
         try:
             connection = self._connection = await self._open()
             try:
-                while True:
-                    self._take(await self._ask(connection))
-                    pause.reset()
+                async with asyncio.timeout(None) as limit:
+                    while True:
+                        self._take(await self._ask(connection, limit))
+                        pause.reset()
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)
-        except (RedisError, OSError, Broken) as error:
+        except (RedisError, OSError) as error:
             logger.debug("The inbox reader lost its connection: %s", error)
         except Exception:
             logger.exception("The inbox reader failed, and goes on")
 
-    async def _ask(self, connection: OwnConnection) -> Any:
-        """Remove what was read and wait for more."""
+    async def _ask(self, connection: OwnConnection, limit: asyncio.Timeout) -> Any:
+        """Remove what was read and wait for more, within `limit`, which is a TimeoutError."""
+        limit.reschedule(asyncio.get_running_loop().time() + BLOCK / 1000 + self._answer_seconds)
         trim = self._trim()
         command = ("XREAD", "COUNT", BATCH, "BLOCK", BLOCK, "STREAMS", self._key, self._last)
-        data = connection.pack_command(*trim) if trim else []
-        await connection.send_packed_command(
-            b"".join([*data, *connection.pack_command(*command)]), check_health=False
-        )
-        try:
-            async with asyncio.timeout(BLOCK / 1000 + self._answer_seconds):
-                if trim:
-                    await connection.read_response(disable_decoding=True)
-                    self._read.clear()
-                return await connection.read_response(disable_decoding=True)
-        except TimeoutError:
-            raise Broken("Redis has not answered a read") from None
+        data = (pack(trim) if trim else b"") + pack(command)
+        connection.write(data)
+        if trim:
+            await connection.read_response(disable_decoding=True)
+            self._read.clear()
+        reply = await connection.read_response(disable_decoding=True)
+        self._is_idle = not reply
+        return reply
 
     def _trim(self) -> tuple[Any, ...]:
-        if not self._read:
+        if not self._read or (len(self._read) < self._keep and not self._is_idle):
             return ()
         if not self.trims_by_id:
             return ("XDEL", self._key, *self._read)

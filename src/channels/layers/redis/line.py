@@ -1,8 +1,8 @@
 """Commands on one connection: written in the order of their calls, answered in that order.
 
-All calls of one turn of the loop leave in one write.  A caller that is cancelled loses its answer,
-not the connection.  What waits is bounded by `MAX_UNANSWERED` bytes at the server and, before
-that, by its callers, who wait no longer than their own time allows.
+The first call of a turn of the loop leaves at once, all others of it in one write.  A caller that
+is cancelled loses its answer, not the connection.  What waits is bounded by `MAX_UNANSWERED` bytes
+at the server and, before that, by its callers, who wait no longer than their own time allows.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from redis.exceptions import (
 
 from channels.exceptions import TransportDown
 from channels.layers.redis.hosts import OwnConnection
+from channels.layers.redis.packing import Word, pack
 
 #: Bytes that may be under way to the server without an answer.
 MAX_UNANSWERED: Final = 8 * 1024 * 1024
@@ -77,7 +78,7 @@ class Line:
         self._then: OrderedDict[_Call, None] = OrderedDict()
         self._unanswered: deque[_Call] = deque()
         self._unanswered_bytes = 0
-        self._work = asyncio.Event()
+        self._is_turn_over = True
 
     @property
     def is_open(self) -> bool:
@@ -89,7 +90,9 @@ class Line:
 
     def hold(self, seconds: float) -> None:
         """Write no calls for so long, apart from those of `call_first`."""
-        self._held_until = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        self._held_until = loop.time() + seconds
+        loop.call_at(self._held_until, self._write)
 
     async def call(self, *command: Any, mark: Mark | None = None, index: int = 0) -> Any:
         """Carry out a command; it has its place in the order before the first await.
@@ -108,7 +111,7 @@ class Line:
             raise TransportDown("Redis is not connected")
         return await self._submit(self._first, command, None, 0)
 
-    async def call_all(self, *commands: Sequence[Any]) -> list[Any]:
+    async def call_all(self, *commands: Sequence[Word]) -> list[Any]:
         """Carry out commands one after the other, in one write; as `call`."""
         if not self._is_open:
             raise TransportDown("Redis is not connected")
@@ -122,7 +125,7 @@ class Line:
     async def _submit(
         self,
         lane: OrderedDict[_Call, None],
-        command: Sequence[Any],
+        command: Sequence[Word],
         mark: Mark | None,
         index: int,
     ) -> Any:
@@ -133,13 +136,18 @@ class Line:
         finally:
             lane.pop(call, None)
 
-    def _place(self, lane: OrderedDict[_Call, None], command: Sequence[Any]) -> _Call:
-        assert self._connection is not None, "its callers have looked"
-        data = b"".join(self._connection.pack_command(*command))
-        call = _Call(data, asyncio.get_running_loop().create_future())
+    def _place(self, lane: OrderedDict[_Call, None], command: Sequence[Word]) -> _Call:
+        call = _Call(pack(command), asyncio.get_running_loop().create_future())
         lane[call] = None
-        self._work.set()
+        if self._is_turn_over:
+            self._is_turn_over = False
+            asyncio.get_running_loop().call_soon(self._end_turn)
+            self._write()
         return call
+
+    def _end_turn(self) -> None:
+        self._is_turn_over = True
+        self._write()
 
     async def serve(
         self, connection: OwnConnection, greet: Callable[[], Coroutine[Any, Any, None]]
@@ -154,9 +162,7 @@ class Line:
         """
         self._connection = connection
         try:
-            await run_until_one_fails(
-                self._write(connection), self._read(connection), self._watch(), greet()
-            )
+            await run_until_one_fails(self._read(connection), self._watch(), greet())
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError | Broken):
                 raise
@@ -191,21 +197,18 @@ class Line:
         if connection is not None:
             connection.abandon()
 
-    async def _write(self, connection: OwnConnection) -> None:
-        while True:
-            # Cleared first: whoever calls during the write sets it again.
-            self._work.clear()
+    def _write(self) -> None:
+        """Write what may be written; the rest follows when there are answers."""
+        if self._connection is not None and (self._first or self._then):
             data = self._take()
             if data:
-                await connection.send_packed_command(data, check_health=False)
-            else:
-                await self._wait_for_work()
+                self._connection.write(data)
 
     def _take(self) -> bytes:
         """All that may be written now."""
         now = asyncio.get_running_loop().time()
         taken: list[bytes] = []
-        lanes = [self._first] if self._held_until > now else [self._first, self._then]
+        lanes = [self._first] if now < self._held_until else [self._first, self._then]
         for lane in lanes:
             while lane and self._unanswered_bytes < MAX_UNANSWERED:
                 call, _ = lane.popitem(last=False)
@@ -216,17 +219,6 @@ class Line:
                 self._unanswered.append(call)
                 self._unanswered_bytes += call.size
         return b"".join(taken)
-
-    async def _wait_for_work(self) -> None:
-        left = self._held_until - asyncio.get_running_loop().time()
-        if left <= 0 or not self._then:
-            await self._work.wait()
-            return
-        try:
-            async with asyncio.timeout(left):
-                await self._work.wait()
-        except TimeoutError:
-            return
 
     async def _read(self, connection: OwnConnection) -> None:
         while True:
@@ -240,9 +232,10 @@ class Line:
             if not self._unanswered:
                 raise Broken(f"Redis answered unasked: {reply!r}")
             call = self._unanswered.popleft()
-            if self._unanswered_bytes >= MAX_UNANSWERED:
-                self._work.set()
+            was_full = self._unanswered_bytes >= MAX_UNANSWERED
             self._unanswered_bytes -= call.size
+            if was_full:
+                self._write()
             if call.answer.done():
                 continue
             if isinstance(reply, ResponseError):

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.keys import Keys
 from channels.layers.redis.line import Broken, Pause
+from channels.layers.redis.packing import Word, pack
 
 logger = logging.getLogger("channels.layers")
 
@@ -136,6 +137,7 @@ class QueueReader:
     async def _ask(self, connection: OwnConnection) -> Any:
         queues = list(self._demand)
         keys = [self._wake_key, *map(self._keys.queue, queues)]
+        command: tuple[Word, ...]
         if self.takes_many:
             # Of the first that has something; so no more than each of them is wanted for.
             count = min(BATCH, *self._demand.values())
@@ -146,7 +148,7 @@ class QueueReader:
         self._idle.clear()
         try:
             async with asyncio.timeout(BLOCK + self._answer_seconds):
-                await connection.send_command(*command, check_health=False)
+                connection.write(pack(command))
                 return await connection.read_response(disable_decoding=True)
         except TimeoutError:
             raise Broken("Redis has not answered a read") from None

@@ -33,6 +33,10 @@ logger = logging.getLogger("channels.layers")
 EPOCH_LIFE: Final = 7 * 86_400_000
 
 
+#: Entries that were read and are still in an inbox, of those that count against its bound.
+_READ_KEPT: Final = 50
+
+
 class ShardOwner(Protocol):
     """What a shard tells its transport."""
 
@@ -266,6 +270,7 @@ class InboxShard(Shard):
             self.keys.inbox(node),
             events.on_frame,
             self._options.answer_timeout,
+            keep=min(_READ_KEPT, self._options.node_capacity // 50),
         )
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
