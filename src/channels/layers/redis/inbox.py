@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.line import Pause
-from channels.layers.redis.packing import pack
+from channels.layers.redis.packing import Word, pack
 
 logger = logging.getLogger("channels.layers")
 
@@ -52,6 +52,10 @@ class InboxReader:
         self._key = key
         self._on_frame = on_frame
         self._answer_seconds = answer_seconds
+        self._asked = float("inf")
+        self._read_head = _all_but_last(
+            ("XREAD", "COUNT", BATCH, "BLOCK", BLOCK, "STREAMS", key, "")
+        )
         self._last = _START
         self._keep = keep
         self._is_idle = False
@@ -72,13 +76,23 @@ class InboxReader:
         while True:
             self._reading = asyncio.get_running_loop().create_task(self._serve(pause))
             try:
-                await asyncio.wait([self._reading])
+                await self._until_ended(self._reading)
             finally:
                 # Without this a cancelled reader would leave its connection to a dead loop.
                 self._reading.cancel()
                 await asyncio.gather(self._reading, return_exceptions=True)
             self.reconnected += 1
             await pause.wait()
+
+    async def _until_ended(self, reading: asyncio.Task[None]) -> None:
+        """Returns when it has ended, or when its connection is silently dead."""
+        # A look now and then: a timer for each read would cost a tenth of it.
+        while not reading.done():
+            await asyncio.wait([reading], timeout=self._answer_seconds / 4)
+            silent = asyncio.get_running_loop().time() - self._asked
+            if silent > BLOCK / 1000 + self._answer_seconds:
+                logger.debug("The inbox reader has had no answer for %.1f s", silent)
+                return
 
     def abandon(self) -> None:
         """Let go without the loop."""
@@ -87,13 +101,13 @@ class InboxReader:
             connection.abandon()
 
     async def _serve(self, pause: Pause) -> None:
+        self._asked = float("inf")
         try:
             connection = self._connection = await self._open()
             try:
-                async with asyncio.timeout(None) as limit:
-                    while True:
-                        self._take(await self._ask(connection, limit))
-                        pause.reset()
+                while True:
+                    self._take(await self._ask(connection))
+                    pause.reset()
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)
@@ -102,13 +116,12 @@ class InboxReader:
         except Exception:
             logger.exception("The inbox reader failed, and goes on")
 
-    async def _ask(self, connection: OwnConnection, limit: asyncio.Timeout) -> Any:
-        """Remove what was read and wait for more, within `limit`, which is a TimeoutError."""
-        limit.reschedule(asyncio.get_running_loop().time() + BLOCK / 1000 + self._answer_seconds)
+    async def _ask(self, connection: OwnConnection) -> Any:
+        """Remove what was read and wait for more."""
+        self._asked = asyncio.get_running_loop().time()
         trim = self._trim()
-        command = ("XREAD", "COUNT", BATCH, "BLOCK", BLOCK, "STREAMS", self._key, self._last)
-        data = (pack(trim) if trim else b"") + pack(command)
-        connection.write(data)
+        data = b"%b$%d\r\n%b\r\n" % (self._read_head, len(self._last), self._last)
+        connection.write(pack(trim) + data if trim else data)
         if trim:
             await connection.read_response(disable_decoding=True)
             self._read.clear()
@@ -130,6 +143,11 @@ class InboxReader:
             self._read.append(identity)
             if data is not None:
                 self._on_frame(data)
+
+
+def _all_but_last(command: Sequence[Word]) -> bytes:
+    """A packed command up to its last word."""
+    return pack(command).removesuffix(pack([command[-1]])[4:])
 
 
 def _entries(reply: Any) -> Iterator[tuple[bytes, bytes | None]]:
