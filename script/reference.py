@@ -73,6 +73,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "RedisPubSubChannelLayer",
                 "ChannelLayerManager",
             ],
+            "channels.layers.leases": ["Lease"],
         },
     ),
     "security": (

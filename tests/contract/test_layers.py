@@ -16,7 +16,9 @@ from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
 
 class TestInMemory(LayerConformance):
-    features: ClassVar[Features] = Features(spans_processes=False, refuses_objects=False)
+    features: ClassVar[Features] = Features(
+        spans_processes=False, refuses_objects=False, delays=True, leases=True
+    )
 
     @pytest.fixture
     def layer_factory(self) -> Callable[..., Any]:
@@ -29,7 +31,7 @@ class TestLoopback(LayerConformance):
     Its broker is an object of this process, so a forked child talks to a copy of it.
     """
 
-    features: ClassVar[Features] = Features(forks=False)
+    features: ClassVar[Features] = Features(forks=False, delays=True, leases=True)
 
     @pytest.fixture
     def layer_factory(self) -> Callable[..., Any]:

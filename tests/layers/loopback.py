@@ -10,22 +10,29 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from channels.exceptions import NodeGone, TransportDown
 from channels.kit.clock import SystemClock
+from channels.layers.alarm import Alarm
 from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
+from channels.layers.holding import Holder, Taker
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
-from channels.layers.transport import Capabilities, TransportEvents
+from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 
 class LoopbackBroker:
     """Queues, nodes with an inbox each, and which groups they have joined."""
 
     def __init__(self) -> None:
-        self.engine = MemoryEngine(SystemClock(), lambda: 0.1)
+        clock = SystemClock()
+        self.engine = MemoryEngine(clock, lambda: 0.1)
+        self.holder = Holder(self.engine, clock)
+        self.alarm = Alarm(clock, self.holder.tick)
+        self.holder.on_due = self.alarm.set
         self.nodes: dict[str, LoopbackTransport] = {}
         self.groups: dict[str, dict[str, None]] = {}
         self.pushed: set[tuple[bytes, int]] = set()
@@ -59,17 +66,22 @@ class LoopbackBroker:
             self.engine.push(queue, envelope, capacity)
             self.pushed.add((envelope.sender, envelope.seq))
 
+    def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        if (envelope.sender, envelope.seq) not in self.pushed:
+            self.holder.delay(queue, envelope, due, bound)
+            self.pushed.add((envelope.sender, envelope.seq))
+
 
 class LoopbackTransport:
     """One node's connection to the broker.
 
     Attributes:
         lose_answers: So many operations from now on are carried out, then the connection breaks.
-        delays: Envelopes stay at the broker until `release`.
+        delays: Envelopes stay at the broker until `let_go`.
     """
 
     clock_offset = 0.0
-    capabilities = Capabilities()
+    capabilities = Capabilities(delays=True, leases=True)
 
     def __init__(self, broker: LoopbackBroker) -> None:
         self.broker = broker
@@ -79,6 +91,7 @@ class LoopbackTransport:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_up = False
         self._demands: dict[str, int] = {}
+        self._leasing: dict[str, tuple[int, float, Taker]] = {}
         self.events: TransportEvents
         self.node = ""
 
@@ -92,12 +105,16 @@ class LoopbackTransport:
         self._is_up = False
         for queue in list(self._demands):
             self.demand(queue, 0)
+        self._leasing.clear()
+        self.broker.holder.forget_reader(self)
         self.broker.forget(self.node)
 
     def abandon(self) -> None:
         self._is_up = False
         self._demands.clear()
+        self._leasing.clear()
         self.broker.engine.forget_reader(self)
+        self.broker.holder.forget_reader(self)
         self.broker.forget(self.node)
 
     # What tests do to it, on its loop.
@@ -119,9 +136,11 @@ class LoopbackTransport:
             self.events.on_up(kept)
             for queue, count in self._demands.items():
                 self.broker.engine.demand(self, queue, count)
-            self.release()
+            for queue, (count, seconds, taker) in list(self._leasing.items()):
+                self.demand_leased(queue, count, seconds, taker)
+            self.let_go()
 
-    def release(self) -> None:
+    def let_go(self) -> None:
         """Let what has waited arrive."""
         self.delays = False
         self._arrive()
@@ -145,6 +164,7 @@ class LoopbackTransport:
 
     async def flush(self) -> None:
         self._check()
+        self.broker.holder.clear()
         self.broker.engine.flush()
         await self._operate("flush")
 
@@ -176,6 +196,11 @@ class LoopbackTransport:
         self.broker.push(queue, envelope, capacity)
         await self._operate("push")
 
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        self._check()
+        self.broker.push_later(queue, envelope, due, bound)
+        await self._operate("push_later")
+
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         self._check()
         self.broker.engine.add(group, queue, expires)
@@ -202,6 +227,40 @@ class LoopbackTransport:
         if self._demands[queue] <= 0:
             del self._demands[queue]
         self._soon(lambda: self.events.on_pulled(queue, envelope.encoded))
+
+    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        self._leasing[queue] = (count, seconds, taker)
+        if not count:
+            del self._leasing[queue]
+
+        def take(leased: Leased) -> None:
+            assert isinstance(leased.data, Envelope)
+            left, *_ = self._leasing.get(queue, (1, seconds, taker))
+            self._leasing.pop(queue, None)
+            if left > 1:
+                self._leasing[queue] = (left - 1, seconds, taker)
+            self._soon(lambda: taker(replace(leased, data=leased.data.encoded)))
+
+        if self._is_up:
+            self.broker.holder.demand(self, queue, count, seconds, take)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:
+        self._check()
+        done = self.broker.holder.acknowledge(token)
+        await self._operate("acknowledge")
+        return done
+
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
+        self._check()
+        done = self.broker.holder.release(token, delay, counted)
+        await self._operate("release")
+        return done
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
+        self._check()
+        done = self.broker.holder.extend(token, seconds)
+        await self._operate("extend")
+        return done
 
     def statistics(self) -> Mapping[str, int]:
         return {"inbox": len(self._inbox)}

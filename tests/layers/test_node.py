@@ -242,7 +242,7 @@ async def test_a_send_does_not_overtake_what_was_published_before(make: Make) ->
     sending = asyncio.create_task(layer.send(channel, {"type": "second"}))
     await asyncio.sleep(0.02)
     assert not sending.done()
-    layer.transport.release()
+    layer.transport.let_go()
     await sending
     got = [message["type"] for message in await receive_all(layer, channel, 2)]
     assert got == ["first", "second"]

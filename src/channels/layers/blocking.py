@@ -23,7 +23,7 @@ class _Layer(Protocol):
     node: Node
     options: LayerOptions
 
-    async def send(self, channel: str, message: Message) -> None: ...
+    async def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None: ...
     async def receive(self, channel: str) -> Message: ...
     async def new_channel(self) -> str: ...
     async def group_add(self, group: str, channel: str) -> None: ...
@@ -42,8 +42,8 @@ class BlockingLayer:
     def __init__(self, layer: _Layer) -> None:
         self._layer = layer
 
-    def send(self, channel: str, message: Message) -> None:
-        self._call(lambda: self._layer.send(channel, message))
+    def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
+        self._call(lambda: self._layer.send(channel, message, delay=delay))
 
     def receive(self, channel: str, timeout: float | None = None) -> Message:
         """The next message.

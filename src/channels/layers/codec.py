@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, cast
 
@@ -97,8 +98,11 @@ class Codec:
         self._max_age = max_age_seconds
         self._max_bytes = max_bytes
 
-    def encode(self, message: Message) -> bytes:
+    def encode(self, message: Message, delay: float = 0.0) -> bytes:
         """The message as bytes.
+
+        Args:
+            delay: Seconds until it is delivered: the age of a sealed message counts from then.
 
         Raises:
             TypeError: If it is no dict, or holds what the serializer cannot carry; says where.
@@ -111,7 +115,7 @@ class Codec:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(self._explain(message, error)) from error
         if self._seal is not None:
-            data = self._seal.encrypt(data)
+            data = self._seal.encrypt_at_time(data, int(time.time() + delay))
         if len(data) > self._max_bytes:
             raise MessageTooLarge(
                 f"A message of {len(data)} bytes is over the layer's max_message_bytes="
@@ -119,15 +123,18 @@ class Codec:
             )
         return data
 
-    def decode(self, data: bytes) -> Message:
+    def decode(self, data: bytes, any_age: bool = False) -> Message:
         """The message of these bytes.
+
+        Args:
+            any_age: A sealed message may be older than `max_age_seconds`.
 
         Raises:
             UndecodableMessage: If there is none in them.
         """
         try:
             if self._seal is not None:
-                ttl = None if self._max_age is None else int(self._max_age)
+                ttl = None if self._max_age is None or any_age else int(self._max_age)
                 data = self._seal.decrypt(data, ttl=ttl)
             message = self._serializer.loads(data)
         except Exception as error:

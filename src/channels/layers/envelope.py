@@ -47,6 +47,8 @@ class Kind(IntEnum):
     DONE = 5
     #: All messages and groups were forgotten: forget yours.
     FLUSH = 6
+    #: A message for the channel `name`, to be delivered later; the payload begins with when.
+    LATER = 7
 
 
 class Envelope:
@@ -55,9 +57,20 @@ class Envelope:
     Attributes:
         deadline: Milliseconds since 1970, by the broker's clock, after which it is void; 0: never.
         position: (epoch, offset) in the history of its group, where the backend keeps one.
+        attempts: How often it was leased already; a broker's note, no part of its octets.
     """
 
-    __slots__ = ("_encoded", "deadline", "kind", "name", "payload", "position", "sender", "seq")
+    __slots__ = (
+        "_encoded",
+        "attempts",
+        "deadline",
+        "kind",
+        "name",
+        "payload",
+        "position",
+        "sender",
+        "seq",
+    )
 
     def __init__(
         self,
@@ -77,6 +90,7 @@ class Envelope:
         self.seq = seq
         self.deadline = deadline
         self.position = position
+        self.attempts = 0
         self._encoded: bytes | None = None
 
     def __repr__(self) -> str:
@@ -98,6 +112,21 @@ class Envelope:
                 data = b"".join((data, name, _POSITION.pack(*self.position), self.payload))
             self._encoded = data
         return data
+
+    def again(self, attempts: int) -> Envelope:
+        """The same envelope with another number of attempts; it may be in several queues."""
+        other = Envelope(
+            self.kind,
+            self.name,
+            self.payload,
+            sender=self.sender,
+            seq=self.seq,
+            deadline=self.deadline,
+            position=self.position,
+        )
+        other.attempts = attempts
+        other._encoded = self._encoded
+        return other
 
     def is_expired(self, now: float) -> bool:
         """True if its deadline has passed at `now`, seconds since 1970."""

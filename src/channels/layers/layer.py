@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar
 
+from channels.exceptions import InvalidChannelLayerError
 from channels.fanout.member import Member
 from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.blocking import BlockingLayer
+from channels.layers.delivery import Delivery
+from channels.layers.leases import Lease
 from channels.layers.node import GapListener, Node
 from channels.layers.options import LayerOptions
 from channels.layers.transport import Capabilities, Transport
@@ -46,17 +49,32 @@ class NodeChannelLayer(BaseChannelLayer):
         """What the backend can do."""
         return self.node.transport.capabilities
 
-    async def send(self, channel: str, message: Message) -> None:
-        """Send a message to one channel, at most once.
+    async def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
+        """Send a message to one channel, at most once unless `delivery` says more.
+
+        Args:
+            delay: Seconds before it is delivered: not earlier, and seldom more than one later.
+                Meanwhile it survives what a message in that channel survives; `expiry` counts from
+                then.
 
         Raises:
             TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
-            ChannelFull: If the channel holds its capacity of unread messages.
+            ValueError: If the delay is negative, not finite, or over `max_delay`.
+            InvalidChannelLayerError: If there is a delay and the backend cannot hold messages back.
+            ChannelFull: If the channel holds its capacity of unread messages, or `max_delayed`
+                messages wait for their time.
             MessageTooLarge: If it is over `max_message_bytes` once encoded.
             ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
         """
         self.require_valid_channel_name(channel)
-        await self.node.send(channel, self.node.codec.encode(message))
+        if delay:
+            self._check_delay(delay)
+        await self.node.send(channel, self.node.codec.encode(message, delay), delay)
+
+    def _check_delay(self, delay: float) -> None:
+        limit = self.options.max_delay
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= limit:
+            raise ValueError(f"delay={delay!r}: expected seconds from 0 to {limit} (max_delay).")
 
     async def receive(self, channel: str) -> Message:
         """The next message of a channel; of several readers, in any process, one gets it.
@@ -68,6 +86,34 @@ class NodeChannelLayer(BaseChannelLayer):
         """
         self.require_valid_channel_name(channel)
         return await self.node.receive(channel)
+
+    def delivery_of(self, channel: str) -> Delivery | None:
+        """How a channel is delivered at least once; None: it is delivered at most once."""
+        return self.node.deliveries.find(channel)
+
+    async def receive_leased(self, channel: str) -> tuple[Message, Lease]:
+        """The next message of a channel that `delivery` names, and its lease.
+
+        It comes again, to whoever reads, unless its lease is ended in time:
+
+            message, lease = await layer.receive_leased("thumbnails.large")
+            async with lease:
+                make(message)
+
+        Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
+
+        Raises:
+            TypeError: If the name breaks the rules.
+            InvalidChannelLayerError: If the channel is delivered at most once.
+        """
+        self.require_valid_channel_name(channel)
+        delivery = self.delivery_of(channel)
+        if delivery is None:
+            raise InvalidChannelLayerError(
+                f"{channel!r} is delivered at most once: name it in the layer's `delivery` as "
+                "'at-least-once' to receive from it on lease."
+            )
+        return await self.node.leases.receive(channel, delivery)
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A name for a channel that only this process reads: "<prefix>.<node>!<12 letters>".

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -105,6 +105,24 @@ class Link:
             operation()
         else:
             self.owner.post(operation)
+
+    def do_later(self, operation: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Carry out an operation that nobody waits for; one that fails is let go."""
+        if self.is_direct:
+            # It never waits, so its first step is its last.
+            with contextlib.suppress(StopIteration, ChannelLayerUnavailable):
+                operation().send(None)
+            return
+
+        async def do() -> None:
+            with contextlib.suppress(ChannelLayerUnavailable):
+                await self.do_here(0, operation)
+
+        def spawn() -> None:
+            with contextlib.suppress(RuntimeError):
+                self.owner.spawn(do(), "channel layer, unawaited")
+
+        self.owner.post(spawn)
 
     async def start(self) -> None:
         """Have the transport started, and give it `send_timeout` for its first connection.

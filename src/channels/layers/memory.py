@@ -11,9 +11,11 @@ import msgpack
 
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
+from channels.layers.alarm import Alarm
 from channels.layers.codec import register_serializer
 from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
+from channels.layers.holding import Holder, Taker
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import LayerOptions
 from channels.layers.transport import Capabilities, TransportEvents
@@ -77,24 +79,32 @@ register_serializer(IN_PROCESS, InProcessSerializer)
 class MemoryTransport:
     """An engine in the same process: nothing waits, nothing is lost, nothing leaves."""
 
-    capabilities: Final = Capabilities(spans_processes=False, is_direct=True, joins=False)
+    capabilities: Final = Capabilities(
+        spans_processes=False, is_direct=True, joins=False, delays=True, leases=True
+    )
     clock_offset: Final = 0.0
 
-    def __init__(self, engine: MemoryEngine) -> None:
+    def __init__(self, engine: MemoryEngine, clock: Clock) -> None:
         self.engine = engine
+        self.holder = Holder(engine, clock)
         self.events: TransportEvents
+        self._alarm = Alarm(clock, self.holder.tick)
+        self.holder.on_due = self._alarm.set
 
     async def start(self, node: str, events: TransportEvents) -> None:  # noqa: ARG002 - one node
         self.events = events
 
     async def stop(self) -> None:
-        self.engine.clear()
+        self.abandon()
 
     def abandon(self) -> None:
-        # A forked child: what waits there belongs to the parent.
+        # In a forked child what waits there belongs to the parent.
+        self._alarm.cancel()
+        self.holder.forget()
         self.engine.clear()
 
     async def flush(self) -> None:
+        self.holder.clear()
         self.engine.flush()
 
     async def join(self, groups: Sequence[str]) -> None:
@@ -116,8 +126,30 @@ class MemoryTransport:
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
         self.engine.push(queue, envelope, capacity)
 
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        self.holder.delay(queue, envelope, due, bound)
+
     def demand(self, queue: str, count: int) -> None:
+        self.holder.tick()
         self.engine.demand(self.events, queue, count)
+
+    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        self.holder.demand(self.events, queue, count, seconds, taker)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - one engine
+        return self.holder.acknowledge(token)
+
+    async def release(
+        self,
+        queue: str,  # noqa: ARG002 - one engine
+        token: bytes,
+        delay: float,
+        counted: bool,
+    ) -> bool:
+        return self.holder.release(token, delay, counted)
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return self.holder.extend(token, seconds)
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         self.engine.give_back(queue, envelopes)
@@ -135,6 +167,7 @@ class MemoryTransport:
                 "expired": engine.expired,
                 "queues": len(engine.queues),
                 "queued": sum(len(entry.envelopes) for entry in engine.queues.values()),
+                **self.holder.statistics(),
             }
 
 
@@ -173,7 +206,7 @@ class InMemoryChannelLayer(NodeChannelLayer):
             | {key: value for key, value in kwargs.items() if key in names},
         )
         self.engine = MemoryEngine(clock, lambda: self.expiry / 4)
-        transport = MemoryTransport(self.engine)
+        transport = MemoryTransport(self.engine, clock)
         super().__init__(transport, options, clock=clock, mark=MARK)
         transport.events = self.node
 

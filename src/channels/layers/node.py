@@ -14,19 +14,27 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope, NodeGone
+from channels.exceptions import (
+    ChannelFull,
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    NodeGone,
+)
 from channels.fanout.event import Event
 from channels.fanout.hub import running_loop
 from channels.fanout.member import Member
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec
-from channels.layers.control import Control, read_question
+from channels.layers.control import Control
+from channels.layers.delivery import Deliveries
 from channels.layers.envelope import Envelope, Kind
+from channels.layers.later import Later, pack_later
+from channels.layers.leases import Leases
 from channels.layers.link import Link
 from channels.layers.local import LocalChannels, Policy
 from channels.layers.names import local_part, new_node, new_sender, node_of
@@ -34,7 +42,7 @@ from channels.layers.options import LayerOptions
 from channels.layers.port import Ports, watch_forks
 from channels.layers.queues import Queues
 from channels.layers.reception import Reception
-from channels.layers.transport import Transport
+from channels.layers.transport import DelayingTransport, Transport
 
 logger = logging.getLogger("channels.layers")
 
@@ -77,6 +85,9 @@ class Node:
         self._options = options
         self._clock = clock or SystemClock()
         self._fixed_mark = mark
+        self.deliveries = Deliveries(
+            options.delivery, transport.capabilities, type(policy).__name__
+        )
         self._become_new()
         watch_forks(self)
 
@@ -93,9 +104,19 @@ class Node:
         self.reception.clock_offset = lambda: self.transport.clock_offset
         self.reception.on_control = self._on_control
         self.counters = self.reception.counters
-        self.control = Control()
         self.link = Link(self.transport, self._options, self.ports, self)
-        self.queues = Queues(self.local, self.link, self.reception)
+        self.control = Control(
+            self.id, self.link, self.local, self.reception, self._envelope, self._options
+        )
+        self.queues = Queues(self.local, self.link, self.reception, self.deliveries.keeps)
+        self.leases = Leases(self.link, self.reception, self.ports, self._send_letter)
+        self.later = Later(
+            self.local,
+            self.reception,
+            self.ports,
+            lambda: self._policy.expiry,
+            self._options.max_delayed,
+        )
         self._seq = itertools.count(1)
 
     async def new_channel(self, prefix: str) -> str:
@@ -105,25 +126,53 @@ class Node:
 
     # The verbs.  Names are checked and messages encoded by the layer.
 
-    async def send(self, channel: str, payload: bytes) -> None:
-        """Send an encoded message to one channel; as `BaseChannelLayer.send`."""
+    async def send(self, channel: str, payload: bytes, delay: float = 0.0) -> None:
+        """Send an encoded message to one channel; as `NodeChannelLayer.send`."""
         self.local.sweep(patience=2 * self._policy.expiry)
         self.counters["sent"] += 1
         if self.local.is_here(channel):
-            await self._send_here(channel, payload)
+            if delay:
+                self.later.put(channel, payload, delay)
+            else:
+                await self._send_here(channel, payload)
             return
-        envelope = self._envelope(Kind.CHANNEL, channel, payload)
         node = node_of(channel)
-        if node is None:
+        if delay:
+            push = self._later_push(channel, node, payload, delay)
+        elif node is None:
+            envelope = self._envelope(Kind.CHANNEL, channel, payload, self._life(channel))
             limit = self._policy.get_capacity(channel)
             push = partial(self.transport.push, channel, envelope, limit)
         else:
+            envelope = self._envelope(Kind.CHANNEL, channel, payload)
             push = partial(self.transport.push_node, node, envelope)
         try:
             await self.link.do(len(payload), push)
         except NodeGone:
             # At most once: its process is gone, and the message with it.
             self.counters["dropped_gone"] += 1
+
+    def _later_push(
+        self, channel: str, node: str | None, payload: bytes, delay: float
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
+        """What sends a message that is to be delivered later."""
+        due = self._broker_time() + delay
+        if node is not None:
+            # That process holds it: it is of no use to anyone when the process has gone.
+            content = pack_later(due, payload)
+            envelope = self._envelope(Kind.LATER, channel, content, self._policy.expiry + delay)
+            return partial(self.transport.push_node, node, envelope)
+        if not self.transport.capabilities.delays:
+            raise InvalidChannelLayerError(
+                f"{type(self._policy).__name__} cannot delay a message for {channel!r}: send it "
+                "when it is due, or use a backend that can (RedisChannelLayer for one)."
+            )
+        life = self._life(channel)
+        envelope = self._envelope(
+            Kind.CHANNEL, channel, payload, None if life is None else life + delay
+        )
+        transport = cast(DelayingTransport, self.transport)
+        return partial(transport.push_later, channel, envelope, due, self._options.max_delayed)
 
     async def receive(self, channel: str) -> Message:
         """The next message of a channel; as `BaseChannelLayer.receive`.
@@ -144,7 +193,7 @@ class Node:
                 # The membership stands and takes effect when the backend is back.
                 self.counters["joined_late"] += 1
         elif (node := node_of(channel)) is not None:
-            await self._ask_owner(Kind.ADD, node, group, channel)
+            await self.control.ask(Kind.ADD, node, group, channel)
         else:
             expires = self._broker_time() + self._policy.group_expiry
             await self.link.do(0, partial(self.transport.add_queue, group, channel, expires))
@@ -154,7 +203,7 @@ class Node:
         if self.local.is_here(channel):
             self.local.discard(group, channel)
         elif (node := node_of(channel)) is not None:
-            await self._ask_owner(Kind.DISCARD, node, group, channel)
+            await self.control.ask(Kind.DISCARD, node, group, channel)
         else:
             await self.link.do(0, partial(self.transport.discard_queue, group, channel))
 
@@ -207,15 +256,18 @@ class Node:
         await self.link.close()
         if self.link.is_direct:
             self.local.clear()
+            self.later.clear()
 
     def after_fork(self) -> None:
         """In a forked child: another node, without the parent's loops, sockets and members."""
         self.link.abandon()
+        self.later.clear()
         self._become_new()
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began; the names say what they count."""
         total = Counter(self.counters)
+        total["delayed_here"] = len(self.later)
         for part in (self.local.statistics(), self.link.statistics()):
             total.update(part)
         return dict(total)
@@ -265,18 +317,29 @@ class Node:
 
     def on_started(self) -> None:
         self.queues.ask_again()
+        self.leases.ask_again()
 
     def on_lost(self) -> None:
         self.local.hub.drop_closed_loops()
-        self.control = Control()
+        self.control.forget_all()
 
     # Inside.
 
     def _broker_time(self) -> float:
         return self._clock.time() + self.transport.clock_offset
 
-    def _envelope(self, kind: Kind, name: str, payload: bytes) -> Envelope:
-        deadline = int((self._broker_time() + self._policy.expiry) * 1000)
+    def _life(self, channel: str) -> float | None:
+        """Seconds until a message for a queue expires; None: never."""
+        delivery = self.deliveries.find(channel)
+        return self._policy.expiry if delivery is None else delivery.expiry
+
+    def _envelope(
+        self, kind: Kind, name: str, payload: bytes, life: float | None = -1.0
+    ) -> Envelope:
+        """An envelope from here; `life` in seconds, None: it never expires, -1: as all others."""
+        if life == -1.0:
+            life = self._policy.expiry
+        deadline = 0 if life is None else int((self._broker_time() + life) * 1000)
         sender, seq = self.reception.sender, next(self._seq)
         return Envelope(kind, name, payload, sender=sender, seq=seq, deadline=deadline)
 
@@ -320,59 +383,23 @@ class Node:
             # That loop is busy; the event is on its way and in order.
             return None
 
+    async def _send_letter(self, channel: str, message: Message) -> None:
+        """Put a message into a queue, never to expire."""
+        payload = self.codec.encode(message)
+        envelope = self._envelope(Kind.CHANNEL, channel, payload, None)
+        limit = self._policy.get_capacity(channel)
+        await self.link.do(len(payload), partial(self.transport.push, channel, envelope, limit))
+
     # Between nodes.
-
-    async def _ask_owner(self, kind: Kind, node: str, group: str, channel: str) -> None:
-        try:
-            await self.link.owner.call(
-                partial(self._ask_owner_here, kind, node, group, channel), 2 * self.link.patience
-            )
-        except NodeGone:
-            self.counters["dropped_gone"] += 1
-
-    async def _ask_owner_here(self, kind: Kind, node: str, group: str, channel: str) -> None:
-        payload, answer, token = self.control.ask(self.id, channel)
-        envelope = self._envelope(kind, group, payload)
-        try:
-            push = partial(self.transport.push_node, node, envelope)
-            await self.link.do_here(len(payload), push)
-            async with asyncio.timeout(self._options.send_timeout):
-                await answer
-        except TimeoutError:
-            # No such process any more, or one that hangs: nothing to be a member.
-            self.counters["unanswered"] += 1
-        finally:
-            self.control.forget(token)
 
     def _on_control(self, envelope: Envelope) -> None:
         if envelope.kind is Kind.FLUSH:
             if envelope.sender != self.reception.sender:
                 self.local.clear()
-        elif envelope.kind is Kind.DONE:
-            self.control.answered(envelope.payload)
+        elif envelope.kind is Kind.LATER:
+            self.later.keep(envelope, self._broker_time())
         else:
-            self.link.owner.spawn(self._obey(envelope), "channel layer membership")
-
-    async def _obey(self, envelope: Envelope) -> None:
-        """Another process changes the membership of a channel of ours."""
-        try:
-            _, asker, channel = read_question(envelope.payload)
-        except MalformedEnvelope as error:
-            self.reception.count_malformed(error)
-            return
-        if not self.local.is_here(channel):
-            self.counters["dropped_gone"] += 1
-        elif envelope.kind is Kind.ADD:
-            self.local.add(envelope.name, channel)
-            await self.link.join_here(envelope.name)
-        else:
-            self.local.discard(envelope.name, channel)
-        answer = self._envelope(Kind.DONE, ALL_NODES, envelope.payload)
-        try:
-            push = partial(self.transport.push_node, asker, answer)
-            await self.link.do_here(len(answer.payload), push)
-        except (NodeGone, ChannelFull, ChannelLayerUnavailable):
-            self.counters["unanswered"] += 1
+            self.control.on_envelope(envelope)
 
 
 def _answer(answer: asyncio.Future[bool | None], taken: bool | None) -> None:

@@ -47,6 +47,17 @@ class LayerOptions:
     replay_bytes: int = option(
         8 * 1024 * 1024, unit="bytes", minimum=1024, help="bytes that these sends may hold"
     )
+    max_delay: float = option(
+        604_800.0, unit="seconds", minimum=0.0, help="longest `delay` of a send"
+    )
+    max_delayed: int = option(
+        10_000,
+        unit="messages",
+        minimum=0,
+        help="delayed messages that may be pending in the backend, and in each process",
+    )
+    #: Pattern of channel names -> "at-most-once", "at-least-once", or a dict: `Delivery`.
+    delivery: Mapping[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         check_options(self)

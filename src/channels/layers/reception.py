@@ -36,8 +36,8 @@ class Reception:
         self.on_control: Callable[[Envelope], None] = lambda _: None
         self.counters: Counter[str] = Counter()
         self.echoes = Echoes()
+        self.clock = clock
         self._codec = codec
-        self._clock = clock
         self._seen = SeenWindow()
 
     def on_frame(self, data: bytes) -> None:
@@ -90,21 +90,25 @@ class Reception:
         except ChannelFull:
             self.counters["dropped_full"] += 1
 
-    def open(self, envelope: Envelope) -> Event | None:
-        """The event in an envelope, or None if it is void or cannot be read; that is counted."""
+    def open(self, envelope: Envelope, any_age: bool = False) -> Event | None:
+        """The event in an envelope, or None if it is void or cannot be read; that is counted.
+
+        Args:
+            any_age: A sealed message may be older than `expiry`.
+        """
         deadline = self.deadline(envelope)
-        if deadline is not None and deadline <= self._clock.monotonic():
+        if deadline is not None and deadline <= self.clock.monotonic():
             self.counters["dropped_expired"] += 1
             return None
-        message = self.message(envelope.payload)
+        message = self.message(envelope.payload, any_age)
         if message is None:
             return None
         return Event(message, len(envelope.payload), deadline)
 
-    def message(self, payload: bytes) -> Message | None:
+    def message(self, payload: bytes, any_age: bool = False) -> Message | None:
         """The message of a payload, or None, counted and logged, if there is none."""
         try:
-            return self._codec.decode(payload)
+            return self._codec.decode(payload, any_age)
         except UndecodableMessage as error:
             self.count_malformed(error)
             return None
@@ -113,8 +117,8 @@ class Reception:
         """An envelope's deadline by this process's monotonic clock."""
         if not envelope.deadline:
             return None
-        ahead = envelope.deadline / 1000 - (self._clock.time() + self.clock_offset())
-        return self._clock.monotonic() + ahead
+        ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
+        return self.clock.monotonic() + ahead
 
     def count_malformed(self, error: Exception) -> None:
         """Count bytes that cannot be read; the first, and then each thousandth, is logged."""

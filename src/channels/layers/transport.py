@@ -42,11 +42,15 @@ What the node expects
     * Events are called on the owner loop, never from inside an operation that the node has called
       (except by a transport with `is_direct`).  They do not raise and do not wait.
     * Every buffer has a bound, and what is dropped there is counted in `statistics`.
+
+What a backend may add
+    `DelayingTransport` (capability `delays`) and `LeasingTransport` (capability `leases`).  A node
+    asks for neither of a transport that does not claim them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +80,10 @@ class Capabilities:
     durable: bool = False
     #: Seconds by which a deadline may be exceeded before the broker drops an envelope in a queue.
     expiry_slack: float = 0.0
+    #: It is a `DelayingTransport`.
+    delays: bool = False
+    #: It is a `LeasingTransport`.
+    leases: bool = False
 
 
 class TransportEvents(Protocol):
@@ -199,3 +207,65 @@ class Transport(Protocol):
 
     def statistics(self) -> Mapping[str, int]:
         """Counters since `start`, of what only the transport knows."""
+
+
+class DelayingTransport(Transport, Protocol):
+    """A transport that can hold an envelope for a queue until its time has come."""
+
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        """Append it to a queue at `due`, seconds since 1970 by the broker's clock.
+
+        Not before, and about a second later at most while any process of the layer is connected.
+        It enters the queue even if that is at its capacity by then.  It survives what envelopes in
+        queues survive.
+
+        Raises:
+            ChannelFull: If `bound` envelopes are held already, for all queues together.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """One that was taken from a queue and is not gone from the broker yet."""
+
+    queue: str
+    data: Envelope | bytes
+    #: Names this lease and no other, at most 64 octets.
+    token: bytes
+    #: How often it was leased, this time included.
+    attempts: int
+
+
+class LeasingTransport(Transport, Protocol):
+    """A transport whose queues can be read at least once.
+
+    An envelope on lease is in nobody else's reach.  When the lease is over, by `release`, by its
+    time, or because the broker knows that its process is gone, the envelope is at the head of its
+    queue again, whatever the capacity, and the number of its attempts is kept.  The same queue may
+    have readers by `demand`, for whom it leaves the broker when it is taken.
+    """
+
+    def demand_leased(
+        self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
+    ) -> None:
+        """As `demand`, but each envelope is leased for `seconds` and given to `taker`.
+
+        `taker` is called on the owner loop (by a direct transport on any thread); it does not raise
+        and does not wait.
+        """
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:
+        """Forget the envelope for good; False if the lease was over."""
+
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
+        """End a lease, so that the envelope can be taken again after `delay` seconds.
+
+        Args:
+            counted: Whether this was an attempt.
+
+        Returns:
+            False if the lease was over.
+        """
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
+        """Let a lease run for so long from now on; False if it was over."""

@@ -19,6 +19,7 @@ It needs pytest and pytest-asyncio.
 """
 
 from channels.testing.layers.base import ConformanceBase, Features, MakeLayer
+from channels.testing.layers.delivery import DelayCases, LeaseCases
 from channels.testing.layers.groups import GroupCases
 from channels.testing.layers.life import LifeCases
 from channels.testing.layers.members import MemberCases
@@ -28,7 +29,9 @@ from channels.testing.layers.queues import QueueCases
 __all__ = ["Features", "LayerConformance", "MakeLayer"]
 
 
-class LayerConformance(MessageCases, QueueCases, GroupCases, MemberCases, LifeCases):
+class LayerConformance(
+    MessageCases, QueueCases, GroupCases, MemberCases, LifeCases, DelayCases, LeaseCases
+):
     """All cases; what a layer has not is said in `features` and skipped with its reason."""
 
     __test__ = False

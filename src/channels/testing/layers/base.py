@@ -43,6 +43,8 @@ class Features:
         forks: Usable in a forked child.
         carries_bytes: The serializer takes bytes.
         refuses_objects: What no other process could read is refused where it is sent.
+        delays: `send` takes `delay`; not in the contract, so it must be said.
+        leases: `delivery` may be "at-least-once"; not in the contract either.
     """
 
     spans_processes: bool = True
@@ -60,6 +62,8 @@ class Features:
     forks: bool = True
     carries_bytes: bool = True
     refuses_objects: bool = True
+    delays: bool = False
+    leases: bool = False
 
 
 class ConformanceBase:
