@@ -19,6 +19,7 @@ from channels.exceptions import ChannelLayerUnavailable, InvalidOption, StopCons
 from channels.kit.types import Message
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ChannelNameRouter
+from channels.testing.layers.base import until
 from channels.worker import Worker, WorkerOptions
 
 
@@ -329,3 +330,114 @@ def test_sigterm_finishes_what_runs(layer: InMemoryChannelLayer) -> None:
 
 def test_a_second_sigterm_does_not_wait(layer: InMemoryChannelLayer) -> None:
     assert run_until(2, WorkerOptions(shutdown_timeout=None), layer) == ["cancelled"]
+
+
+AT_LEAST_ONCE = {"jobs": {"max_attempts": 3, "retry_delay": 0.0, "dead_letter": "dead"}}
+
+
+@pytest.fixture
+def leasing(monkeypatch: pytest.MonkeyPatch) -> InMemoryChannelLayer:
+    memory = InMemoryChannelLayer(delivery=AT_LEAST_ONCE)
+    monkeypatch.setattr(channel_layers, "backends", {"default": memory})
+    return memory
+
+
+def leased(layer: InMemoryChannelLayer) -> int:
+    return layer.statistics()["transport_leased"]
+
+
+async def test_a_message_is_acknowledged_when_its_handler_has_returned(
+    leasing: InMemoryChannelLayer,
+) -> None:
+    desk = Desk()
+    async with working(Worker(consumer_of(desk), ["jobs"], leasing)):
+        await leasing.send("jobs", {"type": "job", "n": 1})
+        await desk.next()
+        assert leased(leasing) == 1
+        desk.go.set()
+        await desk.next()
+        await until(lambda: not leased(leasing), "the acknowledgement")
+        assert leasing.statistics()["acknowledged"] == 1
+    assert "jobs" not in leasing.channels
+
+
+async def test_what_fails_is_tried_again_and_goes_to_the_dead_letters(
+    leasing: InMemoryChannelLayer,
+) -> None:
+    desk, attempts = Desk(), list[int]()
+
+    class Job(AsyncConsumer):
+        async def job(self, message: Message) -> None:
+            attempts.append(self.scope["lease"].attempts)
+            raise LookupError("a bad message")
+
+    class DeadLetters(AsyncConsumer):
+        async def dead_letter(self, message: Message) -> None:
+            desk.handled.put_nowait(message)
+
+    router = ChannelNameRouter({"jobs": Job, "dead": DeadLetters})
+    async with working(Worker(router, ["jobs", "dead"], leasing)):
+        await leasing.send("jobs", {"type": "job", "n": 1})
+        letter = await desk.next()
+    assert attempts == [1, 2, 3]
+    assert letter["message"] == {"type": "job", "n": 1}
+    assert letter["reason"] == "LookupError: a bad message"
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+async def test_the_sync_handler_of_a_lease(leasing: InMemoryChannelLayer, parallel: int) -> None:
+    done: set[int] = set()
+
+    class Job(SyncConsumer):
+        def job(self, message: Message) -> None:
+            if message["n"] % 3 == 0 and self.scope["lease"].attempts == 1:
+                raise LookupError("try again")
+            done.add(message["n"])
+
+    async with working(Worker(Job, ["jobs"], leasing, options=WorkerOptions(parallel=parallel))):
+        for n in range(30):
+            await leasing.send("jobs", {"type": "job", "n": n})
+        counters = leasing.node.counters
+        await until(lambda: counters["acknowledged"] == 30, "all handlers")
+    assert done == set(range(30))
+
+
+async def test_what_a_stop_cancels_is_given_back(leasing: InMemoryChannelLayer) -> None:
+    desk = Desk()
+    options = WorkerOptions(shutdown_timeout=0.0)
+    async with working(Worker(consumer_of(desk), ["jobs"], leasing, options=options)):
+        await leasing.send("jobs", {"type": "job", "n": 1})
+        await desk.next()
+    message, lease = await asyncio.wait_for(leasing.receive_leased("jobs"), 10)
+    assert (message["n"], lease.attempts) == (1, 1), "a stop is no attempt of the message's"
+
+
+async def test_a_message_that_no_consumer_can_take(leasing: InMemoryChannelLayer) -> None:
+    desk = Desk()
+    async with working(Worker(consumer_of(desk), ["jobs"], leasing)):
+        await leasing.send("jobs", {"n": 1})
+        assert (await leasing.receive("dead"))["reason"] == "it has no type"
+        await leasing.send("jobs", {"type": "unheard.of"})
+        letter = await asyncio.wait_for(leasing.receive("dead"), 10)
+        assert letter["message"] == {"type": "unheard.of"}
+
+
+async def test_a_word_that_does_not_arrive_is_not_waited_for(
+    leasing: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    desk.go.set()
+    transport: Any = leasing.node.transport
+    real = transport.acknowledge
+
+    async def fail(queue: str, token: bytes) -> bool:
+        monkeypatch.setattr(transport, "acknowledge", real)
+        raise ChannelLayerUnavailable("not now")
+
+    monkeypatch.setattr(transport, "acknowledge", fail)
+    options = WorkerOptions(parallel=1)
+    async with working(Worker(consumer_of(desk), ["jobs"], leasing, options=options)):
+        for n in range(2):
+            await leasing.send("jobs", {"type": "job", "n": n})
+        assert [(await desk.next())[1] for _ in range(4)] == [0, 0, 1, 1]
+    assert "may be handled again: not now" in caplog.text

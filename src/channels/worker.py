@@ -4,6 +4,10 @@ One listener per channel.  A message goes to a lane, an instance of the applicat
 channel and keeps its state from message to message.  A channel has up to `parallel` lanes; while
 all of them are busy nothing is taken, so that what waits stays in the layer, for other workers.
 
+A channel that the layer delivers at least once is read on lease: a message is acknowledged when its
+handler has returned, tried again when it raised, given back when it was cancelled.  The lease that
+an application works under is `scope["lease"]`.
+
 Close order, at SIGTERM or `request_stop`: the listeners, so that nothing more is taken; the lanes,
 each when its handler has returned; after `shutdown_timeout` what still runs is cancelled.
 """
@@ -20,10 +24,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from channels.exceptions import was_logged
+from channels.exceptions import ChannelLayerUnavailable, was_logged
 from channels.kit.options import check_options, option
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
+from channels.layers.leases import Lease, reason_of
 from channels.middleware import single_callable
 
 logger = logging.getLogger("django.channels.worker")
@@ -62,6 +67,7 @@ class Lane:
         self.scope: Scope = {"type": "channel", "channel": channel}
         self._on_change = on_change
         self._message: Message | None = None
+        self._lease: Lease | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -75,16 +81,20 @@ class Lane:
         """True if the application never asked for the message that it was started for."""
         return self._message is not None
 
-    def give(self, message: Message) -> None:
+    def give(self, message: Message, lease: Lease | None = None) -> None:
         """Hand over a message; only to an idle lane, or one that has not begun."""
         assert self._message is None, "a lane holds one message"
         self._message = message
+        self._lease = lease
+        if lease is not None:
+            self.scope["lease"] = lease
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def receive(self) -> Message:
-        """The application's `receive`."""
+        """The application's `receive`; whoever asks for the next message is done with the last."""
         if self._message is None:
+            await self.finish()
             self._waiter = asyncio.get_running_loop().create_future()
             self._on_change()
             try:
@@ -94,6 +104,24 @@ class Lane:
         message, self._message = self._message, None
         assert message is not None, "the waiter is woken by a message only"
         return message
+
+    async def finish(self, error: BaseException | None = None) -> None:
+        """End the lease of the message in hand, according to what became of its handler.
+
+        A backend that is out of reach is not waited for: the lease runs out by itself.
+        """
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        try:
+            if isinstance(error, Exception):
+                await lease.retry(reason=reason_of(error))
+            elif error is not None or self.has_untaken:
+                await lease.give_back()
+            else:
+                await lease.ack()
+        except ChannelLayerUnavailable as problem:
+            logger.warning("A message of %r may be handled again: %s", lease.channel, problem)
 
 
 class Worker:
@@ -228,18 +256,24 @@ class Worker:
             while not self._has_room(channel):
                 self._changed.clear()
                 await self._changed.wait()
-            message = await self._take(channel)
+            message, lease = await self._take(channel)
             # No await from here to the lane: a message that was taken is not lost to a stop.
             if isinstance(message, dict) and "type" in message:
-                self._give(channel, message, tasks)
+                self._give(channel, message, lease, tasks)
+            elif lease is not None:
+                await lease.reject("it has no type")
             else:
                 logger.error("A message on channel %r has no type, it is dropped.", channel)
 
-    async def _take(self, channel: str) -> Any:
-        wait = RETRY_FIRST_SECONDS
+    async def _take(self, channel: str) -> tuple[Any, Lease | None]:
+        layer, wait = self.channel_layer, RETRY_FIRST_SECONDS
+        is_leased = hasattr(layer, "delivery_of") and layer.delivery_of(channel) is not None
         while True:
             try:
-                return await self.channel_layer.receive(channel)
+                if is_leased:
+                    message, lease = await layer.receive_leased(channel)
+                    return message, lease
+                return await layer.receive(channel), None
             except (TypeError, NotImplementedError):
                 raise
             except Exception:
@@ -265,14 +299,14 @@ class Worker:
                     return True
         return False
 
-    def _give(self, channel: str, message: Message, tasks: TaskScope) -> None:
+    def _give(self, channel: str, message: Message, lease: Lease | None, tasks: TaskScope) -> None:
         lanes = self._lanes[channel]
         for lane in lanes:
             if lane.is_idle:
-                lane.give(message)
+                lane.give(message, lease)
                 return
         lane = Lane(channel, self._changed.set)
-        lane.give(message)
+        lane.give(message, lease)
         lanes.append(lane)
         lane.task = tasks.spawn(self._run_lane(lane), name=f"application of {channel}")
 
@@ -286,9 +320,14 @@ class Worker:
             await self.application(lane.scope, lane.receive, send)
             if lane.has_untaken:
                 logger.error("The application of channel %r ended without receiving.", channel)
+            await lane.finish()
         except Exception as error:
             if not was_logged(error):
                 logger.exception("The application of channel %r failed.", channel)
+            await lane.finish(error)
+        except asyncio.CancelledError as error:
+            await lane.finish(error)
+            raise
         finally:
             with contextlib.suppress(ValueError):
                 self._lanes[channel].remove(lane)
