@@ -1,0 +1,232 @@
+"""What is measured: each case plays on a stage and answers with rows of figures."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.layers.stage import CASE_SECONDS, Process, Stage, hold_still, settle
+
+Row = dict[str, Any]
+GROUP = "bench"
+KILL_SECONDS = 0.15
+DOWN_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One table."""
+
+    name: str
+    about: str
+    #: (stage, how many messages, is it a layer of ours) -> rows.
+    play: Callable[[Stage, int, bool], list[Row]]
+    messages: int
+    #: What a row of ours must fulfil; and in words.
+    holds: Callable[[Row], bool]
+    goal: str
+
+
+def lost_doubled_disordered(
+    sent: int, failed: Sequence[int], readings: Sequence[Sequence[int]]
+) -> Row:
+    """Every reader should have what was sent without an error: once, and in order."""
+    expected = set(range(sent)) - set(failed)
+    lost = sum(len(expected - set(marks)) for marks in readings)
+    doubled = sum(len(marks) - len(set(marks)) for marks in readings)
+    return {"lost": lost, "doubled": doubled, "disordered": sum(map(disorder, readings))}
+
+
+def disorder(marks: Sequence[int]) -> int:
+    """How many came after one that was sent later; repeats aside."""
+    seen: set[int] = set()
+    highest, found = -1, 0
+    for mark in marks:
+        if mark not in seen:
+            found += mark < highest
+            highest = max(highest, mark)
+            seen.add(mark)
+    return found
+
+
+def total(errors: Mapping[str, int]) -> int:
+    return sum(errors.values())
+
+
+def queue(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    readers = [stage.spawn("read", channel="work") for _ in range(3)]
+    writer = stage.spawn("write", channel="work", count=messages, burst=20, pause=0.01)
+    stage.begin()
+    writer.tell("go")
+    writer.wait("sent")
+    settle(readers, lambda: sum(reader.gauge.value for reader in readers) >= messages)
+    written, *read = [process.finish() for process in (writer, *readers)]
+    counts = Counter(mark for result in read for mark in result["marks"])
+    expected = set(range(messages)) - set(written["failed"])
+    row = {
+        "sent": messages,
+        "delivered": sum(counts.values()),
+        "doubled": sum(count > 1 for count in counts.values()),
+        "lost": len(expected - counts.keys()),
+        "send errors": total(written["errors"]),
+        "receive errors": sum(total(result["errors"]) for result in read),
+        "by each": "/".join(str(len(result["marks"])) for result in read),
+    }
+    return [row]
+
+
+def send_to_group(stage: Stage, messages: int) -> tuple[Process, list[Process]]:
+    """A process that sends, and two that read."""
+    readers = [stage.spawn("read", group=GROUP) for _ in range(2)]
+    writer = stage.spawn("write", group=GROUP, count=messages, burst=20, pause=0.02)
+    stage.begin()
+    writer.tell("go")
+    return writer, readers
+
+
+def judge(messages: int, writer: Process, readers: Sequence[Process]) -> tuple[Row, list[Any]]:
+    """The figures of a group's case, and what the readers found."""
+    settle(readers, lambda: min(reader.gauge.value for reader in readers) >= messages)
+    written, *read = [process.finish() for process in (writer, *readers)]
+    marks = [result["marks"] for result in read]
+    row = {"sends": messages, "readers": len(readers)}
+    row |= lost_doubled_disordered(messages, written["failed"], marks)
+    row["send errors"] = total(written["errors"])
+    row["receive errors"] = sum(total(result["errors"]) for result in read)
+    return row, read
+
+
+def kill(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    writer, readers = send_to_group(stage, messages)
+    kills, deadline = 0, time.monotonic() + CASE_SECONDS
+    while not writer.has_said() and time.monotonic() < deadline:
+        time.sleep(KILL_SECONDS)
+        stage.broker.kill_connections()
+        kills += 1
+    writer.wait("sent")
+    row, _ = judge(messages, writer, readers)
+    return [{"kills": kills, **row}]
+
+
+def restart(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    writer, readers = send_to_group(stage, messages)
+    deadline = time.monotonic() + CASE_SECONDS
+    while writer.gauge.value < messages * 3 // 8 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    # Held still it answers no one: what readers lack now is what dies with it.
+    stage.broker.pause()
+    hold_still([writer, *readers])
+    unread = sum(max(0, writer.gauge.value - reader.gauge.value) for reader in readers)
+    stage.broker.end(signal.SIGKILL)
+    time.sleep(DOWN_SECONDS)
+    stage.broker.start()
+    up = time.monotonic()
+    writer.wait("sent")
+    row, read = judge(messages, writer, readers)
+    after = [next((at for at in result["times"] if at > up), None) for result in read]
+    known = [at for at in after if at is not None]
+    row["unread in broker"] = unread
+    row["back after s"] = round(max(known) - up, 2) if len(known) == len(after) else "never"
+    return [row]
+
+
+def sync(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    return [call(stage, messages, facade) for facade in ((False, True) if is_ours else (False,))]
+
+
+def call(stage: Stage, messages: int, facade: bool) -> Row:
+    threads = 5
+    messages -= messages % threads
+    reader = stage.spawn("read", group=GROUP)
+    caller = stage.spawn("call", group=GROUP, count=messages, threads=threads, facade=facade)
+    for process in (reader, caller):
+        process.wait("ready")
+    before = stage.broker.meter()
+    caller.tell("go")
+    caller.wait("sent")
+    after = stage.broker.meter()
+    settle([reader], lambda: reader.gauge.value >= messages)
+    called, read = caller.finish(), reader.finish()
+    row = {
+        "called": "layer.sync.group_send" if facade else "async_to_sync(group_send)",
+        "calls": messages,
+        "sockets": after.connections - before.connections if before and after else "",
+        "mean ms": round(called["mean_ms"], 2),
+        "p50 ms": round(called["p50_ms"], 2),
+        "CPU ms": round(called["cpu_ms"], 2),
+        "errors": total(called["errors"]),
+        "lost": messages - len(called["failed"]) - len(set(read["marks"])),
+    }
+    return row
+
+
+def crowd(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    members = 1000
+    process = stage.spawn("fan_out", group=GROUP, count=messages, members=members)
+    process.wait("ready")
+    before = stage.broker.meter()
+    process.tell("go")
+    process.wait("sent")
+    after = stage.broker.meter()
+    result = process.finish()
+    row = {
+        "sends": messages,
+        "members": members,
+        "CPU us/member": round(result["cpu_us"], 1),
+        "ms/send": round(result["ms"], 1),
+        "bytes/send": "",
+        "commands/send": "",
+        "lost": result["lost"],
+    }
+    if before and after:
+        row["bytes/send"] = round((after.bytes - before.bytes) / messages)
+        row["commands/send"] = round((after.commands - before.commands) / messages, 1)
+    return [row]
+
+
+CASES = [
+    Case(
+        "queue",
+        "three worker processes on one channel, nothing failing",
+        queue,
+        2000,
+        lambda row: row["doubled"] == row["lost"] == 0,
+        "each message once",
+    ),
+    Case(
+        "kill",
+        "group sends while all connections are killed every 150 ms",
+        kill,
+        6000,
+        lambda row: row["lost"] == row["doubled"] == row["disordered"] == 0,
+        "none lost, none doubled, in order",
+    ),
+    Case(
+        "restart",
+        "group sends while the broker is killed and, after 0.3 s, started again with empty memory",
+        restart,
+        4000,
+        lambda row: row["lost"] <= row["unread in broker"] and row["doubled"] == 0,
+        "no more lost than the broker held unread",
+    ),
+    Case(
+        "sync",
+        "group sends from plain threads, without a loop of their own",
+        sync,
+        500,
+        lambda row: row["sockets"] in ("", 0, 1, 2, 3) and row["mean ms"] < 1.0,
+        "at most 3 sockets, under 1 ms a call",
+    ),
+    Case(
+        "crowd",
+        "group sends to 1,000 members in one process, each awaiting receive() in a task",
+        crowd,
+        50,
+        lambda row: row["CPU us/member"] <= 20.0 and row["lost"] == 0,
+        "at most 20 us a member",
+    ),
+]
