@@ -36,6 +36,8 @@ FLOORS = {
     "routing": 6,
     "middleware": 6,
     "db": 6,
+    "database": 6,
+    "transactions": 6,
     "http": 6,
     "staticfiles": 6,
     "signals": 6,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,41 @@ def postgres_tables(postgres_dsn: str) -> Iterator[str]:
     yield tables
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(Schema(PostgresOptions(tables=tables)).drop().encode())
+
+
+@pytest.fixture
+def alias(django_db_blocker: Any) -> Iterator[Callable[..., str]]:
+    """Adds an alias to DATABASES for the test: `alias("other", ENGINE=..., NAME=...)`."""
+    from django.db import connections
+
+    added: list[str] = []
+
+    def add(name: str, **settings: Any) -> str:
+        configured = connections.configure_settings({"default": {}, name: settings})
+        connections.settings[name] = configured[name]
+        added.append(name)
+        return name
+
+    with django_db_blocker.unblock():
+        yield add
+        for name in added:
+            connections[name].close()
+            del connections[name]
+            del connections.settings[name]
+
+
+@pytest.fixture
+def postgres_alias(postgres_dsn: str, alias: Callable[..., str]) -> str:
+    """An alias for the server of `postgres_dsn`."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    found = conninfo_to_dict(postgres_dsn)
+    return alias(
+        "postgres",
+        ENGINE="django.db.backends.postgresql",
+        NAME=found["dbname"],
+        USER=found.get("user", ""),
+        PASSWORD=found.get("password", ""),
+        HOST=found.get("host", ""),
+        PORT=found.get("port", ""),
+    )
