@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Protocol
 
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
@@ -119,12 +118,16 @@ class AtomicSender:
                 cursor.execute(self._wake, (woken,))
             else:
                 # Readers look by themselves, should this process end before it.
-                on_commit(partial(self._wake_up, connection, woken), robust=True)
+                on_commit(self._waker(connection, woken), robust=True)
         return True
 
-    def _wake_up(self, connection: CallerConnection, woken: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(self._wake, (woken,))
+    def _waker(self, connection: CallerConnection, woken: str) -> Callable[[], None]:
+        # A function of its own: Django names it when it fails.
+        def wake_readers() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute(self._wake, (woken,))
+
+        return wake_readers
 
     def _ensure_prepared(self, cursor: Cursor) -> None:
         """Have the tables made if nobody has done it yet.
@@ -142,6 +145,9 @@ class AtomicSender:
                 return
             if attempt == 0:
                 self._prepare()
+                # In an open transaction the server looks again at its cache of names when it locks
+                # a table that it had not locked yet; this is one that nobody uses.
+                cursor.execute("SELECT FROM pg_catalog.pg_conversion LIMIT 0", ())
         raise InvalidChannelLayerError(
             f"The connection's database has no function {name} of version {VERSION}: expected the "
             "database that the layer is in, and the schema in its search path."

@@ -25,7 +25,7 @@ class Connection:
     def __init__(self, raw: AsyncConnection[Row], answer_timeout: float) -> None:
         self.raw = raw
         self._answer_timeout = answer_timeout
-        self._is_aborted = False
+        self.is_aborted = False
 
     @classmethod
     async def open(cls, parameters: Mapping[str, Any], answer_timeout: float) -> Connection:
@@ -63,9 +63,9 @@ class Connection:
 
     def abort(self) -> None:
         """Break it: whatever waits for it fails at once."""
-        if self._is_aborted or self.raw.closed:
+        if self.is_aborted or self.raw.closed:
             return
-        self._is_aborted = True
+        self.is_aborted = True
         # The driver stays the owner of its descriptor; a copy of it reaches the same socket.
         with (
             contextlib.suppress(OSError, psycopg.Error),

@@ -25,7 +25,7 @@ from channels.layers.transport import TransportEvents
 
 #: Seconds between attempts: the first, and the longest.
 FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 2.0
+LONGEST_PAUSE: Final = 1.0
 
 _ERRORS: Final = (psycopg.Error, OSError, TimeoutError, ChannelsError)
 
@@ -185,6 +185,7 @@ class Session:
         finally:
             # Not cancelled: the driver would ask the server first, which may not answer.
             self.abort()
+            self._writer.rouse()
             await asyncio.wait(tasks)
             for task in tasks:
                 if not task.cancelled():

@@ -126,8 +126,8 @@ class Writer:
         clean_at = loop.time() + random.random() * self._options.clean_interval
         while not (self._is_finishing and not self._waiting):
             self._wake.clear()
-            if not self._waiting:
-                await self._idle(HEARTBEAT)
+            if not self._waiting and not connection.is_aborted:
+                await self._idle(min(HEARTBEAT, clean_at - loop.time()))
             began = loop.time()
             await self._flush(connection, fence)
             if loop.time() >= clean_at:
@@ -137,6 +137,10 @@ class Writer:
             if pause > 0:
                 await asyncio.sleep(pause)
         await connection.fetch(self._leave, (self._node, fence))
+
+    def rouse(self) -> None:
+        """Have `run` find out at once that its connection was broken."""
+        self._wake.set()
 
     def finish(self) -> None:
         """Send what waits, say good-bye, and let `run` return."""
