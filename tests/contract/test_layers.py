@@ -6,11 +6,12 @@ there is none, and fails in CI.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from channels.layers import InMemoryChannelLayer
+from channels.layers import InMemoryChannelLayer, LocalChannelLayer
 from channels.testing.layers import Features, LayerConformance
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
@@ -37,3 +38,11 @@ class TestLoopback(LayerConformance):
     def layer_factory(self) -> Callable[..., Any]:
         broker = LoopbackBroker()
         return lambda **config: LoopbackChannelLayer(broker, **config)
+
+
+class TestLocal(LayerConformance):
+    """Processes are objects here, each with a socket of its own; `tests/cluster` has real ones."""
+
+    @pytest.fixture
+    def layer_factory(self, tmp_path: Path) -> Callable[..., Any]:
+        return lambda **config: LocalChannelLayer(directory=tmp_path, **config)

@@ -10,6 +10,7 @@ from channels.layers.outbound import broadcast
 from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
 
 if TYPE_CHECKING:
+    from channels.layers.hub.layer import LocalChannelLayer
     from channels.layers.postgres import PostgresChannelLayer
     from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
 
@@ -18,6 +19,7 @@ __all__ = [
     "BaseChannelLayer",
     "ChannelLayerManager",
     "InMemoryChannelLayer",
+    "LocalChannelLayer",
     "PostgresChannelLayer",
     "RedisChannelLayer",
     "RedisPubSubChannelLayer",
@@ -28,6 +30,7 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
+    "LocalChannelLayer": "channels.layers.hub.layer",
     "PostgresChannelLayer": "channels.layers.postgres",
     "RedisChannelLayer": "channels.layers.redis",
     "RedisPubSubChannelLayer": "channels.layers.redis",

@@ -32,6 +32,8 @@ class Backend:
 
 
 _MEMORY = Backend("channels.layers.memory.InMemoryChannelLayer")
+#: `prefix`, `message_memory` and `group_memory` are words of its own.
+_LOCAL = Backend("channels.layers.hub.layer.LocalChannelLayer")
 _REDIS = Backend("channels.layers.redis.RedisChannelLayer", ignored=frozenset({"stats_prefix"}))
 _PUBSUB = Backend("channels.layers.redis.RedisPubSubChannelLayer")
 _SENTINEL = Backend(
@@ -41,6 +43,7 @@ _SENTINEL = Backend(
 
 #: What stands in BACKEND -> the layer of ours.  Backends add their rows here.
 BACKENDS: Final[dict[str, Backend]] = {
+    "asgi_ipc.IPCChannelLayer": _LOCAL,
     "asgiref.inmemory.ChannelLayer": _MEMORY,
     "channels_redis.core.RedisChannelLayer": _REDIS,
     "channels_redis.pubsub.RedisPubSubChannelLayer": _PUBSUB,

@@ -9,11 +9,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
 from channels.layers.envelope import Envelope
+
+#: Octets that an unread envelope takes beside its payload: 272 by tracemalloc, and the rounding up.
+ENVELOPE_OCTETS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBounds:
+    """What an engine may hold; None: as much as it is given."""
+
+    octets: int | None = None
+    queues: int | None = None
+    #: Queues in groups, counted once for each group.
+    memberships: int | None = None
 
 
 class Reader(Protocol):
@@ -39,14 +53,25 @@ class MemoryEngine:
 
     Args:
         sweep_seconds: How often, at most, all queues are looked through for what has expired.
+        bounds: Beyond them there is `ChannelFull`.
     """
 
-    def __init__(self, clock: Clock, sweep_seconds: Callable[[], float] = lambda: 15.0) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        sweep_seconds: Callable[[], float] = lambda: 15.0,
+        bounds: EngineBounds = EngineBounds(),
+    ) -> None:
         self.lock = threading.RLock()
         self.queues: dict[str, Queue] = {}
         #: Group -> queue -> when its membership ends, seconds since 1970; oldest first.
         self.groups: dict[str, dict[str, float]] = {}
         self.expired = 0
+        #: What the unread envelopes take.
+        self.octets = 0
+        self._bounds = bounds
+        #: At least as many as there are memberships; counted anew at the bound.
+        self._memberships = 0
         self._clock = clock
         self._sweep_seconds = sweep_seconds
         self._sweep_at = float("-inf")
@@ -55,7 +80,7 @@ class MemoryEngine:
         """Append an envelope, or hand it to who waits.
 
         Raises:
-            ChannelFull: If `capacity` unread ones are there.
+            ChannelFull: If `capacity` unread ones are there, or the engine is at a bound.
         """
         with self.lock:
             entry = self._queue(queue)
@@ -63,7 +88,15 @@ class MemoryEngine:
                 self._drop_expired(entry)
                 if len(entry.envelopes) >= capacity:
                     raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
+            size = ENVELOPE_OCTETS + len(envelope.payload)
+            if self._bounds.octets is not None and self.octets + size > self._bounds.octets:
+                self._tidy(queue, entry)
+                raise ChannelFull(
+                    f"All queues together hold {self.octets} octets of unread messages: no room "
+                    f"for {size} more in {queue}."
+                )
             entry.envelopes.append(envelope)
+            self.octets += size
             self._serve(queue, entry)
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
@@ -71,10 +104,15 @@ class MemoryEngine:
         with self.lock:
             entry = self._queue(queue)
             entry.envelopes.extendleft(reversed(envelopes))
+            self.octets += _octets(envelopes)
             self._serve(queue, entry)
 
     def demand(self, reader: Reader, queue: str, count: int) -> None:
-        """Let a reader take so many from now on, instead of what it asked for before."""
+        """Let a reader take so many from now on, instead of what it asked for before.
+
+        Raises:
+            ChannelFull: If this would be one queue more than the bound.
+        """
         with self.lock:
             self.sweep()
             entry = self._queue(queue)
@@ -92,8 +130,13 @@ class MemoryEngine:
                 self._tidy(queue, entry)
 
     def add(self, group: str, queue: str, expires: float) -> None:
-        """Make a queue a member of a group until `expires`; again: until then."""
+        """Make a queue a member of a group until `expires`; again: until then.
+
+        Raises:
+            ChannelFull: If this would be one membership more than the bound.
+        """
         with self.lock:
+            self._check_memberships()
             members = self.groups.setdefault(group, {})
             members.pop(queue, None)
             members[queue] = expires
@@ -126,6 +169,7 @@ class MemoryEngine:
         """Forget all envelopes and groups; readers go on waiting."""
         with self.lock:
             self.groups.clear()
+            self.octets = 0
             for queue, entry in list(self.queues.items()):
                 entry.envelopes.clear()
                 self._tidy(queue, entry)
@@ -135,6 +179,7 @@ class MemoryEngine:
         with self.lock:
             self.groups.clear()
             self.queues.clear()
+            self.octets = 0
 
     def sweep(self) -> None:
         """Drop what has expired unread, if it is time; such a queue leaves its groups.
@@ -174,13 +219,26 @@ class MemoryEngine:
     def _queue(self, queue: str) -> Queue:
         entry = self.queues.get(queue)
         if entry is None:
+            if self._bounds.queues is not None and len(self.queues) >= self._bounds.queues:
+                raise ChannelFull(
+                    f"There are {len(self.queues)} queues already: no room for {queue}."
+                )
             entry = self.queues[queue] = Queue()
         return entry
+
+    def _check_memberships(self) -> None:
+        self._memberships += 1
+        bound = self._bounds.memberships
+        if bound is not None and self._memberships > bound:
+            self._memberships = 1 + sum(len(members) for members in self.groups.values())
+            if self._memberships > bound:
+                raise ChannelFull(f"Groups have {bound} queues as members already.")
 
     def _serve(self, queue: str, entry: Queue) -> None:
         """Hand out as long as there is something and someone."""
         while entry.envelopes and entry.demands:
             envelope = entry.envelopes.popleft()
+            self.octets -= ENVELOPE_OCTETS + len(envelope.payload)
             if envelope.is_expired(self._clock.time()):
                 self.expired += 1
                 continue
@@ -195,7 +253,8 @@ class MemoryEngine:
         """Drop expired envelopes from the head; returns how many."""
         now, dropped = self._clock.time(), 0
         while entry.envelopes and entry.envelopes[0].is_expired(now):
-            entry.envelopes.popleft()
+            envelope = entry.envelopes.popleft()
+            self.octets -= ENVELOPE_OCTETS + len(envelope.payload)
             dropped += 1
         self.expired += dropped
         return dropped
@@ -203,3 +262,7 @@ class MemoryEngine:
     def _tidy(self, queue: str, entry: Queue) -> None:
         if not entry.envelopes and not entry.demands and self.queues.get(queue) is entry:
             del self.queues[queue]
+
+
+def _octets(envelopes: Sequence[Envelope]) -> int:
+    return sum(ENVELOPE_OCTETS + len(envelope.payload) for envelope in envelopes)

@@ -8,6 +8,7 @@ anti-replay window of RFC 4303 section 3.4.3.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Final
 
 #: Four times what a sender may hold for replay.
@@ -46,3 +47,12 @@ class SeenWindow:
             return True
         entry[1] |= bit
         return False
+
+    def entries(self) -> Iterator[tuple[bytes, int, int]]:
+        """(sender, highest number, bits) of each, the one not heard of for longest first."""
+        for sender, (highest, bits) in self._senders.items():
+            yield sender, highest, bits
+
+    def restore(self, sender: bytes, highest: int, bits: int) -> None:
+        """Take over what another window knew of a sender."""
+        self._senders[sender] = [highest, bits & _MASK]
