@@ -17,6 +17,7 @@ from tests.cluster.history import PublisherLog, judge_group
 from tests.cluster.servers import OwnServer, answers, free_port, program, redis_server
 from tests.cluster.test_redis import command
 from tests.cluster.traffic import Reader, every, publish, quiet, until
+from tests.server.conftest import make_certificate
 
 MakeLayer = Callable[..., Any]
 
@@ -179,6 +180,18 @@ async def test_a_failover_by_sentinel(make_layer: MakeLayer, tmp_path: Path) -> 
         assert near.statistics()["given_up"] == 0
         await near.close()
         await far.close()
+
+
+@KINDS
+async def test_tls(make_layer: MakeLayer, tmp_path: Path, kind: Any) -> None:
+    tls = make_certificate(tmp_path)
+    port = free_port()
+    files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.private_key]
+    clients = ["--tls-auth-clients", "no"]
+    plain = redis_server(tmp_path, "--tls-port", str(port), *files, *clients)
+    with plain:
+        url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={tls.certificate}"
+        await exercise(make_layer([url], kind, **LIMITS), make_layer([url], kind, **LIMITS))
 
 
 @KINDS

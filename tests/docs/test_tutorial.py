@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.servers import redis_server
 from tests.docs.tutorial import PARTS, ROOT, SETTINGS, assignments, blocks, write
 
 EXAMPLE = ROOT / "examples" / "tutorial"
@@ -78,6 +79,22 @@ def test_the_project_stands_after_each_part(project: Path, count: int) -> None:
     run(project, "manage.py", "check", "--fail-level", "WARNING")
     if count >= 2:
         run(project, "-c", "import django; django.setup()\n" + TALK)
+
+
+@pytest.mark.parametrize(
+    "backend",
+    ["channels_redis.core.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer"],
+)
+def test_the_project_runs_on_redis(project: Path, tmp_path: Path, backend: str) -> None:
+    for part in PARTS:
+        write(project, part)
+    with redis_server(tmp_path / "redis") as server:
+        layer = {"BACKEND": backend, "CONFIG": {"hosts": [("127.0.0.1", server.port)]}}
+        with (project / SETTINGS).open("a") as settings:
+            settings.write(f"\nCHANNEL_LAYERS = {{'default': {layer!r}}}\n")
+        run(project, "manage.py", "check", "--fail-level", "WARNING")
+        said = run(project, "-W", "error", "-c", "import django; django.setup()\n" + TALK)
+    assert said == "", "nothing is left open at the end"
 
 
 def test_the_tutorial_ends_in_the_example() -> None:

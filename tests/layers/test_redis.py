@@ -142,6 +142,33 @@ def test_all_keys_of_a_tag_are_in_one_slot() -> None:
     assert keys.queue_name(keys.queue("a!b").encode()) == "a!b"
 
 
+# Connections.
+
+
+async def test_a_server_that_does_not_greet_is_given_up() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    host = make_host(
+        {"host": "127.0.0.1", "port": port, "password": "x", "socket_connect_timeout": 0.05}
+    )
+    with pytest.raises(TimeoutError):
+        await host.open()
+    silent.close()
+    await asyncio.sleep(0.01)
+
+
+async def test_what_ends_after_a_layer_was_closed_does_no_harm() -> None:
+    transport = RedisChannelLayer().transport
+    transport.demand("work", 0)
+    transport.give_back("work", [])
+    with pytest.raises(TransportDown):
+        await transport.join(["room"])
+
+
 # The line.
 
 

@@ -102,21 +102,25 @@ class Host:
             other: Keywords that hold before the host's own.
 
         Raises:
-            redis.exceptions.RedisError, OSError: As redis-py does.
+            redis.exceptions.RedisError, OSError: As redis-py does; TimeoutError among the latter.
         """
-        keywords = {**self.keywords, **other}
+        keywords = {"socket_connect_timeout": CONNECT_SECONDS, **self.keywords, **other}
         if self.sentinels:
             keywords["host"], keywords["port"] = await self._find_master()
         connection = own(self.kind)(**keywords)
         try:
-            await connection.connect()
+            # redis-py bounds the connecting, not the greeting that follows it.
+            async with asyncio.timeout(keywords["socket_connect_timeout"]):
+                await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
 
     async def _find_master(self) -> tuple[str, int]:
-        sentinel = Sentinel(self.sentinels, sentinel_kwargs=dict(self.sentinel_keywords or {}))
+        bounds = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
+        keywords = {**bounds, **(self.sentinel_keywords or {})}
+        sentinel = Sentinel(self.sentinels, sentinel_kwargs=keywords)
         try:
             host, port = await sentinel.discover_master(self.master_name)
             return str(host), int(port)
@@ -175,7 +179,6 @@ def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None)
     keywords: dict[str, Any] = {
         # Asked for by the application or not: 2 is what all servers speak.
         "protocol": 2,
-        "socket_connect_timeout": CONNECT_SECONDS,
         **(common or {}),
         **_address(given.pop("address", None)),
         **given,

@@ -55,14 +55,14 @@ class Shard:
     """A process's share in one server.
 
     Attributes:
-        reconnect_window: Seconds for which a process that lost its connection misses nothing.
+        keeps: Whether Redis keeps what comes for a process that lost its connection.
 
     Args:
         open_connection: Opens one to the server; with its keywords.
         queue_life: Seconds after which an unread queue may be forgotten as a whole.
     """
 
-    reconnect_window: ClassVar[float] = 0.0
+    keeps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class Shard:
 class InboxShard(Shard):
     """A share with an inbox."""
 
-    reconnect_window = 15.0
+    keeps = True
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         super().prepare(node, owner, events)

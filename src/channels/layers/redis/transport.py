@@ -62,7 +62,7 @@ class RedisTransport:
         expiry: Callable[[], float],
         kind: type[Shard] = InboxShard,
     ) -> None:
-        self.capabilities = Capabilities(reconnect_window=kind.reconnect_window)
+        self.capabilities = Capabilities(reconnect_window=options.lease if kind.keeps else 0.0)
         self._servers = list(servers)
         self._names = [server.name for server in servers]
         self._prefix = prefix
@@ -145,6 +145,8 @@ class RedisTransport:
     # The operations.
 
     def _shard(self, key: str) -> Shard:
+        if not self.shards:
+            raise TransportDown("the transport is stopped")
         return self.shards[rendezvous(key, self._names)]
 
     def _of(self, key: str) -> Calls:
@@ -202,9 +204,14 @@ class RedisTransport:
         await self._of(queue).push(queue, envelope, capacity)
 
     def demand(self, queue: str, count: int) -> None:
-        self._shard(queue).queues.demand(queue, count)
+        # What a reader says that ends after the transport has stopped.
+        if self.shards:
+            self._shard(queue).queues.demand(queue, count)
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        if not self.shards:
+            self._counters["dropped_given_back"] += len(envelopes)
+            return
         self._of(queue).give_back(queue, [envelope.encoded for envelope in envelopes])
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
