@@ -44,5 +44,5 @@ class TestLocal(LayerConformance):
     """Processes are objects here, each with a socket of its own; `tests/cluster` has real ones."""
 
     @pytest.fixture
-    def layer_factory(self, tmp_path: Path) -> Callable[..., Any]:
-        return lambda **config: LocalChannelLayer(directory=tmp_path, **config)
+    def layer_factory(self, short_path: Path) -> Callable[..., Any]:
+        return lambda **config: LocalChannelLayer(directory=short_path, **config)
