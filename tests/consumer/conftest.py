@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from channels.layers import channel_layers
-from tests.consumer.stubs import ForeignLayer, ForeignServer, OurServer, StubLayer
+from tests.consumer.stubs import DrivingServer, ForeignLayer, ForeignServer, OurServer, StubLayer
 
 
 @pytest.fixture(autouse=True)
@@ -29,8 +29,11 @@ def foreign_layer(no_layers: None) -> ForeignLayer:
     return stub
 
 
-@pytest.fixture(params=[ForeignServer, OurServer], ids=["foreign server", "our server"])
+@pytest.fixture(
+    params=[ForeignServer, OurServer, DrivingServer],
+    ids=["foreign server", "our server", "driving server"],
+)
 def server(request: pytest.FixtureRequest) -> type[ForeignServer]:
-    """Both kinds of server: what a consumer does is the same under each."""
+    """Every kind of server: what a consumer does is the same under each."""
     kind: type[ForeignServer] = request.param
     return kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
+from contextvars import Context, copy_context
 from typing import Any
 
 from channels.fanout.member import Member
@@ -93,11 +94,14 @@ class StubSink:
 class ForeignServer:
     """Runs an application by ASGI's callables alone."""
 
+    #: Of the application's task; None: a copy of the test's.
+    context: Context | None = None
+
     def __init__(self, application: Any, scope: Scope | None = None) -> None:
         self.scope: Scope = {"type": "websocket", "path": "/"} if scope is None else scope
         self.events: asyncio.Queue[Message | Exception] = asyncio.Queue()
         self.sent: asyncio.Queue[Message] = asyncio.Queue()
-        self.task = asyncio.create_task(self.run(application))
+        self.task = asyncio.create_task(self.run(application), context=self.context)
 
     async def run(self, application: Any) -> None:
         await application(self.scope, self.receive, self.send)
@@ -149,7 +153,7 @@ class OurServer(ForeignServer):
 
     async def run(self, application: Any) -> None:
         # The door compares by identity, and a bound method is a new object each time.
-        door = Door(self.receive, self.send, self.mailbox, self.sink)
+        door = Door(self.receive, self.send, self.mailbox, self.sink, self.context)
         self.scope["extensions"] = {DOOR: door}
         await application(self.scope, door.receive, door.send)
 
@@ -159,3 +163,11 @@ class OurServer(ForeignServer):
     def tell(self, kind: str, **rest: Any) -> None:
         put = self.mailbox.put_last if kind.endswith(".disconnect") else self.mailbox.put_client
         put({"type": kind, **rest})
+
+
+class DrivingServer(OurServer):
+    """Tells its consumers their task's context: idle ones are driven in place."""
+
+    def __init__(self, application: Any, scope: Scope | None = None) -> None:
+        self.context = copy_context()
+        super().__init__(application, scope)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from channels.kit.doors import DOOR, Door, find_mailbox, find_sink
+from contextvars import copy_context
+
+from channels.kit.doors import DOOR, Door, find_context, find_mailbox, find_sink
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message, Scope
 
@@ -44,3 +46,11 @@ def test_foreign_servers_have_no_door() -> None:
     assert find_mailbox({"type": "websocket"}, receive) is None
     assert find_sink({"type": "websocket", "extensions": None}, send) is None
     assert find_sink(scope_with("something else"), send) is None
+
+
+def test_a_server_may_tell_the_applications_context() -> None:
+    context = copy_context()
+    door = Door(receive, send, Mailbox(), context=context)
+    assert find_context(scope_with(door)) is context
+    assert find_context(scope_with(Door(receive, send, Mailbox()))) is None
+    assert find_context({"type": "websocket"}) is None

@@ -274,3 +274,15 @@ async def test_whoever_asked_learns_when_the_last_event_is_taken() -> None:
     assert told == []
     assert mailbox.get_nowait() == {"type": "last"}
     assert told == [0]
+
+
+async def test_whoever_asked_is_told_of_the_next_event_once() -> None:
+    box, told = Mailbox(), []
+    for put in (box.put_client, box.put_layer, box.put_last):
+        box.on_event = lambda: told.append(box.get_nowait())
+        put({"type": "first"})
+        assert told == [{"type": "first"}]
+        told.clear()
+    box.put_layer({"type": "second"})
+    assert told == []
+    assert await box.get() == {"type": "second"}

@@ -11,11 +11,13 @@ from typing import Any, ClassVar, cast
 from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
+from channels.consumer.driver import Driver, is_current
 from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
 from channels.consumer.line import Line
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import ClientDisconnected, StopConsumer, mark_logged
-from channels.kit.doors import Sink, find_sink
+from channels.fanout.event import OUTBOUND
+from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.layers import get_channel_layer
@@ -123,20 +125,32 @@ class AsyncConsumer:
 
     async def _handle_all(self, line: Line) -> None:
         get = line.mailbox.get if line.is_direct else line.get
+        driver = self._driver(line)
         while not line.is_over:
             line.handling = None
             try:
-                message = await get()
-                line.handling = message
-                if not await self._handle(message):
+                if driver is not None:
+                    goes_on = await driver.step()
+                else:
+                    line.handling = message = await get()
+                    goes_on = await self._handle(message)
+                if not goes_on:
                     return
             except asyncio.CancelledError:
                 if not line.was_cut():
                     raise
-                get = line.get_last
+                driver, get = None, line.get_last
             except ClientDisconnected:
                 # No failure of the handler's, and `disconnect` is still owed.
-                get = line.get_last
+                driver, get = None, line.get_last
+
+    def _driver(self, line: Line) -> Driver | None:
+        """What saves waking the task for each event, under our own server."""
+        context = find_context(self.scope) if line.is_direct and not self._sync else None
+        if context is None or not is_current(context):
+            # A task between the server and this consumer, or a handler that waits for a thread.
+            return None
+        return Driver(line, self._handle, context)
 
     async def _handle(self, message: Message) -> bool:
         """Handle an event; False if its handler ended the consumer by StopConsumer."""
@@ -162,7 +176,7 @@ class AsyncConsumer:
         Raises:
             ValueError: If the message's type is missing, malformed, or names no handler.
         """
-        if self._is_frame(message):
+        if message.get("type") == OUTBOUND and self._is_frame(message):
             if not self._closed:
                 await AsyncConsumer.send(self, outbound(message))
             return
@@ -194,7 +208,7 @@ class AsyncConsumer:
     def _is_frame(self, message: Message) -> bool:
         """True for a group's outbound event, which goes to the client as it is."""
         return (
-            message.get("type") == "websocket.send"
+            message.get("type") == OUTBOUND
             and self.scope.get("type") == "websocket"
             and not hasattr(self, "websocket_send")
         )

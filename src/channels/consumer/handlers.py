@@ -8,6 +8,7 @@ verbs that a consumer has for its own use, `send`, `close`, `dispatch` and the l
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 from channels.kit.types import Message
@@ -35,6 +36,11 @@ def get_handler_name(message: Message) -> str:
     kind = message["type"]
     if not isinstance(kind, str):
         raise ValueError(f"The type of a message is a string: found {kind!r}.")
+    return _name_of(kind)
+
+
+@lru_cache(maxsize=1024)
+def _name_of(kind: str) -> str:
     name = kind.replace(".", "_")
     if name.startswith("_"):
         raise ValueError("Malformed type in message (leading underscore)")

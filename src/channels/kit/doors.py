@@ -12,6 +12,7 @@ events.
 
 from __future__ import annotations
 
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -44,12 +45,20 @@ class Door:
     send: Send
     mailbox: Mailbox
     sink: Sink | None = None
+    #: Of the task that runs the application; Python 3.11 does not tell a task its own.
+    context: Context | None = None
 
 
 def find_mailbox(scope: Scope, receive: Receive) -> Mailbox | None:
     """The connection's mailbox, if `receive` is the server's own."""
     door = _door(scope)
     return door.mailbox if door is not None and door.receive is receive else None
+
+
+def find_context(scope: Scope) -> Context | None:
+    """The context of the server's call of the application; a task in between has a copy of it."""
+    door = _door(scope)
+    return door.context if door is not None else None
 
 
 def find_sink(scope: Scope, send: Send) -> Sink | None:

@@ -76,6 +76,7 @@ class Mailbox:
         "gone",
         "handling_layer",
         "last_read",
+        "on_event",
         "on_gone",
         "on_last_taken",
         "on_overflow",
@@ -104,6 +105,8 @@ class Mailbox:
         self.handling_layer = False
         #: When an event was last asked for, by `clock`.
         self.last_read = clock()
+        #: Called once when the next event is put, in place of waking a `get`.
+        self.on_event: Callable[[], None] | None = None
         #: Called when a full client lane has room again: go on reading the socket.
         self.on_room: Callable[[], None] | None = None
         #: Called once for each event that the rule "close" refuses.
@@ -140,9 +143,7 @@ class Mailbox:
         """Add a client event of `size` bytes; look at `client_is_full` afterwards."""
         self._client.append((event, size))
         self._client_bytes += size
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wake()
 
     def put_last(self, event: Message) -> None:
         """Add the client's last event: it has gone.  Later calls are ignored."""
@@ -160,16 +161,28 @@ class Mailbox:
         Returns False if the event was dropped.  An event larger than `capacity_bytes` still fits
         into an empty lane.
         """
-        if self._is_over(size):
+        if self._layer and self._is_over(size):
             self._drop_expired()
             if not self._make_room(size):
                 return False
         self._layer.append((event, size, deadline))
         self._layer_bytes += size
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        # As `_wake` does it: this is what a message to a large group runs most often.
+        on_event = self.on_event
+        if on_event is not None:
+            self.on_event = None
+            on_event()
+        else:
+            self._wake()
         return True
+
+    def _wake(self) -> None:
+        on_event, waiter = self.on_event, self._waiter
+        if on_event is not None:
+            self.on_event = None
+            on_event()
+        elif waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _is_over(self, size: int) -> bool:
         return bool(self._layer) and (

@@ -23,8 +23,6 @@ class ApplicationCall:
     """The application, called once for a connection or a request.
 
     Args:
-        context: Where the call's own copy of the context variables comes from; the caller's context
-            may belong to another client.
         on_end: Called once at the end, with what the application raised, or None.
     """
 
@@ -47,8 +45,8 @@ class ApplicationCall:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, tasks: TaskScope, context: Context) -> None:
-        """Run it in a task of this scope."""
-        self._task = tasks.spawn(self._run(), name="application", context=context.copy())
+        """Run it in a task of this scope, and in this context, which belongs to it alone."""
+        self._task = tasks.spawn(self._run(), name="application", context=context)
 
     async def _run(self) -> None:
         error: BaseException | None = None

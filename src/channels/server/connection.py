@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
         self._turn_bytes = 0
         self._turn_end_is_due = False
         self._is_paused = False
-        self._is_closing = False
+        #: True once closing has begun, by either side.
+        self.is_closing = False
         self._reads = True
         self._got_eof = False
         self._linger_left = 0
@@ -98,7 +99,7 @@ class Connection(asyncio.Protocol):
         return keeps_open and not self.peer.is_secure
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_closing = True
+        self.is_closing = True
         self._transport = None
         self._pending.clear()
         self._wake()
@@ -117,7 +118,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_paused = False
-        if not self._is_closing and self._watch is not None:
+        if not self.is_closing and self._watch is not None:
             self._watch.cancel()
             self._watch = None
         self._wake()
@@ -141,12 +142,8 @@ class Connection(asyncio.Protocol):
         # peer has gone, and others are served.
         return self._is_paused or self._turn_bytes >= self._high
 
-    @property
-    def is_closing(self) -> bool:
-        return self._is_closing
-
     def write(self, data: bytes) -> None:
-        if self._is_closing or not data:
+        if self.is_closing or not data:
             return
         self._pending.append(data)
         self._pending_bytes += len(data)
@@ -176,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     async def drain(self) -> None:
-        while self.is_full and not self._is_closing:
+        while self.is_full and not self.is_closing:
             waiter = self._loop.create_future()
             self._waiters.add(waiter)
             try:
@@ -190,20 +187,20 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(None)
 
     def pause_reading(self) -> None:
-        if self._reads and self._transport is not None and not self._is_closing:
+        if self._reads and self._transport is not None and not self.is_closing:
             self._reads = False
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._reads and self._transport is not None and not self._is_closing:
+        if not self._reads and self._transport is not None and not self.is_closing:
             self._reads = True
             self._transport.resume_reading()
 
     def close(self) -> None:
-        if self._is_closing or self._transport is None:
+        if self.is_closing or self._transport is None:
             return
         self._flush()
-        self._is_closing = True
+        self.is_closing = True
         self._wake()
         self._transport.close()
         if self._transport is not None and self._transport.get_write_buffer_size():
@@ -215,14 +212,14 @@ class Connection(asyncio.Protocol):
         The session hears `connection_lost` at once: nothing that arrives is its concern any more.
         """
         transport = self._transport
-        if self._is_closing or transport is None:
+        if self.is_closing or transport is None:
             return
         if self._got_eof or not transport.can_write_eof():
             self.close()
             return
         self._flush()
         self.resume_reading()
-        self._is_closing = True
+        self.is_closing = True
         self._wake()
         transport.write_eof()
         self._linger_left = LINGER_BYTES
@@ -243,7 +240,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        self._is_closing = True
+        self.is_closing = True
         self._wake()
         sock = transport.get_extra_info("socket")
         if sock is not None and not self.peer.is_unix:
@@ -265,7 +262,7 @@ class Connection(asyncio.Protocol):
 
     def _look(self, before: int) -> None:
         self._watch = None
-        if self._transport is None or not (self._is_paused or self._is_closing):
+        if self._transport is None or not (self._is_paused or self.is_closing):
             return
         if self._taken() == before and self._transport.get_write_buffer_size():
             self.abort()

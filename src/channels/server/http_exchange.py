@@ -52,19 +52,20 @@ class HttpExchange:
         #: When the head was complete, by the loop's clock.
         self.began = began
         self.mailbox = Mailbox()
+        self._context = service.context.copy()
         #: True once nothing more is sent for it.
         self.is_over = False
         receive, send = self.receive, self.send
         if not request.expects_continue:
             # Through the door the body would be asked for without our knowing.
-            scope["extensions"][DOOR] = Door(receive, send, self.mailbox)
+            scope["extensions"][DOOR] = Door(receive, send, self.mailbox, context=self._context)
         self._call = ApplicationCall(service.application, scope, receive, send, self._ended)
 
     def start(self) -> None:
         """Call the application."""
         if not self.request.has_body:
             self.put_body(b"", more=False)
-        self._call.start(self._service.tasks, self._service.context)
+        self._call.start(self._service.tasks, self._context)
 
     def put_body(self, data: bytes, *, more: bool) -> None:
         """Hand a piece of the request's body on."""

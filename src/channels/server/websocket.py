@@ -101,14 +101,15 @@ class WebSocketSession:
         receive, send = self._receive, self._send
         scope["subprotocols"] = self._opening.subprotocols
         scope["extensions"]["websocket.http.response"] = {}
-        scope["extensions"][DOOR] = Door(receive, send, self.mailbox, self)
+        context = service.context.copy()
+        scope["extensions"][DOOR] = Door(receive, send, self.mailbox, self, context)
         self._call = ApplicationCall(
             service.application, scope, receive, send, self._application_ended
         )
         self.mailbox.put_client({"type": "websocket.connect"})
         self._record("websocket.connecting", None)
         self._deadlines.set("handshake", self._timeouts.handshake_timeout)
-        self._call.start(service.tasks, service.context)
+        self._call.start(service.tasks, context)
 
     # What the connection calls.
 
@@ -237,9 +238,11 @@ class WebSocketSession:
         if kind != SEND or self._stage is not Stage.OPEN:
             kind = check_kind(self._stage, message)
         if kind == SEND:
-            self._send_data(data_of(message))
-            if self._outlet.is_full:
-                await self._outlet.drain()
+            outlet = self._outlet
+            self._check_connected()
+            outlet.write(self._machine.frame_of(data_of(message)))
+            if outlet.is_full:
+                await outlet.drain()
                 self._check_connected()
         elif kind == ACCEPT:
             self._accept(message)
@@ -252,11 +255,6 @@ class WebSocketSession:
             self._deny(message)
             if self._outlet.is_full:
                 await self._outlet.drain()
-
-    def _send_data(self, data: str | bytes) -> None:
-        self._check_connected()
-        self._machine.send(data)
-        self._outlet.write(self._machine.data_to_send())
 
     def _check_connected(self) -> None:
         # A connection that was cut off is closing before it is lost.

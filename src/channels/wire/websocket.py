@@ -329,7 +329,16 @@ class WebSocket:
         Raises:
             LocalProtocolError: If the closing handshake forbids it, or text holds a lone surrogate.
         """
-        self._check_sending()
+        self._output.append(self.frame_of(data))
+
+    def frame_of(self, data: str | bytes) -> bytes:
+        """What `send` would send, for whoever writes it before anything else is sent.
+
+        Raises:
+            LocalProtocolError: As `send`.
+        """
+        if self.phase is not Phase.OPEN:
+            self._check_sending()
         if isinstance(data, str):
             opcode = TEXT
             try:
@@ -340,10 +349,8 @@ class WebSocket:
             opcode = BINARY
         agreed = self._deflate
         if agreed is not None and len(data) >= DEFLATE_FROM_BYTES:
-            squeezed = deflate(data, agreed.window_bits)
-            self._output.append(server_frame(opcode, squeezed, compressed=True))
-        else:
-            self._output.append(server_frame(opcode, data))
+            return server_frame(opcode, deflate(data, agreed.window_bits), compressed=True)
+        return server_frame(opcode, data)
 
     def send_ping(self, payload: bytes = b"") -> None:
         """Ask the peer for a pong with the same payload, of at most 125 bytes."""
@@ -379,7 +386,7 @@ class WebSocket:
             self._move("sent close")
 
     def _check_sending(self) -> None:
-        if self.phase is not Phase.OPEN and self.phase not in SENDING:
+        if self.phase not in SENDING:
             raise LocalProtocolError(f"The WebSocket is {self.phase.value}: nothing can be sent.")
 
     def data_to_send(self) -> bytes:
