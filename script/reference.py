@@ -27,7 +27,13 @@ NOTE = "<!-- Written by script/docs from the source: change the docstring, not t
 SECTIONS = {"Args", "Raises", "Returns", "Yields", "Attributes"}
 
 #: Options of these modules can be given to a command; the others are keys of a setting.
-WITH_FLAGS = ("channels.kit.limits", "channels.server", "channels.cli", "channels.worker")
+WITH_FLAGS = (
+    "channels.kit.limits",
+    "channels.kit.threads",
+    "channels.server",
+    "channels.cli",
+    "channels.worker",
+)
 
 #: File -> title, one line, and module -> names.
 PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {

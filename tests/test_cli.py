@@ -15,6 +15,7 @@ import channels
 from channels import cli
 from channels.exceptions import InvalidOption
 from channels.kit.options import from_mapping
+from channels.kit.threads import ThreadOptions
 from channels.server.endpoints import parse_endpoint
 from tests.processes import Child
 from tests.tutorial.browsing import get
@@ -158,6 +159,17 @@ class TestOptions:
         made = cli.server_options(values)
         assert (made.timeouts.ping_interval, made.timeouts.ping_timeout) == (7, 9)
         assert made.limits.max_headers == 50
+
+    def test_the_threads_of_sync_code(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        configured: list[ThreadOptions] = []
+        monkeypatch.setattr(cli, "configure_threads", configured.append)
+        monkeypatch.setattr(cli.ListeningServer, "run", lambda self: None)
+        assert cli.main(["serve", "pages:application", "--sync-threads", "3"]) == 0
+        monkeypatch.setenv("CHANNELS_SYNC_THREADS", "4")
+        assert cli.main(["serve", "pages:application"]) == 0
+        assert configured == [ThreadOptions(sync_threads=3), ThreadOptions(sync_threads=4)]
 
     def test_a_flag_beats_the_environment(self) -> None:
         assert options("-p", "1", CHANNELS_PORT="2")["port"] == 1

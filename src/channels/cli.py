@@ -30,6 +30,7 @@ from channels.kit.options import (
     from_mapping,
     option,
 )
+from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
 from channels.middleware import is_double_callable, single_callable
 from channels.server import Server, ServerOptions
@@ -136,7 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="Each option can also be given in the environment: CHANNELS_PORT=8001.",
     )
     serve.add_argument("application", help="where it is: mysite.asgi:application")
-    for table in (Listening, Reporting, *dict(_server_tables()).values()):
+    for table in _tables():
         add_arguments(serve, table)
     serve.set_defaults(run=run_serve)
     return parser
@@ -151,6 +152,7 @@ def run_serve(namespace: argparse.Namespace) -> int:
     values = given_values(namespace)
     reporting = from_mapping(Reporting, values)
     set_up_logging(reporting.verbosity, reporting.log_format)
+    configure_threads(from_mapping(ThreadOptions, values))
     server = ListeningServer(
         load_application(namespace.application),
         from_mapping(Listening, values).endpoints(set(values)),
@@ -169,7 +171,7 @@ def run_serve(namespace: argparse.Namespace) -> int:
 def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
     """The options that were given: by flag, else by environment variable."""
     values: dict[str, Any] = {}
-    for table in (Listening, Reporting, *dict(_server_tables()).values()):
+    for table in _tables():
         values.update(from_environment(table, os.environ))
     values.update(vars(namespace))
     return values
@@ -185,6 +187,12 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
         name: from_mapping(table, values) for name, table in _server_tables() if name
     }
     return dataclasses.replace(from_mapping(ServerOptions, values), **parts)
+
+
+def _tables() -> Iterator[type]:
+    """Every table of options that `channels serve` takes."""
+    yield from (Listening, Reporting, ThreadOptions)
+    yield from dict(_server_tables()).values()
 
 
 def _server_tables() -> Iterator[tuple[str, type]]:

@@ -10,8 +10,9 @@ from functools import cache
 from io import BytesIO
 from typing import IO, Any
 
+from django.apps import apps
 from django.core.asgi import get_asgi_application
-from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 
 from channels.kit.types import Receive, Scope, Send
 
@@ -43,5 +44,6 @@ async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
 
 @cache
 def _django() -> Any:
-    # On the first request, because settings and models may not be ready at import.
-    return get_asgi_application()
+    # On the first request, because settings and models may not be ready at import; once they are,
+    # another `django.setup()` would undo what others did to the loggers since.
+    return ASGIHandler() if apps.ready else get_asgi_application()

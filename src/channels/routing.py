@@ -18,9 +18,11 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
@@ -103,8 +105,9 @@ class ProtocolTypeRouter:
 
     @cached_property
     def _django(self) -> Application:
-        # On the first request, because settings and models may not be ready at import.
-        handler: Any = get_asgi_application()
+        # On the first request, because settings and models may not be ready at import.  Once they
+        # are, another `django.setup()` would only undo what others did to the loggers since.
+        handler: Any = ASGIHandler() if apps.ready else get_asgi_application()
         application: Application = handler
         return application
 

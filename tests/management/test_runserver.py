@@ -147,7 +147,9 @@ class TestOptions:
 
     def test_noasgi_is_djangos_own_server(self, project: Project) -> None:
         with project.serve("0", "--noreload", "--noasgi") as server:
-            port = int(server.wait_for(r"Starting development server at http://[\d.]+:(\d+)/")[1])
+            port = int(
+                server.wait_for(r"Starting (?:WSGI )?development server at http://[\d.]+:(\d+)/")[1]
+            )
             assert get(port, "/")[0] == 200
             assert get(port, "/static/admin/css/base.css")[0] == 200
 

@@ -10,7 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
+from channels.kit.threads import ThreadOptions
 from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.management.commands import runworker
 from channels.management.commands.runworker import Command
 from channels.worker import WorkerOptions
 
@@ -72,6 +74,13 @@ def test_options_reach_the_worker(worker: Any, monkeypatch: pytest.MonkeyPatch) 
     assert worker.made[0][3] == WorkerOptions(parallel=3)
     run("--shutdown-timeout", "none", "jobs")
     assert worker.made[1][3] == WorkerOptions(shutdown_timeout=None)
+
+
+def test_the_threads_of_sync_consumers(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured: list[ThreadOptions] = []
+    monkeypatch.setattr(runworker, "configure_threads", configured.append)
+    run("a", "--sync-threads", "3")
+    assert configured == [ThreadOptions(sync_threads=3)]
 
 
 def test_an_option_out_of_bounds_is_refused(worker: Any) -> None:

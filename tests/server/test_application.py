@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from channels.exceptions import NoRouteFound
+from channels.exceptions import NoRouteFound, mark_logged
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from tests.server.applications import body, echo, respond, start
 from tests.server.conftest import Serve, settled
@@ -154,6 +154,17 @@ async def test_a_traceback_is_logged_once(serve: Serve, caplog: pytest.LogCaptur
     assert record.getMessage() == "Exception inside application: GET /%0a"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_what_a_consumer_has_logged_is_not_logged_again(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ValueError("boom")
+    mark_logged(error)
+    client = await (await serve(raises(error))).connect()
+    client.get()
+    assert (await client.answer()).status == 500
+    assert caplog.records == []
 
 
 async def test_no_route_is_404_in_one_line(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

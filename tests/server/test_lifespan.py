@@ -7,7 +7,7 @@ import pytest
 from channels.exceptions import StartupFailed
 from channels.kit.types import Receive, Scope, Send
 from tests.server.applications import echo, respond
-from tests.server.conftest import Serve
+from tests.server.conftest import Serve, settled
 
 
 class Application:
@@ -78,6 +78,44 @@ async def test_an_application_that_says_that_it_cannot_start_is_not_served(serve
 async def test_lifespan_can_be_demanded(serve: Serve) -> None:
     with pytest.raises(StartupFailed, match="does not take part"):
         await serve(echo, lifespan="on")
+
+
+async def takes_every_scope_for_a_connection(scope: Scope, receive: Receive, send: Send) -> None:
+    while (await receive())["type"] != "http.request":
+        pass
+    await respond(send, b"served")
+
+
+async def test_an_application_that_never_answers_is_served_without(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    application = takes_every_scope_for_a_connection
+    client = await (await serve(application, lifespan="auto", startup_timeout=0.05)).connect()
+    client.get()
+    assert (await client.answer()).body == b"served"
+    assert "did not answer lifespan.startup within 0.05 s; serving without" in caplog.text
+
+
+async def test_an_application_that_must_answer_and_does_not_is_not_served(serve: Serve) -> None:
+    application = takes_every_scope_for_a_connection
+    with pytest.raises(StartupFailed, match="did not answer"):
+        await serve(application, lifespan="on", startup_timeout=0.05)
+
+
+async def test_a_long_startup_is_told(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.server.lifespan.NOTICE_SECONDS", 0.01)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await settled(lambda: "Waiting for at most 60 s" in caplog.text)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    await serve(application, lifespan="auto")
+    assert "serving without" not in caplog.text
 
 
 async def test_an_application_that_does_not_stop_is_cancelled(

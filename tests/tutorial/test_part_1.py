@@ -20,7 +20,9 @@ def test_the_version_can_be_asked_for(part_1: Project) -> None:
 
 def test_before_channels_djangos_own_server_runs(part_1: Project) -> None:
     with part_1.serve("0", "--noreload") as server:
-        port = int(server.wait_for(r"Starting development server at http://\D*[\d.]+:(\d+)/")[1])
+        port = int(
+            server.wait_for(r"Starting (?:WSGI )?development server at http://\D*[\d.]+:(\d+)/")[1]
+        )
         assert QUESTION in get(port, "/chat/")[1]
 
 

@@ -156,6 +156,13 @@ class Timeouts:
         none="never",
         help="time without progress after which a client that does not read is cut off",
     )
+    startup_timeout: float | None = option(
+        60.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="time for the application to answer lifespan.startup; then it is served without",
+    )
     shutdown_timeout: float = option(
         10.0, unit="seconds", minimum=0.0, help="time for running requests when the server stops"
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Final
 
-from channels.exceptions import ClientDisconnected, NoRouteFound
+from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Receive, Scope, Send
 
@@ -99,6 +99,7 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
     elif complete and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
         pass  # Its client went, or we cancelled it, which has been logged.
     elif error is not None:
-        logger.error("Exception inside application: %s", describe(scope), exc_info=error)
+        if not was_logged(error):
+            logger.error("Exception inside application: %s", describe(scope), exc_info=error)
     elif not complete:
         logger.error("The application returned without a whole response: %s", describe(scope))

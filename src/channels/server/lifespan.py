@@ -15,6 +15,9 @@ from channels.exceptions import LocalProtocolError, StartupFailed
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Message, Scope
 
+#: How long a startup may last before the log says what the server is waiting for.
+NOTICE_SECONDS: Final = 5.0
+
 logger: Final = logging.getLogger("django.channels.server")
 
 SPEC_VERSION: Final = "2.0"
@@ -44,8 +47,11 @@ class Lifespan:
         self._asked = False
         self._task: asyncio.Task[None] | None = None
 
-    async def startup(self, context: Context) -> None:
+    async def startup(self, context: Context, timeout_seconds: float | None = None) -> None:
         """Tell the application to start, and wait until it has.
+
+        An application that neither answers nor ends, because it takes every scope for a
+        connection, is cancelled after the timeout and served without.
 
         Raises:
             StartupFailed: If it says that it cannot, or does not take part and must.
@@ -60,9 +66,9 @@ class Lifespan:
         self._task = self.tasks.spawn(
             self._run(scope), name="lifespan", context=context.copy(), on_done=_look_at
         )
-        await _first_of(self._task, self._started)
+        await self._wait_for_start(self._task, timeout_seconds)
         if not self._started.done():
-            self._without(self._task)
+            self._without(self._task, timeout_seconds)
             return
         failure = self._started.result()
         if failure is not None:
@@ -70,7 +76,23 @@ class Lifespan:
             raise StartupFailed(f"The application failed to start: {failure}")
         self.state = state
 
-    def _without(self, task: asyncio.Task[None]) -> None:
+    async def _wait_for_start(self, task: asyncio.Task[None], seconds: float | None) -> None:
+        notice = NOTICE_SECONDS if seconds is None else min(NOTICE_SECONDS, seconds)
+        await _first_of(task, self._started, notice)
+        if seconds == notice or task.done() or self._started.done():
+            return
+        bound = "" if seconds is None else f" for at most {seconds:g} s"
+        logger.warning("Waiting%s for the application to answer lifespan.startup.", bound)
+        await _first_of(task, self._started, None if seconds is None else seconds - notice)
+
+    def _without(self, task: asyncio.Task[None], seconds: float | None) -> None:
+        if not task.done():
+            task.cancel()
+            said = f"The application did not answer lifespan.startup within {seconds:g} s"
+            if self._is_required:
+                raise StartupFailed(f"{said}.")
+            logger.warning("%s; serving without.", said)
+            return
         error = task.exception()
         if self._is_required:
             raise StartupFailed("The application does not take part in lifespan.") from error

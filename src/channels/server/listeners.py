@@ -7,6 +7,7 @@ server has put its own in that place meanwhile.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import socket
 import ssl
@@ -75,14 +76,28 @@ async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float 
             await loop.create_server(factory, host, endpoint.port, backlog=backlog, **tls)
         )
     if endpoint.kind == "unix":
-        sock = _bind_unix(endpoint)
-        return Listener(
-            await loop.create_unix_server(factory, sock=sock, backlog=backlog), endpoint.path
-        )
+        return await _listen_unix(loop, factory, _bind_unix(endpoint), backlog, endpoint.path)
     sock = _inherit(endpoint, os.environ)
     if sock.family == socket.AF_UNIX:
-        return Listener(await loop.create_unix_server(factory, sock=sock, backlog=backlog))
+        return await _listen_unix(loop, factory, sock, backlog)
     return Listener(await loop.create_server(factory, sock=sock, backlog=backlog))
+
+
+async def _listen_unix(
+    loop: asyncio.AbstractEventLoop,
+    factory: Factory,
+    sock: socket.socket,
+    backlog: int,
+    path: str = "",
+) -> Listener:
+    more: dict[str, Any] = {}
+    # From Python 3.13 on a loop removes the file of a socket that it closes, even of one that was
+    # only inherited; before, there is no such parameter.
+    if "cleanup_socket" in inspect.signature(loop.create_unix_server).parameters:
+        more["cleanup_socket"] = False
+    return Listener(
+        await loop.create_unix_server(factory, sock=sock, backlog=backlog, **more), path
+    )
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext:

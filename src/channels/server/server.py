@@ -115,7 +115,7 @@ class Server:
         )
         try:
             if self.options.lifespan != "off":
-                await self._lifespan.startup(context)
+                await self._lifespan.startup(context, self.options.timeouts.startup_timeout)
                 scopes.state = self._lifespan.state
             handshake = self.options.timeouts.header_timeout
             for endpoint in self.endpoints:

@@ -9,6 +9,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.kit.options import add_arguments, from_mapping, options_of
+from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
 from channels.routing import get_default_application
 from channels.worker import Worker, WorkerOptions
@@ -32,6 +33,7 @@ class Command(BaseCommand):
             help=f"which of CHANNEL_LAYERS to listen to; default: {DEFAULT_CHANNEL_LAYER}",
         )
         add_arguments(parser, WorkerOptions)
+        add_arguments(parser, ThreadOptions)
         parser.add_argument("channels", nargs="+", metavar="channel", help="a channel to listen on")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -50,6 +52,7 @@ class Command(BaseCommand):
                     "processes, for example channels_redis.core.RedisChannelLayer."
                 )
             )
+        configure_threads(from_mapping(ThreadOptions, options))
         channels = options["channels"]
         logger.info("Running worker for channels %s", channels)
         # A worker class written for other releases takes no options: it gets none unless asked to.
