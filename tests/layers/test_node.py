@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.layers.envelope import Envelope, Kind
+from channels.layers.subscriptions import State
 from channels.testing.layers.base import nothing_comes, receive_all, soon, until
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
@@ -213,6 +214,24 @@ async def test_members_that_come_and_go_do_not_reach_the_broker(
         await layer.group_add("room", channel)
     assert broker.calls["join"] == joins
     assert broker.calls["leave"] == 0
+
+
+async def test_a_send_does_not_overtake_a_group_send_to_a_group_that_lingers(make: Make) -> None:
+    layer = make(linger=60)
+    former = await member(layer)
+    await layer.group_discard("room", former)
+    subscriptions = layer.node.link.subscriptions
+    await until(lambda: subscriptions.state("room") is State.LINGER, "the group to linger")
+    # Added as by another thread, whose look at the group came before the last member's leaving.
+    channel = await layer.new_channel()
+    layer.node.local.add("room", channel)
+    layer.transport.delays = True
+    await layer.group_send("room", {"type": "first"})
+    sending = asyncio.create_task(layer.send(channel, {"type": "second"}))
+    await until(lambda: layer.statistics()["transport_inbox"] == 1, "the echo")
+    layer.transport.release()
+    await sending
+    assert await receive_all(layer, channel, 2) == [{"type": "first"}, {"type": "second"}]
 
 
 async def test_a_group_is_left_when_it_has_stayed_empty(make: Make, broker: LoopbackBroker) -> None:

@@ -32,6 +32,9 @@ class State(Enum):
     LEAVING = "leaving"
 
 
+_ARRIVING: Final = frozenset({State.JOINED, State.LINGER})
+
+
 class Subscriptions:
     """Joins and leaves groups as `is_wanted` asks.
 
@@ -64,8 +67,12 @@ class Subscriptions:
         return self._states.get(group)
 
     def is_joined(self, group: str) -> bool:
-        """True if what is published to the group arrives here.  Any thread may ask."""
-        return self._states.get(group) is State.JOINED
+        """True if what is published to the group arrives here.  Any thread may ask.
+
+        A group that lingers does: who asks after it has added a member may rely on it, because the
+        group is left only after another look at whether it is wanted.
+        """
+        return self._states.get(group) in _ARRIVING
 
     async def ensure(self, group: str, timeout_seconds: float) -> bool:
         """Join a group and wait for it; False if that takes longer, and it goes on by itself."""
