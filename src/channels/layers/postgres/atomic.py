@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import new_sender, node_of
-from channels.layers.postgres.schema import NEVER, VERSION
+from channels.layers.postgres.schema import VERSION
 from channels.layers.postgres.transport import PostgresTransport
+from channels.layers.tables.calls import NEVER
 
 
 class Cursor(Protocol):

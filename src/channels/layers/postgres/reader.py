@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from channels.layers.postgres.connection import Connection, Row
 from channels.layers.postgres.holes import Holes
 from channels.layers.postgres.options import PostgresOptions
 from channels.layers.postgres.schema import Schema
+from channels.layers.tables.transport import TableTransport
+from channels.layers.transport import TransportEvents
 
 #: Rows of one page; most of them are other processes' and come without their payload.
 PAGE: Final = 500
@@ -25,29 +27,23 @@ LOOK_BACK: Final = 1000
 
 
 class Reader:
-    """One process's place in the log; it outlives its connections.
-
-    Attributes:
-        wanted: What is read: hash of a group or node -> the id after which it counts.
-    """
+    """One process's place in the log; it outlives its connections."""
 
     def __init__(
         self,
+        transport: TableTransport,
         schema: Schema,
         options: PostgresOptions,
-        on_frame: Callable[[bytes], None],
-        on_woken: Callable[[set[int] | None], None],
-        on_gap: Callable[[], None],
+        events: TransportEvents,
     ) -> None:
-        self.wanted: dict[int, int] = {}
         self.counters: Counter[str] = Counter()
         self.cursor = 0
         self.holes = Holes()
         self._options = options
         self._channel = schema.channel
-        self._on_frame = on_frame
-        self._on_woken = on_woken
-        self._on_gap = on_gap
+        self._transport = transport
+        self._wanted = transport.wanted
+        self._events = events
         #: Hashes of which a wake-up told since the last page; None: any.
         self._named: set[int] | None = set()
         table = schema.table("message")
@@ -61,10 +57,9 @@ class Reader:
         self._recent = f"SELECT id FROM {table} WHERE id > %s AND id <= %s ORDER BY id"
 
     def begin(self, cursor: int) -> None:
-        """Read on from here, with everything that is joined now."""
+        """Read on from here."""
         self.cursor = cursor
         self.holes.clear()
-        self.wanted = dict.fromkeys(self.wanted, 0)
 
     async def look_back(self, connection: Connection) -> None:
         """Note what may still be committed below the cursor."""
@@ -82,7 +77,7 @@ class Reader:
         loop = asyncio.get_running_loop()
         while True:
             await self.catch_up(connection)
-            self._on_woken(None)
+            self._transport.woken(None)
             poll_at = loop.time() + self._options.poll_interval
             while (left := poll_at - loop.time()) > 0:
                 if self._is_concerned(await connection.wait_notified(left)):
@@ -100,8 +95,8 @@ class Reader:
         if hashes is None:
             self._named = None
         elif self._named is not None:
-            self._named |= hashes & self.wanted.keys()
-        self._on_woken(hashes)
+            self._named |= hashes & self._wanted.keys()
+        self._transport.woken(hashes)
         return self._named is None or bool(self._named)
 
     async def catch_up(self, connection: Connection) -> None:
@@ -123,8 +118,8 @@ class Reader:
             await self._ask_for_holes(connection)
 
     def _names(self, named: set[int] | None) -> list[int]:
-        if len(self.wanted) <= MOST_NAMED:
-            return list(self.wanted)
+        if len(self._wanted) <= MOST_NAMED:
+            return list(self._wanted)
         return list(named or ())[:MOST_NAMED]
 
     async def _frames(
@@ -134,7 +129,7 @@ class Reader:
         found: dict[int, bytes | None] = {}
         sizes: dict[int, int] = {}
         for number, hashed, size, payload in rows:
-            floor = self.wanted.get(hashed)
+            floor = self._wanted.get(hashed)
             # What was committed late had no number by which to tell it from what went before.
             if floor is None or (number <= floor and not is_late):
                 continue
@@ -153,14 +148,14 @@ class Reader:
 
     def _hand_out(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
-            self._on_frame(frame)
+            self._events.on_frame(frame)
         self.counters["read"] += len(frames)
 
     async def _note(self, connection: Connection, missing: Sequence[range]) -> None:
         rows = await connection.fetch("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
         now = asyncio.get_running_loop().time()
         if not self.holes.note(missing, now, int(rows[0][0])):
-            self._on_gap()
+            self._events.on_gap(None)
 
     async def _ask_for_holes(self, connection: Connection) -> None:
         # Asked before the rows: what had ended by then can be seen in them.

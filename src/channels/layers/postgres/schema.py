@@ -20,8 +20,6 @@ from channels.layers.postgres.options import PostgresOptions
 
 #: What a function's name ends with; it rises with each change of its parameters or meaning.
 VERSION: Final = 1
-#: A deadline that never comes.
-NEVER: Final = 1 << 62
 
 _TABLES: Final = Template("""
 CREATE $persistence TABLE IF NOT EXISTS ${base}_message (
@@ -73,12 +71,7 @@ CREATE $persistence TABLE IF NOT EXISTS ${base}_meta (
 
 _NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-#: One batch of a process, in order; `kinds` says what each element is:
-#:   g publish, n push to a node, q push (numbers: capacity), j join, a add a queue to a group
-#:   (extras: its hash; names: group), d take it out, p pull (numbers: how many), b give back
-#:   (numbers: its id or 0), f flush
-#: firsts: 0 done, -1 full, -2 no such node; for j the last id; for g how many queues were full;
-#: seconds: for g how many queues are members.
+#: One batch of a process, in order; see `Call` for what each kind uses.
 _WRITE: Final = Template("""
 CREATE OR REPLACE FUNCTION ${base}_write_$version(
     node text, fence bigint, number bigint, prefix text, most bigint,
@@ -382,9 +375,3 @@ class Schema:
 def schema_sql(**config: object) -> str:
     """The SQL that makes the tables and functions, for `tables`, `schema` and `logged` as given."""
     return Schema(PostgresOptions(**config)).create()  # type: ignore[arg-type]
-
-
-def target_hash(prefix: str, kind: str, name: str) -> int:
-    """What a group (g), node (n) or queue (q) is known by: a signed number of 64 bits."""
-    data = f"{prefix}\0{kind}{name}".encode()
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
 import psycopg
@@ -21,6 +20,7 @@ from channels.layers.postgres.options import Places, PostgresOptions
 from channels.layers.postgres.reader import Reader
 from channels.layers.postgres.schema import Schema
 from channels.layers.postgres.writer import Writer
+from channels.layers.tables.transport import TableTransport
 from channels.layers.transport import TransportEvents
 
 #: Seconds between attempts: the first, and the longest.
@@ -34,44 +34,34 @@ class Session:
     """Keeps a node connected."""
 
     def __init__(
-        self, places: Places, schema: Schema, options: PostgresOptions, writer: Writer
+        self, places: Places, schema: Schema, options: PostgresOptions, transport: TableTransport
     ) -> None:
-        self.is_up = False
         self.clock_offset = 0.0
         self._places = places
         self._schema = schema
         self._options = options
-        self._writer = writer
+        self._transport = transport
         self._incarnation: str | None = None
         self._is_stopping = False
         self._connections: list[Connection] = []
         self._scope = TaskScope("channel layer on PostgreSQL")
         self._pause = FIRST_PAUSE
-        self._on_registered: Callable[[int], None] = lambda _: None
+        self._writer: Writer
         self._reader: Reader
         self._events: TransportEvents
         self._node = ""
 
-    def start(
-        self,
-        node: str,
-        reader: Reader,
-        events: TransportEvents,
-        on_registered: Callable[[int], None],
-    ) -> None:
+    def start(self, node: str, writer: Writer, reader: Reader, events: TransportEvents) -> None:
         """Begin to connect.
-
-        Args:
-            on_registered: Called at the first connection, with the log's last id.
 
         Raises:
             InvalidChannelLayerError: If there is no such database in the settings.
         """
         self._places.work()
-        self._node, self._reader, self._events = node, reader, events
-        self._on_registered = on_registered
+        self._node, self._events = node, events
+        self._writer, self._reader = writer, reader
         self._incarnation = None
-        self._is_stopping = self.is_up = False
+        self._is_stopping = False
         self._connections = []
         self._scope = TaskScope("channel layer on PostgreSQL")
         self._scope.spawn(self._run(), name="connections to PostgreSQL")
@@ -80,10 +70,10 @@ class Session:
         """Send what waits and close; rudely after `patience` seconds."""
         self._is_stopping = True
         self._writer.finish()
-        if not (self.is_up and await self._scope.join(patience)):
+        if not (self._transport.is_up and await self._scope.join(patience)):
             self.abort()
         await self._scope.close()
-        self.is_up = False
+        self._transport.is_up = False
 
     def abort(self) -> None:
         """Break both connections."""
@@ -91,7 +81,7 @@ class Session:
             connection.abort()
 
     def abandon(self) -> None:
-        self.is_up = False
+        self._transport.is_up = False
         connections, self._connections = self._connections, []
         for connection in connections:
             connection.abandon()
@@ -106,7 +96,7 @@ class Session:
             except _ERRORS as problem:
                 error = problem
             finally:
-                was_up, self.is_up = self.is_up, False
+                was_up, self._transport.is_up = self._transport.is_up, False
                 await self._close()
             if self._is_stopping:
                 return
@@ -144,7 +134,7 @@ class Session:
         if is_first:
             await self._reader.look_back(listener)
         self._pause = FIRST_PAUSE
-        self.is_up = True
+        self._transport.is_up = True
         self._events.on_up(kept)
         if missed:
             self._events.on_gap(None)
@@ -159,11 +149,12 @@ class Session:
         reader = self._reader
         if is_first:
             reader.begin(last)
-            self._on_registered(last)
+            self._transport.want_node(last)
             return False
         if not kept:
             # A new log: the server crashed, or another has taken its place.  All of it is new.
             reader.begin(0)
+            self._transport.want_all()
             return False
         if last < reader.cursor:
             # The server lost the end of its log and will give out its ids again.
@@ -185,7 +176,7 @@ class Session:
         finally:
             # Not cancelled: the driver would ask the server first, which may not answer.
             self.abort()
-            self._writer.rouse()
+            self._transport.line.rouse()
             await asyncio.wait(tasks)
             for task in tasks:
                 if not task.cancelled():

@@ -1,0 +1,187 @@
+"""What a process asks of a database, in order and in batches.
+
+Each batch is carried out as a whole or not at all, with its results noted in the process's journal.
+While a batch is under way the next is gathered.  A batch whose answer was lost is looked up in the
+journal by the connection that follows, and sent again only if it is not there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from channels.exceptions import ChannelLayerUnavailable
+
+#: Calls and bytes of one batch.
+BATCH: Final = 500
+BATCH_BYTES: Final = 4 * 1024 * 1024
+#: A deadline that never comes, in milliseconds.
+NEVER: Final = 1 << 62
+
+#: What comes of a call: two numbers, and what was pulled with its ids.
+Result = tuple[int, int, list[tuple[int, bytes]]]
+
+
+def target_hash(prefix: str, kind: str, name: str) -> int:
+    """What a group (g), node (n) or queue (q) is known by: a signed number of 64 bits."""
+    data = f"{prefix}\0{kind}{name}".encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
+
+
+@dataclass(slots=True)
+class Call:
+    """One element of a batch.
+
+    kind                        name    hash    extra        number     result
+    g   publish                 group   group                           full, member queues
+    n   push to a node          node    node                            0, -1 full, -2 gone
+    q   push                    queue   queue                capacity   0, -1 full
+    j   join                                                            the log's last id
+    a   add a queue to a group  queue   group   queue's hash capacity
+    d   take it out             queue   group   queue's hash
+    p   pull                    queue   queue                how many   what was pulled
+    b   give back               queue   queue                id or 0
+    f   flush
+    """
+
+    kind: str
+    name: str = ""
+    hash: int = 0
+    extra: int = 0
+    number: int = 0
+    deadline: int = NEVER
+    payload: bytes = b""
+    answer: asyncio.Future[Result] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class CallLine:
+    """The calls of one process; it outlives its connections.
+
+    Args:
+        most: Calls that may wait.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.counters: Counter[str] = Counter()
+        #: The number of the last batch.
+        self.number = 0
+        self._most = most
+        self._waiting: deque[Call] = deque()
+        self._flight: list[Call] = []
+        self._wake = asyncio.Event()
+
+    def prepare(self) -> None:
+        """Begin anew, on the running loop."""
+        self._waiting.clear()
+        self._flight = []
+        self.number = 0
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._flight)
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if there is something to send."""
+        return bool(self._waiting)
+
+    def put(self, call: Call) -> asyncio.Future[Result]:
+        """Append a call; its place in the order is taken at once.
+
+        Raises:
+            ChannelLayerUnavailable: If too many wait.
+        """
+        if len(self._waiting) >= self._most:
+            self.counters["refused_pending"] += 1
+            raise ChannelLayerUnavailable(
+                f"{len(self._waiting)} calls wait for the database already "
+                f"(max_pending={self._most})."
+            )
+        self._waiting.append(call)
+        self._wake.set()
+        return call.answer
+
+    async def wait(self, seconds: float) -> None:
+        """Until something waits, `rouse` is called, or the time is over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def rouse(self) -> None:
+        """End the wait."""
+        self._wake.set()
+
+    def gather(self) -> list[Call]:
+        """The next batch, without the calls that were cancelled meanwhile."""
+        assert not self._flight, "one batch at a time"
+        found: list[Call] = []
+        size = 0
+        while self._waiting and len(found) < BATCH and size < BATCH_BYTES:
+            call = self._waiting.popleft()
+            if not call.answer.cancelled():
+                found.append(call)
+                size += len(call.payload)
+        self._flight = found
+        self.number += 1
+        self.counters["batches"] += 1
+        return found
+
+    def settle(self, results: Mapping[int, Result]) -> None:
+        """The batch under way has been carried out; what has no result gets zeros."""
+        flight, self._flight = self._flight, []
+        for index, call in enumerate(flight):
+            if not call.answer.done():
+                call.answer.set_result(results.get(index, (0, 0, [])))
+
+    def reject(self, error: Exception) -> None:
+        """The batch under way can never be carried out."""
+        flight, self._flight = self._flight, []
+        self.counters["refused"] += len(flight)
+        for call in flight:
+            if not call.answer.done():
+                call.answer.set_exception(
+                    ChannelLayerUnavailable(f"The database refused to write: {error}")
+                )
+
+    def recover(self, number: int, results: Mapping[int, Result]) -> None:
+        """A new connection has the journal: settle the batch whose answer was lost.
+
+        Args:
+            number: The last batch that was carried out.
+        """
+        if self._flight and number == self.number:
+            self.counters["recovered"] += len(self._flight)
+            self.settle(results)
+            return
+        flight, self._flight = self._flight, []
+        self._waiting.extendleft(reversed(flight))
+        if self._waiting:
+            self._wake.set()
+
+
+def results_of(
+    firsts: Sequence[int],
+    seconds: Sequence[int],
+    pulled: Sequence[tuple[int, int, bytes]],
+) -> dict[int, Result]:
+    """Results by the index of their call.
+
+    Args:
+        pulled: (index of the call, id, payload).
+    """
+    found: dict[int, Result] = {
+        index: (first, second, [])
+        for index, (first, second) in enumerate(zip(firsts, seconds, strict=True))
+    }
+    for index, number, payload in pulled:
+        found[index][2].append((number, payload))
+    return found
