@@ -101,6 +101,9 @@ async def test_tables_dropped_under_a_running_layer_are_made_again(
     await rows(postgres_dsn, layer.node.transport.schema.drop())  # type: ignore[attr-defined]
     await layer.group_send("room", {"type": "x"})
     assert await read(layer, channel) == {"type": "x"}
+    async with asyncio.timeout(PATIENCE):
+        while not gaps:  # noqa: ASYNC110 - told on another thread
+            await asyncio.sleep(0.01)
     assert gaps == [None]
 
 
