@@ -3,12 +3,12 @@
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
-from channels.testing.layers import LayerConformance
+from channels.testing.layers import Features, LayerConformance
 from tests.cluster.servers import redis_server
 
 
@@ -20,6 +20,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class TestRedis(LayerConformance):
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+
     @pytest.fixture
     def layer_factory(self, url: str) -> Callable[..., Any]:
         prefix = f"test-{uuid.uuid4().hex}"
@@ -27,6 +29,8 @@ class TestRedis(LayerConformance):
 
 
 class TestRedisPubSub(LayerConformance):
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+
     @pytest.fixture
     def layer_factory(self, url: str) -> Callable[..., Any]:
         prefix = f"test-{uuid.uuid4().hex}"

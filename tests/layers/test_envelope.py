@@ -58,3 +58,16 @@ def test_deadline() -> None:
     assert not envelope.is_expired(4.999)
     assert envelope.is_expired(5.0)
     assert not Envelope(Kind.GROUP, "g", b"", sender=b"12345678", seq=1).is_expired(1e12)
+
+
+@pytest.mark.parametrize(("attempts", "read"), [(0, 0), (1, 1), (63, 63), (500, 63)])
+@pytest.mark.parametrize("position", [None, (1, 2)])
+def test_attempts_travel_with_it(
+    attempts: int, read: int, position: tuple[int, int] | None
+) -> None:
+    envelope = Envelope(
+        Kind.CHANNEL, "jobs", b"payload", sender=b"12345678", seq=1, position=position
+    ).again(attempts)
+    decoded = decode_envelope(envelope.encoded)
+    assert decoded.attempts == read
+    assert (decoded.position, decoded.payload) == (position, b"payload")

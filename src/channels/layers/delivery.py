@@ -41,7 +41,11 @@ class Delivery:
         help="a message that was taken and is not finished by then is given to another worker",
     )
     max_attempts: int = option(
-        5, unit="attempts", minimum=1, help="then the message goes to the dead-letter channel"
+        5,
+        unit="attempts",
+        minimum=1,
+        maximum=50,
+        help="then the message goes to the dead-letter channel",
     )
     retry_delay: float = option(
         1.0,

@@ -2,7 +2,8 @@
 
     octets  field
     1       version (1)
-    1       flags: 1 = sent again after a failure, 2 = a position follows the name
+    1       flags: 1 = sent again after a failure, 2 = a position follows the name; the six upper
+            bits: how often it was leased, 63 for more
     1       kind
     8       sender: the node that sent it
     8       sequence number, rising with each envelope of one sender
@@ -27,6 +28,8 @@ from channels.exceptions import MalformedEnvelope
 VERSION: Final = 1
 REPLAYED: Final = 1
 POSITIONED: Final = 2
+MOST_ATTEMPTS: Final = 63
+_ATTEMPTS_SHIFT: Final = 2
 
 _HEAD = struct.Struct("!BBB8sQQH")
 _POSITION = struct.Struct("!QQ")
@@ -57,7 +60,7 @@ class Envelope:
     Attributes:
         deadline: Milliseconds since 1970, by the broker's clock, after which it is void; 0: never.
         position: (epoch, offset) in the history of its group, where the backend keeps one.
-        attempts: How often it was leased already; a broker's note, no part of its octets.
+        attempts: How often it was leased already; noted by brokers that lease.
     """
 
     __slots__ = (
@@ -103,6 +106,7 @@ class Envelope:
         if data is None:
             name = self.name.encode()
             flags = 0 if self.position is None else POSITIONED
+            flags |= min(self.attempts, MOST_ATTEMPTS) << _ATTEMPTS_SHIFT
             data = _HEAD.pack(
                 VERSION, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
             )
@@ -125,7 +129,6 @@ class Envelope:
             position=self.position,
         )
         other.attempts = attempts
-        other._encoded = self._encoded
         return other
 
     def is_expired(self, now: float) -> bool:
@@ -151,7 +154,7 @@ def decode_envelope(data: bytes) -> Envelope:
         if flags & POSITIONED:
             position = _POSITION.unpack_from(data, end)
             end += _POSITION.size
-        return Envelope(
+        envelope = Envelope(
             Kind(kind),
             name,
             data[end:],
@@ -160,6 +163,8 @@ def decode_envelope(data: bytes) -> Envelope:
             deadline=deadline,
             position=position,
         )
+        envelope.attempts = flags >> _ATTEMPTS_SHIFT
+        return envelope
     except (struct.error, ValueError) as error:
         if isinstance(error, MalformedEnvelope):
             raise

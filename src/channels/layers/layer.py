@@ -53,9 +53,9 @@ class NodeChannelLayer(BaseChannelLayer):
         """Send a message to one channel, at most once unless `delivery` says more.
 
         Args:
-            delay: Seconds before it is delivered: not earlier, and seldom more than one later.
-                Meanwhile it survives what a message in that channel survives; `expiry` counts from
-                then.
+            delay: Seconds before it is delivered: not earlier, seldom more than one later, up to
+                five if this process ends.  Meanwhile it survives what a message in that channel
+                survives; `expiry` counts from then.
 
         Raises:
             TypeError: If the name breaks the rules, or the message holds what cannot be encoded.

@@ -215,7 +215,8 @@ class DelayingTransport(Transport, Protocol):
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         """Append it to a queue at `due`, seconds since 1970 by the broker's clock.
 
-        Not before, and about a second later at most while any process of the layer is connected.
+        Not before.  Within a second of it while the process that sent it is connected, within five
+        while any of the layer is.
         It enters the queue even if that is at its capacity by then.  It survives what envelopes in
         queues survive.
 

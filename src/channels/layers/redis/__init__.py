@@ -17,7 +17,10 @@ What inboxes guarantee
     * After Redis lost its state (killed without persistence, or failed over to a replica that was
       behind) each process registers its groups again and tells its listeners of a gap.  Sends wait
       for `settle` seconds, so that they meet groups that are whole.  Lost is what lay unread.
-    * A queue's message goes to one process, at most once.  Capacity is exact.
+    * A queue's message goes to one process, at most once unless `delivery` says at least once: then
+      it is on lease, and comes again if it is not finished.  Capacity is exact.
+    * What is delayed or on lease survives what queues survive.  It is put into its queue in time by
+      whatever process is connected: exactly by who sent or took it, within five seconds by others.
     * Order: of one sender, and for a group the same for all, on each shard.
 
 What publish and subscribe guarantees

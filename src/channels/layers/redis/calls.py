@@ -23,6 +23,8 @@ from channels.layers.redis.options import RedisOptions
 KEEP: Final = 60_000
 #: The same for the nodes of a group, which are named again every `GROUP_LIFE / 4`.
 GROUP_LIFE: Final = 86_400_000
+#: The same for a queue with messages that do not expire: ten years.
+FOREVER: Final = 315_360_000_000
 #: Groups in one command.
 BATCH: Final = 500
 #: Calls remembered of which is known that they were carried out, until they are made again.
@@ -154,10 +156,7 @@ class Calls:
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
         """As `Transport.push`."""
         mark, index = mark_of(queue, envelope), next(self._index)
-        taken: Any = None
-        if self._executed:
-            # Made again after its answer was lost: what had become of it is known.
-            taken = {True: 1, False: -1, None: None}[self._executed.pop(mark, None)]
+        taken = self._known(mark)
         if taken is None:
             keys = self.keys
             taken = await self._filling(
@@ -172,7 +171,7 @@ class Calls:
                     ),
                     envelope.encoded,
                     capacity,
-                    self._life(),
+                    self._life() if envelope.deadline else FOREVER,
                     index,
                     KEEP,
                 ),
@@ -227,6 +226,12 @@ class Calls:
 
     # Inside.
 
+    def _known(self, mark: Mark) -> Any:
+        """What had become of a call that is made again after its answer was lost; else None."""
+        if not self._executed:
+            return None
+        return {True: 1, False: -1, None: None}[self._executed.pop(mark, None)]
+
     def _life(self) -> int:
         return int(self._queue_life() * 1000) + KEEP
 
@@ -254,8 +259,9 @@ class Calls:
             key = self.keys.queue(queue)
 
             async def give(key: str = key, envelopes: list[bytes] = envelopes) -> None:
-                await self.line.call("LPUSH", key, *reversed(envelopes))
-                await self.line.call("PEXPIRE", key, self._life())
+                await self.line.call(
+                    *scripts.evaluation(scripts.GIVE_BACK, (key,), self._life(), *envelopes)
+                )
 
             def keep(queue: str = queue, envelopes: list[bytes] = envelopes) -> None:
                 self._returned.append((queue, envelopes))

@@ -7,6 +7,9 @@
     <prefix>:g:<group>       set: nodes with members of the group
     <prefix>:gx:<group>      hash: queue that is a member -> "<expires in ms>:<capacity>"
     <prefix>:q:<channel>     list: a queue of envelopes
+    <prefix>:hd              sorted set: what is delayed, by its token and the ms when it is due
+    <prefix>:hl              sorted set: what is on lease, or to be tried again later; the same
+    <prefix>:hb              hash: token -> queue and envelope of both
     <prefix>:sq:<session>    hash: index of the last call of a process that filled a queue
     <prefix>:sf:<session>    list: indexes of those that found it full
     <prefix>:wk:<session>    list: wakes the process's own queue reader
@@ -29,6 +32,8 @@ class Keys:
         self.tag = tag
         self.base = f"{prefix}:{{{tag}}}:" if tag is not None else f"{prefix}:"
         self.epoch = f"{self.base}ep"
+        #: Delayed, leased, bodies: what is held back from its queue.
+        self.held = (f"{self.base}hd", f"{self.base}hl", f"{self.base}hb")
 
     def lease(self, node: str) -> str:
         return f"{self.base}al:{node}"

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 from channels.exceptions import NodeGone
 from channels.layers.envelope import Envelope
-from channels.layers.redis.calls import Calls, batches
+from channels.layers.redis.calls import batches
+from channels.layers.redis.held import HeldCalls
 from channels.layers.redis.line import Broken, run_until_one_fails
 from channels.layers.redis.options import RedisOptions
 from channels.layers.redis.shard import Shard, ShardOwner
@@ -22,7 +23,7 @@ from channels.layers.redis.subscriber import Subscriber
 from channels.layers.transport import TransportEvents
 
 
-class PubSubCalls(Calls):
+class PubSubCalls(HeldCalls):
     """The operations, with subscriptions in place of inboxes."""
 
     subscriber: Subscriber
@@ -84,7 +85,7 @@ class PubSubShard(Shard):
 
     calls: PubSubCalls
 
-    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> Calls:
+    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
         return PubSubCalls(self.keys, self.line, options, queue_life)
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:

@@ -18,10 +18,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from channels.layers.names import new_node
 from channels.layers.redis import scripts
-from channels.layers.redis.calls import GROUP_LIFE, KEEP, Calls, batches
+from channels.layers.redis.calls import GROUP_LIFE, KEEP, batches
+from channels.layers.redis.held import HeldCalls, Ticker
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.inbox import InboxReader
 from channels.layers.redis.keys import Keys
+from channels.layers.redis.leases import LeaseReaders
 from channels.layers.redis.line import Broken, Line, Pause
 from channels.layers.redis.options import RedisOptions
 from channels.layers.redis.puller import QueueReader
@@ -82,9 +84,11 @@ class Shard:
         self._events: TransportEvents
         self._pause = Pause(random.random)
         self.queues: QueueReader
+        self.ticker: Ticker
+        self.leases: LeaseReaders
 
-    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> Calls:
-        return Calls(self.keys, self.line, options, queue_life)
+    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
+        return HeldCalls(self.keys, self.line, options, queue_life)
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         """Before `run`: whose shard it is."""
@@ -98,10 +102,14 @@ class Shard:
             self._wake,
             self._options.answer_timeout,
         )
+        self.ticker = Ticker(self.calls, lambda: self.line.is_open)
+        self.leases = LeaseReaders(
+            self._open_connection, self.calls, self.ticker, self._options.answer_timeout
+        )
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the transport does."""
-        return [self.run(), self.queues.run()]
+        return [self.run(), self.queues.run(), self.ticker.run(), self.leases.run()]
 
     # Life.
 
@@ -131,6 +139,7 @@ class Shard:
 
     async def close(self) -> None:
         """Say good-bye; may take a while if Redis does not answer."""
+        await self.leases.quiesce()
         await self.queues.quiesce()
         if self.line.is_open:
             keys, groups = self.keys, list(self.calls.joined)
@@ -151,6 +160,7 @@ class Shard:
         """Let go without the loop."""
         self.line.abandon()
         self.queues.abandon()
+        self.leases.abandon()
 
     def statistics(self) -> Mapping[str, int]:
         """What it has counted."""
@@ -159,6 +169,7 @@ class Shard:
     def _recognised(self, version: tuple[int, ...]) -> None:
         """The server says of which release it is, by Redis' count."""
         self.queues.takes_many = version >= (7, 0)
+        self.leases.waits = version >= (6, 2)
 
     def _forgotten(self) -> None:
         """What the server knew of this process is lost."""

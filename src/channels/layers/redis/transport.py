@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -16,7 +17,7 @@ from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.keys import Keys
 from channels.layers.redis.options import RedisOptions
 from channels.layers.redis.shard import InboxShard, Shard
-from channels.layers.transport import Capabilities, TransportEvents
+from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.8
@@ -62,7 +63,9 @@ class RedisTransport:
         expiry: Callable[[], float],
         kind: type[Shard] = InboxShard,
     ) -> None:
-        self.capabilities = Capabilities(reconnect_window=options.lease if kind.keeps else 0.0)
+        self.capabilities = Capabilities(
+            reconnect_window=options.lease if kind.keeps else 0.0, delays=True, leases=True
+        )
         self._servers = list(servers)
         self._names = [server.name for server in servers]
         self._prefix = prefix
@@ -213,6 +216,29 @@ class RedisTransport:
             self._counters["dropped_given_back"] += len(envelopes)
             return
         self._of(queue).give_back(queue, [envelope.encoded for envelope in envelopes])
+
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        shard = self._shard(queue)
+        await shard.calls.push_later(queue, envelope, due, bound)
+        shard.ticker.due_in(due - time.time() - shard.calls.clock_offset)
+
+    def demand_leased(
+        self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
+    ) -> None:
+        if self.shards:
+            self._shard(queue).leases.demand(queue, count, seconds, taker)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:
+        return await self._shard(queue).calls.acknowledge(token)
+
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
+        shard = self._shard(queue)
+        done = await shard.calls.release(token, delay, counted)
+        shard.ticker.due_in(delay)
+        return done
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
+        return await self._shard(queue).calls.extend(token, seconds)
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         capacity = self._events.capacity_of(queue)
