@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -75,10 +76,28 @@ class Member:
         if self._reading is not None:
             await self._reading
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
+        self.signal(signal.SIGKILL)
+
+    async def end(self) -> None:
+        """SIGINT: the interpreter ends in order."""
+        self.signal(signal.SIGINT)
+        await self._process.wait()
+
+    async def halt(self) -> None:
+        """SIGSTOP, and wait until it stands still; SIGCONT lets it go on."""
+        self.signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+            self._process.send_signal(number)
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
         async for line in lines:
@@ -87,4 +106,5 @@ class Member:
 
 
 if __name__ == "__main__":
-    asyncio.run(read(json.loads(sys.argv[1])))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(read(json.loads(sys.argv[1])))

@@ -83,7 +83,8 @@ class Peer:
         #: Requests carried out.
         self.done = 0
         self._answered = 0
-        self._refusals: list[bytes] = []
+        # (number, frame)
+        self._refusals: list[tuple[int, bytes]] = []
         #: Taken from queues for it and not yet written; goes back if it goes.
         self.pulled: deque[tuple[str, Envelope]] = deque()
         # Queues of the PULLED frames that it has perhaps not seen yet, and how many it has.
@@ -104,10 +105,12 @@ class Peer:
         """The request in hand is not carried out."""
         self.done += 1
         body = REFUSED_BODY.pack(self.done, reason) + text.encode()
-        self._refusals.append(frame(REFUSED, b"", body))
+        self._refusals.append((self.done, frame(REFUSED, b"", body)))
 
     def write_answers(self) -> None:
-        for refusal in self._refusals:
+        for number, refusal in self._refusals:
+            # It says that all before it are done.
+            self._answered = number
             self.write(refusal)
         self._refusals.clear()
         if self.done > self._answered:

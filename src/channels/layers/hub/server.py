@@ -46,6 +46,33 @@ _TOUCH_SECONDS: Final = 3600.0
 _FAREWELL_SECONDS: Final = 0.4
 
 
+#: The hubs of this process.
+_serving: Final[set[HubServer]] = set()
+_exit: Final = threading.Event()
+#: So that none starts unseen by `_stop_all`.
+_gate: Final = threading.Lock()
+_is_watching: list[bool] = []
+
+
+def watch_exit() -> None:
+    """Have this process's hubs hand over when the interpreter ends."""
+    if not _is_watching:
+        _is_watching.append(True)
+        atexit.register(_stop_all)
+
+
+def is_exiting() -> bool:
+    """True once the interpreter is about to end: too late to become the hub."""
+    return _exit.is_set()
+
+
+def _stop_all() -> None:
+    with _gate:
+        _exit.set()
+    for hub in list(_serving):
+        hub.stop()
+
+
 class HubServer:
     """One hub.
 
@@ -86,10 +113,17 @@ class HubServer:
     # From other threads.
 
     def start(self) -> None:
-        """Begin to serve; returns before it does."""
-        self._lock.write(str(os.getpid()))
-        atexit.register(self.stop)
-        self._thread.start()
+        """Begin to serve; returns before it does.
+
+        Raises:
+            RuntimeError: If there can be no thread any more.
+        """
+        with _gate:
+            if _exit.is_set():
+                raise RuntimeError("The interpreter ends.")
+            self._lock.write(str(os.getpid()))
+            self._thread.start()
+            _serving.add(self)
 
     @property
     def is_alive(self) -> bool:
@@ -108,7 +142,7 @@ class HubServer:
 
     def abandon(self) -> None:
         """In a forked child: the thread is the parent's; let go of copies of its descriptors."""
-        atexit.unregister(self.stop)
+        _serving.discard(self)
         self._close()
 
     def statistics(self) -> Mapping[str, int]:
@@ -133,7 +167,7 @@ class HubServer:
             logger.exception("The hub at %s ends by an error", self.place.directory)
         finally:
             self._close()
-            atexit.unregister(self.stop)
+            _serving.discard(self)
             self._on_stopped()
 
     def _open(self) -> None:
@@ -371,6 +405,9 @@ class HubServer:
     def _leave_behind(self) -> None:
         if not self._lock.is_current():
             return
+        if self._settle_until is not None:
+            # Nobody has spoken here: for who comes next, the last hub is the one before.
+            self.board.epoch = self._predecessor
         try:
             count = handover.leave(self.board, self.place.left)
         except OSError as error:

@@ -24,7 +24,7 @@ from channels.layers.hub.connection import Connection
 from channels.layers.hub.frames import frame, pack_many
 from channels.layers.hub.options import HubOptions
 from channels.layers.hub.place import Lock, Place, dial
-from channels.layers.hub.server import HubServer
+from channels.layers.hub.server import HubServer, is_exiting, watch_exit
 from channels.layers.transport import Capabilities, TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -88,6 +88,7 @@ class HubTransport:
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._claim(node)
+        watch_exit()
         self._down_since = self._loop.time()
         self._timer = self._loop.call_soon(self._seek)
 
@@ -175,6 +176,8 @@ class HubTransport:
         return "the hub" if pid is None else f"the hub, process {pid},"
 
     def _try_to_host(self, error: BaseException) -> None:
+        if is_exiting():
+            return
         try:
             # Whoever removed the directory, it is needed again.
             self.place.prepare()
@@ -345,7 +348,8 @@ class HubTransport:
             self._demands[queue] = count
         elif known is None:
             return
-        if self._connection is not None and self._connection.is_up:
+        # Even before the welcome: what the greeting said is out of date then.
+        if self._connection is not None:
             self._send_demand(self._connection, queue, count)
 
     def _send_demand(self, connection: Connection, queue: str, count: int) -> None:
@@ -358,7 +362,7 @@ class HubTransport:
         if len(self._returned) == _MAX_RETURNED:
             self._counters["dropped_returned"] += 1
         self._returned.append((queue, envelopes))
-        if self._connection is not None and self._connection.is_up:
+        if self._connection is not None:
             self._send_returned(self._connection)
 
     def _send_returned(self, connection: Connection) -> None:
