@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 import channels.db
@@ -127,8 +128,8 @@ async def test_an_old_connection_of_a_watched_task_is_closed(
     sweeps: list[int], changed: dict[str, Any]
 ) -> None:
     watch_connections()
-    connection = StubConnection(**changed)
-    await sync_to_async(connection.open)()
+    opened = StubConnection(**changed)
+    await sync_to_async(opened.open)()
     await close_left_open()
     assert len(sweeps) == 1
     await close_left_open()
@@ -144,18 +145,18 @@ async def test_no_hop_for_a_connection_that_may_stay(
     sweeps: list[int], changed: dict[str, Any]
 ) -> None:
     watch_connections()
-    connection = StubConnection(**changed)
-    await sync_to_async(connection.open)()
+    opened = StubConnection(**changed)
+    await sync_to_async(opened.open)()
     await close_left_open()
     assert sweeps == []
 
 
 async def test_a_connection_that_grows_old_is_closed_then(sweeps: list[int]) -> None:
     watch_connections()
-    connection = StubConnection()
-    await sync_to_async(connection.open)()
+    opened = StubConnection()
+    await sync_to_async(opened.open)()
     await close_left_open()
-    connection.close_at = 0.0
+    opened.close_at = 0.0
     await close_left_open()
     assert len(sweeps) == 1
 
@@ -176,6 +177,8 @@ async def test_a_connection_in_a_transaction_is_not_swept(sweeps: list[int]) -> 
     def inside() -> None:
         with transaction.atomic():
             async_to_sync(database_sync_to_async(lambda: sweeps.append(0)))()
+        # SQLite's own `close` leaves a database in memory open, here until the thread ends.
+        BaseDatabaseWrapper.close(connection)
 
     await sync_to_async(inside)()
     assert sweeps == [0]
