@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self
@@ -38,12 +38,19 @@ class OwnServer:
         command: What starts it in the foreground.
         folder: Where it runs, and where its log goes.
         is_ready: Whether it answers now; may raise OSError.
+        environment: Variables beside those of the test.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, port: int, is_ready: Callable[[], bool]
+        self,
+        command: Sequence[str],
+        folder: Path,
+        port: int,
+        is_ready: Callable[[], bool],
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.command = list(command)
+        self.environment = dict(environment or {})
         self.folder = folder
         self.port = port
         self._is_ready = is_ready
@@ -78,6 +85,7 @@ class OwnServer:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self.folder,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -181,3 +189,39 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> OwnSer
         *options,
     ]
     return OwnServer(command, folder, chosen, lambda: answers(chosen, b"PING\r\n", b"+PONG"))
+
+
+def rabbitmq_server(folder: Path) -> OwnServer:
+    """A RabbitMQ without plugins, with a port mapper of its own; it takes seconds to start.
+
+    Use one for many tests.
+    """
+    found = program("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server")
+    port, distribution, mapper = free_port(), free_port(), free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "enabled_plugins").write_text("[].")
+    (folder / "rabbitmq.conf").write_text("loopback_users = none\n")
+    environment = {
+        "HOME": str(folder),
+        "RABBITMQ_NODENAME": f"test{port}@127.0.0.1",
+        "RABBITMQ_USE_LONGNAME": "true",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(port),
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
+        "ERL_EPMD_PORT": str(mapper),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+    }
+    hello = b"AMQP\x00\x00\x09\x01"
+    # The mapper is started here, where `kill` reaches it; RabbitMQ would make a daemon of it.
+    command = ["sh", "-c", 'epmd & exec "$0"', found]
+    return OwnServer(
+        command, folder, port, lambda: answers(port, hello, b"\x01\x00\x00"), environment
+    )

@@ -12,6 +12,7 @@ from channels.layers.registry import ChannelLayerManager, channel_layers, get_ch
 if TYPE_CHECKING:
     from channels.layers.hub.layer import LocalChannelLayer
     from channels.layers.postgres import PostgresChannelLayer
+    from channels.layers.rabbitmq import RabbitMQChannelLayer
     from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "InMemoryChannelLayer",
     "LocalChannelLayer",
     "PostgresChannelLayer",
+    "RabbitMQChannelLayer",
     "RedisChannelLayer",
     "RedisPubSubChannelLayer",
     "broadcast",
@@ -30,6 +32,7 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
+    "RabbitMQChannelLayer": "channels.layers.rabbitmq",
     "LocalChannelLayer": "channels.layers.hub.layer",
     "PostgresChannelLayer": "channels.layers.postgres",
     "RedisChannelLayer": "channels.layers.redis",

@@ -40,6 +40,11 @@ _SENTINEL = Backend(
     "channels.layers.redis.RedisSentinelChannelLayer",
     ignored=frozenset({"stats_prefix", "sentinel_refresh_interval"}),
 )
+_RABBITMQ = Backend(
+    "channels.layers.rabbitmq.RabbitMQChannelLayer",
+    renamed={"host": "url", "local_capacity": "capacity", "remote_capacity": "node_capacity"},
+    ignored=frozenset({"local_expiry", "groups_exchange"}),
+)
 
 #: What stands in BACKEND -> the layer of ours.  Backends add their rows here.
 BACKENDS: Final[dict[str, Backend]] = {
@@ -51,6 +56,11 @@ BACKENDS: Final[dict[str, Backend]] = {
     "asgi_redis.core.RedisChannelLayer": _REDIS,
     "asgi_redis.RedisLocalChannelLayer": _REDIS,
     "asgi_redis.RedisSentinelChannelLayer": _SENTINEL,
+    "channels.layers.RabbitMQChannelLayer": _RABBITMQ,
+    "channels_rabbitmq.core.RabbitmqChannelLayer": _RABBITMQ,
+    "asgi_rabbitmq.RabbitmqChannelLayer": _RABBITMQ,
+    "asgi_rabbitmq.core.RabbitmqChannelLayer": _RABBITMQ,
+    "asgi_rabbitmq.RabbitmqLocalChannelLayer": _RABBITMQ,
 }
 
 

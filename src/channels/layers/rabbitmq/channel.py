@@ -1,0 +1,155 @@
+"""One AMQP channel: calls that are answered in order, messages out and in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import pamqp.frame
+from pamqp import commands
+from pamqp.base import Frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+
+Properties = commands.Basic.Properties
+#: Takes (method, properties, body).
+OnContent = Callable[[Any, Any, bytes], None]
+#: Octets of a frame beside its payload.
+OVERHEAD: Final = 8
+#: Methods that the broker sends unasked, beside messages.
+_UNASKED: Final = (commands.Basic.Ack, commands.Basic.Nack, commands.Basic.Cancel)
+
+
+class Broken(Exception):
+    """A connection serves no more; the cause is in its text."""
+
+
+class ChannelEnded(Broken):
+    """The broker has closed a channel, for what was asked on it."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"RabbitMQ closed a channel: {code} {text}")
+        self.code = code
+
+
+class Wire(Protocol):
+    """What a channel needs of its connection."""
+
+    frame_max: int
+
+    def write(self, data: bytes) -> None: ...
+
+    def write_frame(self, frame: Any, number: int) -> None: ...
+
+    def fail(self, error: Broken) -> None: ...
+
+
+class AmqpChannel:
+    """Use it at once: all is carried out in the order of the calls.
+
+    Attributes:
+        on_content: Takes what is delivered and what is returned.
+        on_method: Takes confirms, and consumers that the broker has cancelled.
+        may_end: Whether it may be closed by the broker while the connection goes on.
+    """
+
+    def __init__(self, wire: Wire, number: int, *, may_end: bool = False) -> None:
+        self.on_content: OnContent = _ignore
+        self.on_method: Callable[[Any], None] = _ignore
+        self.may_end = may_end
+        self._wire = wire
+        self._number = number
+        self._answers: deque[asyncio.Future[Any]] = deque()
+        self._error: Broken | None = None
+        self.call(commands.Channel.Open())
+
+    @property
+    def has_ended(self) -> bool:
+        return self._error is not None
+
+    def call(self, frame: Frame) -> asyncio.Future[Any]:
+        """Send a method that has an answer; the future gets it, or `Broken`."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieve)
+        if self._error is not None:
+            answer.set_exception(self._error)
+        else:
+            self._answers.append(answer)
+            self._wire.write_frame(frame, self._number)
+        return answer
+
+    def tell(self, frame: Frame) -> None:
+        """Send a method that has none."""
+        if self._error is None:
+            self._wire.write_frame(frame, self._number)
+
+    def publish(
+        self,
+        exchange: str,
+        key: str,
+        properties: Properties,
+        body: bytes,
+        *,
+        mandatory: bool = False,
+    ) -> None:
+        """Send a message."""
+        if self._error is not None:
+            return
+        method = commands.Basic.Publish(0, exchange, key, mandatory, False)
+        number, size = self._number, self._wire.frame_max - OVERHEAD
+        frames = [
+            pamqp.frame.marshal(method, number),
+            pamqp.frame.marshal(ContentHeader(0, len(body), properties), number),
+        ]
+        for start in range(0, len(body), size):
+            frames.append(pamqp.frame.marshal(ContentBody(body[start : start + size]), number))
+        self._wire.write(b"".join(frames))
+
+    # What the connection tells.
+
+    def take(self, frame: Any) -> None:
+        if isinstance(frame, _UNASKED):
+            self.on_method(frame)
+        elif isinstance(frame, commands.Channel.Close):
+            self.tell(commands.Channel.CloseOk())
+            error = ChannelEnded(frame.reply_code or 0, frame.reply_text)
+            self.shut(error)
+            if not self.may_end:
+                self._wire.fail(error)
+        elif isinstance(frame, commands.Channel.Flow):
+            self.tell(commands.Channel.FlowOk(frame.active))
+        elif self._answers:
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_result(frame)
+
+    def take_content(self, method: Any, properties: Any, body: bytes) -> None:
+        if isinstance(method, commands.Basic.GetOk):
+            answer = self._answers.popleft()
+            if not answer.done():
+                answer.set_result((method, body))
+        else:
+            self.on_content(method, properties, body)
+
+    def shut(self, error: Broken) -> None:
+        """It is over: who waits gets the error."""
+        if self._error is not None:
+            return
+        self._error = error
+        answers = list(self._answers)
+        self._answers.clear()
+        for answer in answers:
+            if not answer.done():
+                answer.set_exception(error)
+
+
+def _ignore(*_: Any) -> None:
+    """For what nobody has asked for."""
+
+
+def _retrieve(answer: asyncio.Future[Any]) -> None:
+    """An answer that nobody waits for is no error that nobody has seen."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,187 @@
+"""What the broker must have: queues and memberships made on first use, groups bound and unbound.
+
+All on one channel, which the broker closes when it refuses something; then it is opened anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from pamqp import commands
+
+from channels.exceptions import TransportDown
+from channels.layers.rabbitmq.channel import Broken, ChannelEnded, Properties
+from channels.layers.rabbitmq.connection import AmqpConnection
+from channels.layers.rabbitmq.names import Names
+
+logger = logging.getLogger("channels.layers")
+
+NOT_FOUND: Final = 404
+PRECONDITION_FAILED: Final = 406
+#: Queues that one process remembers to have declared.
+_MOST_DECLARED: Final = 10_000
+
+
+class Declarer:
+    """Changes the topology over one connection.
+
+    Args:
+        capacity_of: A channel's.
+        refresh: Seconds after which a queue in use is declared again, so that it lives on.
+        spawn: Starts a task of the transport.
+    """
+
+    def __init__(
+        self,
+        connection: AmqpConnection,
+        number: int,
+        names: Names,
+        capacity_of: Callable[[str], int],
+        refresh: float,
+        spawn: Callable[..., asyncio.Task[Any]],
+    ) -> None:
+        self._connection = connection
+        self._number = number
+        self._names = names
+        self._capacity_of = capacity_of
+        self._refresh = refresh
+        self._spawn = spawn
+        self._channel = connection.channel(number)
+        self._channel.may_end = True
+        self._lock = asyncio.Lock()
+        #: Channel -> when it was asked for, and the task or what is left of it.
+        self._declared: dict[str, tuple[float, asyncio.Task[str]]] = {}
+        self._differing: set[str] = set()
+
+    async def call(self, frame: Any) -> Any:
+        """One method and its answer.
+
+        Raises:
+            Broken: If it is refused (`ChannelEnded`), or the connection breaks.
+        """
+        async with self._lock:
+            return await self._call(frame)
+
+    async def _call(self, frame: Any) -> Any:
+        if self._channel.has_ended:
+            if self._connection.ended.done():
+                raise self._connection.ended.result()
+            self._channel = self._connection.channel(self._number)
+            self._channel.may_end = True
+        # Shielded by a future of its own: who is cancelled leaves the answer's place as it is.
+        return await self._channel.call(frame)
+
+    async def exists(self, name: str) -> bool:
+        """Whether there is a queue of this name."""
+        try:
+            await self.call(commands.Queue.Declare(0, name, passive=True))
+        except ChannelEnded as error:
+            if error.code != NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def declare_own(self, name: str, arguments: dict[str, Any]) -> None:
+        """A durable queue whose declaration is the same everywhere."""
+        await self.call(commands.Queue.Declare(0, name, durable=True, arguments=arguments))
+
+    # Queues of channels.
+
+    def declare(self, channel: str) -> asyncio.Task[str]:
+        """The task that sees to it that a channel's queue exists; done already if it does."""
+        found = self._declared.get(channel)
+        now = time.monotonic()
+        if found is not None and now - found[0] < self._refresh:
+            task = found[1]
+            if not task.done() or (not task.cancelled() and task.exception() is None):
+                return task
+        if len(self._declared) >= _MOST_DECLARED:
+            self._declared.pop(next(iter(self._declared)))
+        task = self._spawn(self._declare(channel), name=f"declaration of {channel}", on_done=_seen)
+        self._declared[channel] = (now, task)
+        return task
+
+    def forget(self, channel: str | None = None) -> None:
+        """A channel's queue is gone; None: all are."""
+        if channel is None:
+            self._declared.clear()
+        else:
+            self._declared.pop(channel, None)
+
+    async def _declare(self, channel: str) -> str:
+        name = self._names.queue(channel)
+        arguments = self._names.queue_arguments(self._capacity_of(channel))
+        try:
+            await self.declare_own(name, arguments)
+        except ChannelEnded as error:
+            if error.code != PRECONDITION_FAILED:
+                raise
+            # Made with other settings; its messages are worth more than they.
+            if channel not in self._differing:
+                self._differing.add(channel)
+                logger.warning(
+                    "The queue %s exists with another capacity or expiry than the settings ask "
+                    "for, and is used as it is; it is made anew once it was deleted or unused.",
+                    name,
+                )
+        self._register(name)
+        return name
+
+    def _register(self, name: str) -> None:
+        self._channel.publish("", self._names.names, Properties(), name.encode())
+
+    # Groups.
+
+    async def bind(self, inbox: str, groups: Sequence[str]) -> None:
+        frames = [commands.Queue.Bind(0, inbox, self._names.groups, group) for group in groups]
+        await self._call_all(frames)
+
+    async def unbind(self, inbox: str, groups: Sequence[str]) -> None:
+        frames = [commands.Queue.Unbind(0, inbox, self._names.groups, group) for group in groups]
+        await self._call_all(frames)
+
+    async def _call_all(self, frames: Sequence[Any]) -> None:
+        async with self._lock:
+            first = await self._call(frames[0])
+            await asyncio.gather(*(self._channel.call(frame) for frame in frames[1:]))
+        assert first is not None, "a call has an answer"
+
+    async def add_member(self, group: str, channel: str) -> None:
+        await self.declare(channel)
+        name = self._names.membership(group, channel)
+        arguments = self._names.membership_arguments(channel)
+        try:
+            await self.declare_own(name, arguments)
+        except ChannelEnded as error:
+            if error.code != PRECONDITION_FAILED:
+                raise
+            await self.call(commands.Queue.Delete(0, name))
+            await self.declare_own(name, arguments)
+        await self.call(commands.Queue.Bind(0, name, self._names.groups, group))
+        self._register(name)
+
+    async def discard_member(self, group: str, channel: str) -> None:
+        await self.call(commands.Queue.Delete(0, self._names.membership(group, channel)))
+
+    async def flush(self) -> None:
+        """Delete every queue whose name was registered."""
+        self.forget()
+        seen: set[bytes] = set()
+        while True:
+            found = await self.call(commands.Basic.Get(0, self._names.names, no_ack=True))
+            if not isinstance(found, tuple):
+                return
+            if found[1] not in seen:
+                seen.add(found[1])
+                await self.call(commands.Queue.Delete(0, found[1].decode()))
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Whoever waits for a declaration is told its error; if nobody does, nobody needs it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        level = logging.DEBUG if isinstance(error, Broken | TransportDown) else logging.ERROR
+        logger.log(level, "A declaration failed: %s", error)

@@ -1,0 +1,56 @@
+"""The layer on RabbitMQ, as settings name it."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import fields
+from typing import Any, Final
+
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers.layer import NodeChannelLayer
+from channels.layers.options import layer_options
+from channels.layers.rabbitmq.address import parse_address
+from channels.layers.rabbitmq.names import Names
+from channels.layers.rabbitmq.options import RabbitMQOptions
+from channels.layers.rabbitmq.transport import RabbitMQTransport
+
+#: Names in the broker have 127 characters; a channel's may take 99.
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,24}")
+_DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
+
+
+class RabbitMQChannelLayer(NodeChannelLayer):
+    """Channels and groups over RabbitMQ 3.8 and later.
+
+    Args:
+        url: `amqp[s]://user:password@host:port/vhost`.
+        prefix: What all names in the virtual host begin with.
+        ssl_context: For amqps; None: the system's certificates are trusted.
+        config: `RabbitMQOptions` and `LayerOptions`.
+
+    Raises:
+        InvalidChannelLayerError: If the URL or another key cannot be understood.
+        InvalidOption: If an option is out of bounds.
+    """
+
+    def __init__(
+        self,
+        url: str = _DEFAULT_URL,
+        prefix: str = "asgi",
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        **config: Any,
+    ) -> None:
+        self.address = parse_address(url, ssl_context)
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InvalidChannelLayerError(
+                f"prefix={prefix!r}: expected at most 24 letters, digits and _ . : -"
+            )
+        self.prefix = prefix
+        known = {field.name for field in fields(RabbitMQOptions)}
+        own = RabbitMQOptions(**{key: config.pop(key) for key in known & config.keys()})
+        options = layer_options(config, layer=type(self).__name__)
+        self.rabbitmq_options = own
+        names = Names(prefix, own, lambda: self.expiry, lambda: self.group_expiry)
+        super().__init__(RabbitMQTransport(self.address, names, own), options)

@@ -1,0 +1,176 @@
+"""A process's use of one connection, from the log-in to the break.
+
+Four channels: to publish, which also reads the `hand` queue; to read the inbox; for queues; for
+declarations.  The consumer of the `hand` queue is exclusive, and on the channel that publishes:
+once the broker grants it, the former connection's channel is gone, and all that this had published
+is where it belongs.  A marker sent to that queue then comes back behind the last receipt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from pamqp import commands
+
+from channels.layers.rabbitmq.channel import AmqpChannel, ChannelEnded, Properties
+from channels.layers.rabbitmq.connection import AmqpConnection
+from channels.layers.rabbitmq.declarer import Declarer
+from channels.layers.rabbitmq.desk import Desk
+from channels.layers.rabbitmq.names import Names
+from channels.layers.rabbitmq.publisher import Publisher
+from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+PUBLISHING, INBOX, QUEUES, DECLARING = 1, 2, 3, 4
+#: Kinds of messages in a `hand` queue, in their property `type`.
+PUSHED: Final = "push"
+MOVED: Final = "moved"
+MARKER: Final = "marker"
+#: Messages of the inbox that the broker sends ahead.
+PREFETCH: Final = 500
+_ACCESS_REFUSED: Final = 403
+#: The broker still believes in our former connection; seconds between attempts.
+_RETRY_SECONDS: Final = 0.05
+#: A message must not stay unacknowledged for longer than 30 minutes (`consumer_timeout`).
+_MARKER_SECONDS: Final = 600.0
+
+
+class Session:
+    """One connection in use."""
+
+    def __init__(
+        self,
+        connection: AmqpConnection,
+        node: str,
+        names: Names,
+        desk: Desk,
+        events: TransportEvents,
+        on_moved: Callable[[str, bytes], None],
+    ) -> None:
+        self.connection = connection
+        self.publisher: Publisher
+        self.declarer: Declarer
+        self._node = node
+        self._names = names
+        self._desk = desk
+        self._events = events
+        self._on_moved = on_moved
+        self._hands: AmqpChannel
+        self._inbox: AmqpChannel
+        self._found: set[str] = set()
+        self._marker_tag = 0
+        self._expected: dict[str, asyncio.Future[None]] = {}
+        self._to_acknowledge = 0
+
+    async def open(self, declarer: Declarer) -> bool:
+        """Introduce this process; true if the broker has kept its inbox and what lay in it.
+
+        Raises:
+            Broken: If the connection breaks, or something is refused that must not be.
+        """
+        self.declarer = declarer
+        names, node = self._names, self._node
+        inbox, hand = names.inbox(node), names.hand(node)
+        await declarer.call(commands.Exchange.Declare(0, names.groups, "direct", durable=True))
+        kept = self._desk.marker != "" and await declarer.exists(inbox)
+        await declarer.declare_own(names.names, names.names_arguments())
+        await declarer.declare_own(inbox, names.inbox_arguments())
+        await declarer.declare_own(hand, names.hand_arguments())
+        await self._consume(PUBLISHING, hand, self._take_hand)
+        former = self._desk.marker
+        await self.fence()
+        await self._consume(INBOX, inbox, self._take_inbox)
+        return kept and former in self._found
+
+    async def _consume(
+        self, number: int, queue: str, take: Callable[[Any, Any, bytes], None]
+    ) -> None:
+        """Become the only reader of a queue; deliveries may come before this returns."""
+        while True:
+            channel = self.connection.channel(number)
+            channel.may_end = True
+            channel.on_content = take
+            if number == PUBLISHING:
+                self._hands = channel
+                self.publisher = Publisher(channel)
+                channel.on_method = self.publisher.take_method
+                channel.call(commands.Confirm.Select())
+            else:
+                self._inbox = channel
+            channel.call(commands.Basic.Qos(0, PREFETCH, False))
+            try:
+                await channel.call(commands.Basic.Consume(0, queue, queue, exclusive=True))
+            except ChannelEnded as error:
+                if error.code != _ACCESS_REFUSED:
+                    raise
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                channel.may_end = False
+                return
+
+    # The hand queue.
+
+    async def fence(self) -> None:
+        """Wait until all that was in the `hand` queue has come."""
+        number = str(next(self._desk.numbers))
+        came = self._expected[number] = asyncio.get_running_loop().create_future()
+        properties = Properties(message_type=MARKER, message_id=number, delivery_mode=1)
+        self._hands.publish("", self._names.hand(self._node), properties, b"")
+        # It counts among what is confirmed, and nobody waits for it.
+        self.publisher.skip()
+        await asyncio.wait([came, self.connection.ended], return_when=asyncio.FIRST_COMPLETED)
+        if self.connection.ended.done():
+            raise self.connection.ended.result()
+
+    async def refresh_marker(self) -> None:
+        """Replace the marker before it is too old, for ever."""
+        while True:
+            await asyncio.sleep(_MARKER_SECONDS)
+            await self.fence()
+
+    def _take_hand(self, method: Any, properties: Properties, body: bytes) -> None:
+        if isinstance(method, commands.Basic.Return):
+            self.publisher.take_return(properties)
+            return
+        kind, number = properties.message_type, properties.message_id or ""
+        if kind == MARKER:
+            self._take_marker(method.delivery_tag, number)
+            return
+        if kind == PUSHED:
+            self._desk.take_receipt((method.routing_key, number))
+        elif kind == MOVED and not self._desk.is_moved_again(int(number)):
+            self._on_moved(properties.reply_to or "", body)
+        self._hands.tell(commands.Basic.Ack(method.delivery_tag, False))
+
+    def _take_marker(self, tag: int, number: str) -> None:
+        """The latest stays unacknowledged; it is what a later connection looks for."""
+        self._found.add(number)
+        if self._marker_tag:
+            self._hands.tell(commands.Basic.Ack(self._marker_tag, False))
+        self._marker_tag, self._desk.marker = tag, number
+        came = self._expected.pop(number, None)
+        if came is not None and not came.done():
+            came.set_result(None)
+
+    # The inbox.
+
+    def _take_inbox(self, method: Any, _: Properties, body: bytes) -> None:
+        if not self._to_acknowledge:
+            asyncio.get_running_loop().call_soon(self._acknowledge)
+        self._to_acknowledge = method.delivery_tag
+        self._events.on_frame(body)
+
+    def _acknowledge(self) -> None:
+        """All that came in this turn, with one word."""
+        tag, self._to_acknowledge = self._to_acknowledge, 0
+        self._inbox.tell(commands.Basic.Ack(tag, True))
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        for name in (self._names.inbox(self._node), self._names.hand(self._node)):
+            await self.declarer.call(commands.Queue.Delete(0, name))
+        await self.connection.close()

@@ -1,0 +1,306 @@
+"""The transport over RabbitMQ: its supervisor, and the operations in AMQP's words."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.kit.tasks import TaskScope
+from channels.layers.envelope import Envelope
+from channels.layers.rabbitmq.address import Address
+from channels.layers.rabbitmq.channel import Broken, Properties
+from channels.layers.rabbitmq.connection import AmqpConnection, connect
+from channels.layers.rabbitmq.declarer import Declarer
+from channels.layers.rabbitmq.desk import Desk
+from channels.layers.rabbitmq.names import Names, milliseconds
+from channels.layers.rabbitmq.options import RabbitMQOptions
+from channels.layers.rabbitmq.publisher import Fate, Publication
+from channels.layers.rabbitmq.readers import Readers
+from channels.layers.rabbitmq.session import DECLARING, MOVED, PUSHED, QUEUES, Session
+from channels.layers.transport import Capabilities, TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+T = TypeVar("T")
+
+#: Seconds that a good-bye may take.
+_CLOSE_SECONDS: Final = 0.8
+#: Seconds between attempts to connect: the first, and the longest.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+#: Seconds after which a message is offered again to a queue that is full.
+_OFFER_AGAIN: Final = 0.05
+_CONNECT_SECONDS: Final = 8.0
+
+
+class RabbitMQTransport:
+    """Moves envelopes through a broker; see `channels.layers.rabbitmq`."""
+
+    def __init__(self, address: Address, names: Names, options: RabbitMQOptions) -> None:
+        self.capabilities = Capabilities(
+            reconnect_window=options.window, durable=options.persistent
+        )
+        self._address = address
+        self._names = names
+        self._options = options
+        self._counters: Counter[str] = Counter()
+        self._scope = TaskScope("channel layer on RabbitMQ")
+        self._is_stopping = False
+        self._pause = _FIRST_PAUSE
+        self._session: Session | None = None
+        self._connection: AmqpConnection | None = None
+        self._events: TransportEvents
+        self._node = ""
+        self._desk = Desk()
+        self._readers = self._make_readers()
+        self._returning: set[asyncio.Task[None]] = set()
+        self._is_up = asyncio.Event()
+
+    @property
+    def clock_offset(self) -> float:
+        """Zero: AMQP has no clock, so deadlines are in the senders' time."""
+        return 0.0
+
+    # Life.
+
+    async def start(self, node: str, events: TransportEvents) -> None:
+        self._node, self._events = node, events
+        self._scope = TaskScope("channel layer on RabbitMQ")
+        self._desk = Desk()
+        self._readers = self._make_readers()
+        self._returning = set()
+        self._is_up = asyncio.Event()
+        self._is_stopping = False
+        self._scope.spawn(self._run(), name="connection")
+
+    def _make_readers(self) -> Readers:
+        return Readers(
+            self._declare_for_reader,
+            self._properties_of_moved,
+            lambda queue: self._session.declarer.forget(queue) if self._session else None,
+            self._scope.spawn,
+        )
+
+    async def stop(self) -> None:
+        session, self._is_stopping = self._session, True
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                if session is not None:
+                    await self._readers.quiesce()
+                    await session.fence()
+                    while self._returning:
+                        await asyncio.wait(self._returning)
+                    await session.close()
+        except (TimeoutError, Broken, TransportDown):
+            self._counters["closed_rudely"] += 1
+        await self._scope.close()
+
+    def abandon(self) -> None:
+        connection, self._connection, self._session = self._connection, None, None
+        if connection is not None:
+            connection.abandon()
+
+    async def _run(self) -> None:
+        """Be connected, until cancelled."""
+        while not self._is_stopping:
+            try:
+                await self._serve()
+            except (Broken, OSError) as error:
+                logger.debug("No connection to RabbitMQ: %s", error)
+                self._events.on_down(error)
+            except Exception as error:
+                logger.exception("The connection to RabbitMQ failed, and is made again")
+                self._events.on_down(error)
+            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
+            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    async def _serve(self) -> None:
+        """Connect, and be up until the connection breaks."""
+        connection = await connect(self._address, self._options.heartbeat, _CONNECT_SECONDS)
+        self._connection = connection
+        session = Session(
+            connection, self._node, self._names, self._desk, self._events, self._on_moved
+        )
+        refreshing: asyncio.Task[None] | None = None
+        try:
+            kept = await session.open(self._make_declarer(connection))
+            self._session = session
+            self._readers.open(connection.channel(QUEUES), self._names.hand(self._node))
+            self._is_up.set()
+            self._pause = _FIRST_PAUSE
+            self._events.on_up(kept)
+            refreshing = self._scope.spawn(session.refresh_marker(), name="marker", on_done=_done)
+            await asyncio.wait([connection.ended])
+        finally:
+            connection.fail(Broken("given up"))
+            if refreshing is not None:
+                refreshing.cancel()
+            self._let_go_of(session)
+        if not self._is_stopping:
+            self._counters["disconnected"] += 1
+            raise connection.ended.result()
+
+    def _make_declarer(self, connection: AmqpConnection) -> Declarer:
+        return Declarer(
+            connection,
+            DECLARING,
+            self._names,
+            self._events.capacity_of,
+            self._options.queue_life / 2,
+            self._scope.spawn,
+        )
+
+    def _let_go_of(self, session: Session) -> None:
+        self._is_up.clear()
+        self._session = self._connection = None
+        self._readers.shut()
+        publisher = getattr(session, "publisher", None)
+        if publisher is not None:
+            self._desk.note_unsure(publisher.shut())
+
+    # The operations.
+
+    def _require_session(self) -> Session:
+        if self._session is None:
+            raise TransportDown("RabbitMQ is not connected")
+        return self._session
+
+    async def flush(self) -> None:
+        await _up(self._require_session().declarer.flush())
+
+    async def join(self, groups: Sequence[str]) -> None:
+        inbox = self._names.inbox(self._node)
+        await _up(self._require_session().declarer.bind(inbox, groups))
+
+    async def leave(self, groups: Sequence[str]) -> None:
+        inbox = self._names.inbox(self._node)
+        await _up(self._require_session().declarer.unbind(inbox, groups))
+
+    async def publish(self, group: str, envelope: Envelope) -> None:
+        publication = Publication(
+            self._names.groups, group, self._properties(envelope), envelope.encoded
+        )
+        fate = await self._require_session().publisher.publish(publication)
+        if fate is Fate.REFUSED:
+            # RabbitMQ says that one inbox at least was full, not which and how many.
+            self._counters["group_sends_with_full_inbox"] += 1
+            self._events.on_over_capacity(group, 1, 1)
+
+    async def push_node(self, node: str, envelope: Envelope) -> None:
+        publication = Publication(
+            "",
+            self._names.inbox(node),
+            self._properties(envelope),
+            envelope.encoded,
+            mandatory=True,
+        )
+        fate = await self._require_session().publisher.publish(publication)
+        if fate is Fate.RETURNED:
+            raise NodeGone(node)
+        if fate is Fate.REFUSED:
+            raise ChannelFull(f"The inbox of {node} holds its node_capacity of unread messages.")
+
+    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        if not await self._offer(queue, envelope):
+            raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
+
+    async def _offer(self, queue: str, envelope: Envelope, priority: int = 0) -> bool:
+        """Append to a queue, or with priority 1 put it before its others; false if it is full."""
+        session = self._require_session()
+        mark = (self._names.queue(queue), f"{envelope.sender.hex()}.{envelope.seq}.{priority}")
+        if self._desk.was_stored(mark):
+            return True
+        while True:
+            properties = self._properties(envelope)
+            properties.message_type, properties.message_id = PUSHED, mark[1]
+            properties.headers = {"BCC": [self._names.hand(self._node)]}
+            properties.priority = priority or None
+            properties.delivery_mode = 2 if self._options.persistent else 1
+            ready = session.declarer.declare(queue)
+            publication = Publication(
+                "", mark[0], properties, envelope.encoded, mandatory=True, mark=mark, ready=ready
+            )
+            fate = await _up(session.publisher.publish(publication))
+            if fate is not Fate.RETURNED:
+                return fate is Fate.TAKEN
+            session.declarer.forget(queue)
+
+    def demand(self, queue: str, count: int) -> None:
+        self._readers.demand(queue, count)
+
+    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        for envelope in envelopes:
+            task = self._scope.spawn(self._give_back(queue, envelope), name=f"back to {queue}")
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _give_back(self, queue: str, envelope: Envelope) -> None:
+        while not envelope.is_expired(time.time()):
+            try:
+                if await self._offer(queue, envelope, priority=1):
+                    self._counters["given_back"] += 1
+                    return
+                await asyncio.sleep(_OFFER_AGAIN)
+            except TransportDown:
+                await self._is_up.wait()
+        self._counters["dropped_expired_returned"] += 1
+
+    async def add_queue(self, group: str, queue: str, expires: float) -> None:  # noqa: ARG002
+        # The membership's own queue counts the time, `group_expiry` from now.
+        await _up(self._require_session().declarer.add_member(group, queue))
+
+    async def discard_queue(self, group: str, queue: str) -> None:
+        await _up(self._require_session().declarer.discard_member(group, queue))
+
+    def statistics(self) -> Mapping[str, int]:
+        return self._counters
+
+    # Inside.
+
+    def _on_moved(self, queue: str, data: bytes) -> None:
+        self._readers.arrived(queue)
+        self._events.on_pulled(queue, data)
+
+    async def _declare_for_reader(self, queue: str) -> str:
+        return await asyncio.shield(_declaration(self._session, queue))
+
+    def _properties(self, envelope: Envelope) -> Properties:
+        properties = Properties(delivery_mode=1)
+        if envelope.deadline:
+            left = envelope.deadline / 1000 - time.time()
+            properties.expiration = str(milliseconds(left))
+        return properties
+
+    def _properties_of_moved(self, queue: str) -> Properties:
+        return Properties(
+            message_type=MOVED,
+            message_id=str(next(self._desk.numbers)),
+            reply_to=queue,
+            delivery_mode=1,
+        )
+
+
+def _declaration(session: Session | None, queue: str) -> asyncio.Task[str]:
+    if session is None:
+        raise Broken("not connected")
+    return session.declarer.declare(queue)
+
+
+async def _up(work: Awaitable[T]) -> T:
+    """An operation's result; a broken connection in the contract's word."""
+    try:
+        return await work
+    except Broken as error:
+        raise TransportDown(str(error)) from error
+
+
+def _done(task: asyncio.Task[None]) -> None:
+    """The marker's refresher ends with its connection."""
+    if not task.cancelled():
+        task.exception()
