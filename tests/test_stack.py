@@ -14,6 +14,8 @@ from django.contrib.sessions.backends import cache
 
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
+from channels.kit.doors import DOOR, Door, find_mailbox, find_sink
+from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
@@ -58,6 +60,35 @@ async def test_the_consumer_gets_the_servers_own_callables_and_a_whole_scope() -
     assert scope["session"].is_empty()
     assert scope["cookies"] == {}
     assert outside == websocket("/ws/chat/lobby/")
+
+
+async def test_the_servers_door_stays_open_through_the_stack() -> None:
+    """Else every project with logged-in users would lose the short way for frames and events."""
+    found: list[object] = []
+
+    async def consumer(scope: Scope, receive: Receive, send: Send) -> None:
+        found.extend((find_mailbox(scope, receive), find_sink(scope, send)))
+
+    async def receive() -> Message:
+        raise AssertionError("nothing to receive")
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nothing to send")
+
+    mailbox, sink = Mailbox(), NoSink()
+    scope = websocket("/ws/chat/lobby/")
+    scope["extensions"] = {DOOR: Door(receive, send, mailbox, sink)}
+    await tutorial(consumer)(scope, receive, send)
+    assert found == [mailbox, sink]
+
+
+class NoSink:
+    """A sink that takes nothing."""
+
+    form = None
+
+    def write(self, frame: bytes) -> None:
+        raise AssertionError("nothing to write")
 
 
 async def test_what_the_stack_refuses() -> None:
