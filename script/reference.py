@@ -75,6 +75,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "broadcast",
                 "BaseChannelLayer",
                 "InMemoryChannelLayer",
+                "LocalChannelLayer",
                 "RedisChannelLayer",
                 "RedisPubSubChannelLayer",
                 "ChannelLayerManager",

@@ -332,12 +332,14 @@ def test_a_script_without_a_loop_hosts_and_hands_over_at_its_exit(directory: Pat
         "assert layer.is_hub\n"
     )
     for _ in range(2):
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-W", "error", "-c", script, str(directory)],
             env={"PYTHONPATH": ":".join(sys.path)},
+            stderr=subprocess.PIPE,
             check=True,
             timeout=30,
         )
+        assert done.stderr == b"", "a script's end is nothing to log"
     layer = LocalChannelLayer(directory=directory)
     for _ in range(2):
         assert layer.sync.receive("q", timeout=PATIENCE) == {"type": "from a script"}

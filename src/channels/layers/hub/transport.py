@@ -239,6 +239,9 @@ class HubTransport:
         connection, self._connection = self._connection, None
         if self._timer is not None:
             self._timer.cancel()
+        if is_exiting():
+            # This process's own hub has handed over; nobody is left here who would want to know.
+            return
         if self._is_told_down:
             self._seek_later(error)
             return
