@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from asgiref.sync import async_to_sync
 
+from channels.consumer import AsyncConsumer
 from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError
 from channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
@@ -18,9 +19,10 @@ from channels.generic.websocket import (
     JsonWebsocketConsumer,
     WebsocketConsumer,
 )
+from channels.kit.types import Message
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import WebsocketCommunicator
-from tests.consumer.stubs import OurServer
+from tests.consumer.stubs import DrivingServer, ForeignServer, OurServer
 
 Kind = type[Any]
 
@@ -617,3 +619,80 @@ async def test_another_encoding_of_json() -> None:
         await communicator.send_to(text_data="a")
         assert await communicator.receive_from() == "<A>"
         await communicator.disconnect()
+
+
+class Spy(AsyncConsumer):
+    """Stands below the generic class and sees every event that is said."""
+
+    said: list[Message]
+
+    async def send(self, message: Message) -> None:
+        self.said.append(message)
+        await super().send(message)
+
+
+class Echo(AsyncWebsocketConsumer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Any] = []
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data)
+
+
+class EchoWithSpyBelow(Echo, Spy):  # type: ignore[misc]  # text above, events below
+    pass
+
+
+class EchoThatSays(Echo):
+    async def send(self, *args: Any, **kwargs: Any) -> None:
+        self.said.append(args)
+        await super().send(*args, **kwargs)
+
+
+class EchoThatDispatches(Echo):
+    async def dispatch(self, message: Message) -> None:
+        if message["type"] == "websocket.receive":
+            self.said.append(message)
+        await super().dispatch(message)
+
+
+class EchoThatReceives(Echo):
+    async def websocket_receive(self, message: Message) -> None:
+        self.said.append(message)
+        await super().websocket_receive(message)
+
+
+class EchoWithItsOwnWay(Echo):
+    """Some projects put a function of their own in place of `base_send`."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        server = self.base_send
+
+        async def send(message: Message) -> None:
+            self.said.append(message)
+            await server(message)
+
+        self.base_send = send
+
+
+@pytest.mark.parametrize("server", [ForeignServer, OurServer, DrivingServer])
+@pytest.mark.parametrize(
+    "kind",
+    [EchoWithSpyBelow, EchoThatSays, EchoThatDispatches, EchoThatReceives, EchoWithItsOwnWay],
+)
+async def test_what_a_subclass_puts_in_the_way_is_asked(
+    kind: type[Echo], server: type[ForeignServer]
+) -> None:
+    """Also under a server that spares the plain cases a step."""
+    consumer = kind()
+    run = server(consumer)
+    run.tell("websocket.connect")
+    assert (await run.hear())["type"] == "websocket.accept"
+    consumer.said.clear()
+    for _ in range(2):
+        run.tell("websocket.receive", text="a")
+        assert await run.hear() == {"type": "websocket.send", "text": "a"}
+    assert len(consumer.said) == 2
+    await run.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, cast
 
 from django.core.signals import got_request_exception
@@ -41,6 +41,9 @@ class AsyncConsumer:
     _sync: ClassVar[bool] = False
     _verbs: ClassVar[frozenset[str]]
     _takes_frames: ClassVar[bool] = True
+    #: True if no class stands between `dispatch` or `send` and this one's.
+    _dispatches_plainly: ClassVar[bool] = True
+    _sends_plainly: ClassVar[bool] = False
 
     #: Which of CHANNEL_LAYERS the consumer listens to.
     channel_layer_alias = DEFAULT_CHANNEL_LAYER
@@ -56,6 +59,8 @@ class AsyncConsumer:
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
     _line: Line
+    #: Our own server's `send`, if nothing stands before it: it raises no foreign errors.
+    _direct_send: Send | None = None
     #: True once the consumer itself has closed the connection.
     _closed = False
 
@@ -69,6 +74,7 @@ class AsyncConsumer:
         # Ready frames pass the consumer by, so a class that looks at them gets events instead.
         ours = cls.dispatch.__module__.partition(".")[0] == "channels"
         cls._takes_frames = ours and not hasattr(cls, "websocket_send")
+        cls._dispatches_plainly = cls.dispatch is AsyncConsumer.dispatch
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         # The class itself as an application: `path("ws/", ChatConsumer)` without as_asgi().
@@ -97,11 +103,14 @@ class AsyncConsumer:
         watch_connections()
         self.scope = scope
         self.base_send = self._sender(send)
+        sink = find_sink(scope, send)
+        if sink is not None and self._sends_plainly:
+            self._direct_send = send
         self._line = line = Line(scope, receive, self.mailbox_bounds, self.close_timeout)
         line.mailbox.on_overflow = functools.partial(self._overflow, line, send)
         try:
             await announce(consumer_started, type(self), scope)
-            await self._open_channel(line, find_sink(scope, send) if self._takes_frames else None)
+            await self._open_channel(line, sink if self._takes_frames else None)
             await self._handle_all(line)
         except Exception as error:
             await self._report(error, line.handling)
@@ -158,7 +167,10 @@ class AsyncConsumer:
             await close_left_open()
         goes_on = True
         try:
-            await self.dispatch(message)
+            if not self._dispatches_plainly:
+                await self.dispatch(message)
+            elif (handled := self._begin(message)) is not None:
+                await handled
         except StopConsumer:
             # Not kept in a variable: with its traceback it would keep this consumer in memory.
             goes_on = False
@@ -176,17 +188,21 @@ class AsyncConsumer:
         Raises:
             ValueError: If the message's type is missing, malformed, or names no handler.
         """
+        handled = self._begin(message)
+        if handled is not None:
+            await handled
+
+    def _begin(self, message: Message) -> Awaitable[Any] | None:
+        """What `dispatch` awaits: the handler's coroutine, or a frame's sending."""
         if message.get("type") == OUTBOUND and self._is_frame(message):
-            if not self._closed:
-                await AsyncConsumer.send(self, outbound(message))
-            return
-        handled = find_handler(self, message, self._verbs)(message)
+            return None if self._closed else AsyncConsumer.send(self, outbound(message))
+        handled: Awaitable[Any] | None = find_handler(self, message, self._verbs)(message)
         if handled is None:
             raise TypeError(
                 f"{type(self).__name__}.{get_handler_name(message)} is not a coroutine function: "
                 "write `async def`, or subclass a sync consumer."
             )
-        await handled
+        return handled
 
     async def send(self, message: Message) -> None:
         """Send an ASGI event to the server.

@@ -143,25 +143,24 @@ class Driver:
 
     def drive(self) -> None:
         """Handle what has arrived, unless the task is about to do so itself."""
-        parked, mailbox, line = self._parked, self._mailbox, self._line
+        parked, mailbox = self._parked, self._mailbox
         if parked is None or parked.done():
             return
         _enter_task(self._loop, self._task)
         try:
             while (event := mailbox.get_nowait()) is not None:
-                line.handling = event
                 handling = self._handle(event)
                 try:
                     waiting = self._context.run(handling.send, None)
                 except StopIteration as stop:
                     if stop.value and not mailbox.gone:
-                        line.handling = None
                         continue
                     self._goes_on = stop.value
                 except BaseException as error:
                     self._failure = error
                 else:
                     self._begun = handling, waiting
+                self._line.handling = event
                 if not parked.done():
                     parked.set_result(None)
                 return

@@ -11,7 +11,7 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer import SyncConsumer
+from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.membership import Membership
 from channels.kit.types import HeaderPairs, Message, Scope
@@ -205,6 +205,11 @@ class JsonWebsocketConsumer(WebsocketConsumer):
 class AsyncWebsocketConsumer(WebsocketRules):
     """A WebSocket consumer of coroutine methods."""
 
+    @classmethod
+    def _prepare(cls) -> None:
+        super()._prepare()
+        cls._sends_plainly = super().send is AsyncConsumer.send
+
     async def websocket_connect(self, message: Message) -> None:
         """Join the class's groups and ask `connect()` whether to accept."""
         for group in self._groups_to_join():
@@ -247,7 +252,10 @@ class AsyncWebsocketConsumer(WebsocketRules):
         Raises:
             ValueError: If there is neither text nor bytes.
         """
-        await super().send(send_event(text_data, bytes_data))
+        say = self._direct_send
+        if say is None or say is not self.base_send:
+            say = super().send
+        await say(send_event(text_data, bytes_data))
         if close:
             await self.close(close)
 

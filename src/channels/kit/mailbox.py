@@ -75,7 +75,6 @@ class Mailbox:
         "expired",
         "gone",
         "handling_layer",
-        "last_read",
         "on_event",
         "on_gone",
         "on_last_taken",
@@ -103,8 +102,6 @@ class Mailbox:
         self.expired = 0
         #: True from the moment a layer event was taken until the next `get`.
         self.handling_layer = False
-        #: When an event was last asked for, by `clock`.
-        self.last_read = clock()
         #: Called once when the next event is put, in place of waking a `get`.
         self.on_event: Callable[[], None] | None = None
         #: Called when a full client lane has room again: go on reading the socket.
@@ -262,7 +259,7 @@ class Mailbox:
     def get_layer_nowait(self) -> Message | None:
         """The next layer event, or None."""
         self._layer_turn = False
-        self.last_read = now = self.clock()
+        now = self.clock()
         while self._layer:
             event, size, deadline = self._layer.popleft()
             self._layer_bytes -= size
@@ -294,6 +291,5 @@ class Mailbox:
         """What the next event wakes; whoever awaits it takes it away afterwards."""
         if self._waiter is not None:
             raise RuntimeError("A mailbox has one reader; a second task asked for an event.")
-        self.last_read = self.clock()
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         return waiter

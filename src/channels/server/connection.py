@@ -46,6 +46,31 @@ class Host(Protocol):
 class Connection(asyncio.Protocol):
     """One socket and the session that speaks on it; the `Outlet` of that session."""
 
+    __slots__ = (
+        "__weakref__",
+        "_got_eof",
+        "_high",
+        "_host",
+        "_is_paused",
+        "_linger",
+        "_linger_left",
+        "_loop",
+        "_pending",
+        "_pending_bytes",
+        "_reads",
+        "_session",
+        "_transport",
+        "_turn_bytes",
+        "_turn_end_is_due",
+        "_turns",
+        "_waiters",
+        "_watch",
+        "_write_timeout",
+        "_written",
+        "is_closing",
+        "peer",
+    )
+
     def __init__(
         self, host: Host, loop: asyncio.AbstractEventLoop, turns: TurnEnds | None = None
     ) -> None:
@@ -68,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._reads = True
         self._got_eof = False
         self._linger_left = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: list[asyncio.Future[None]] = []
         self._watch: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
         self.peer = Peer(None, None)
@@ -175,11 +200,11 @@ class Connection(asyncio.Protocol):
     async def drain(self) -> None:
         while self.is_full and not self.is_closing:
             waiter = self._loop.create_future()
-            self._waiters.add(waiter)
+            self._waiters.append(waiter)
             try:
                 await waiter
             finally:
-                self._waiters.discard(waiter)
+                self._waiters.remove(waiter)
 
     def _wake(self) -> None:
         for waiter in self._waiters:

@@ -71,6 +71,30 @@ class WebSocketSession:
             the fields that `wire.handshake.REFUSAL_FIELDS` has for it.  No application was called.
     """
 
+    __slots__ = (
+        "_began",
+        "_call",
+        "_client",
+        "_deadlines",
+        "_has_application",
+        "_heard_since_ping",
+        "_is_lost",
+        "_is_paused",
+        "_loop",
+        "_machine",
+        "_opening",
+        "_outlet",
+        "_over",
+        "_pongs_wait",
+        "_request",
+        "_scope",
+        "_service",
+        "_stage",
+        "_timeouts",
+        "_told_disconnect",
+        "mailbox",
+    )
+
     def __init__(
         self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
     ) -> None:
@@ -84,8 +108,7 @@ class WebSocketSession:
         self._client = scope["client"]
         self._timeouts = options.timeouts
         self._stage = Stage.CONNECTING
-        loop = asyncio.get_running_loop()
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
         self._began = loop.time()
         self._deadlines = Deadlines(loop, self._on_due)
         self._over: asyncio.Future[None] | None = None
@@ -159,9 +182,8 @@ class WebSocketSession:
     @property
     def form(self) -> str | None:
         """The form of frames that may be written now, or None."""
-        if self._machine.phase is not Phase.OPEN or self._stage is not Stage.OPEN:
-            return None
-        if self._outlet.is_full:
+        is_open = self._stage is Stage.OPEN and self._machine.phase is Phase.OPEN
+        if not is_open or self._outlet.is_full:
             return None
         return DEFLATE if self._machine.takes_deflate else PLAIN
 
@@ -239,7 +261,8 @@ class WebSocketSession:
             kind = check_kind(self._stage, message)
         if kind == SEND:
             outlet = self._outlet
-            self._check_connected()
+            if outlet.is_closing:
+                self._check_connected()
             outlet.write(self._machine.frame_of(data_of(message)))
             if outlet.is_full:
                 await outlet.drain()
@@ -265,10 +288,9 @@ class WebSocketSession:
         self.write(self._opening.accept(message))
         self._stage = Stage.OPEN
         self._record("websocket.connected", 101)
-        deadlines, timeouts = self._deadlines, self._timeouts
-        deadlines.clear("handshake")
-        deadlines.set("life", timeouts.websocket_timeout)
-        deadlines.set("ping", timeouts.ping_interval)
+        self._deadlines.clear("handshake")
+        self._deadlines.set("life", self._timeouts.websocket_timeout)
+        self._deadlines.set("ping", self._timeouts.ping_interval)
         self._pump()
 
     def _close(self, message: Message) -> None:
@@ -288,8 +310,7 @@ class WebSocketSession:
     def _application_ended(self, error: BaseException | None) -> None:
         """Answer for an application that ended before its WebSocket did."""
         self._has_application = False
-        is_complete = self._stage is Stage.CLOSED or self.mailbox.gone
-        log_end(self._scope, error, complete=is_complete)
+        log_end(self._scope, error, complete=self._stage is Stage.CLOSED or self.mailbox.gone)
         if self._stage in {Stage.CONNECTING, Stage.DENYING}:
             self._refuse(403 if isinstance(error, NoRouteFound) else 500)
         elif self._stage is Stage.OPEN and self._machine.phase is Phase.OPEN:

@@ -130,6 +130,7 @@ class WebSocket:
         "_input",
         "_input_has_ended",
         "_library",
+        "_most_inflated",
         "_output",
         "_position",
         "_ready",
@@ -161,13 +162,11 @@ class WebSocket:
             _WHOLE_BYTES if largest is None else largest,
             _WHOLE_BYTES if limits.max_frame_bytes is None else limits.max_frame_bytes,
         )
+        #: Made for the first frame that is its to judge: most connections never have one.
+        self._library: ServerProtocol | None = None
         # The library bounds what a frame inflates to.  Deflate may also make a frame longer, by 5
         # bytes in some 16 KiB: with less slack a message of exactly the limit would be refused.
-        self._library = ServerProtocol(
-            state=OPEN, max_size=None if largest is None else largest + largest // 1000 + 1024
-        )
-        if compression is not None:
-            self._library.extensions = [compression.extension]
+        self._most_inflated = None if largest is None else largest + largest // 1000 + 1024
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; `next_event` says what they meant."""
@@ -250,7 +249,7 @@ class WebSocket:
         piece = self._input[self._position : self._position + self._awaited]
         self._position += len(piece)
         self._awaited -= len(piece)
-        self._ask_library(self._input[start : self._position])
+        library = self._ask_library(self._input[start : self._position])
         if self._streams:
             done = header.length - self._awaited - len(piece)
             self._assembly.add(
@@ -259,7 +258,7 @@ class WebSocket:
             )
         if not self._awaited:
             self._header = None
-            self._finish_frame(header)
+            self._finish_frame(header, library)
         return True
 
     def _begin(self, header: Header) -> None:
@@ -276,8 +275,12 @@ class WebSocket:
         self._header = header
         self._awaited = header.length
 
-    def _ask_library(self, data: bytes) -> None:
+    def _ask_library(self, data: bytes) -> ServerProtocol:
         library = self._library
+        if library is None:
+            library = self._library = ServerProtocol(state=OPEN, max_size=self._most_inflated)
+            if self._deflate is not None:
+                library.extensions = [self._deflate.extension]
         library.receive_data(data)
         # RFC 6455 section 5.4: "Control frames MAY be injected in the middle of a fragmented
         # message", a close frame too; the library reads it and then finds fault with it.
@@ -285,9 +288,9 @@ class WebSocket:
             said = library.close_sent
             assert said is not None, "the library answers every violation of an open connection"
             raise RemoteProtocolError(said.reason, close_code=int(said.code))
+        return library
 
-    def _finish_frame(self, header: Header) -> None:
-        library = self._library
+    def _finish_frame(self, header: Header, library: ServerProtocol) -> None:
         # What the library would answer (pongs, the echo of a close) is written here, in its time.
         library.data_to_send()
         if (said := library.close_rcvd) is not None:
