@@ -101,7 +101,7 @@ def test_without_a_header_for_the_address_nobody_is_believed() -> None:
 
 
 def test_zero_and_negative_numbers_mean_no_bound() -> None:
-    Server(
+    server = Server(
         application,
         websocket_timeout=-1,
         websocket_connect_timeout=-1,
@@ -110,3 +110,9 @@ def test_zero_and_negative_numbers_mean_no_bound() -> None:
         websocket_max_frame_size=0,
         ping_interval=0,
     )
+    options = server._server.options
+    assert options.limits.max_message_bytes is None
+    assert options.limits.max_frame_bytes is None
+    assert options.timeouts.websocket_timeout is None
+    assert options.timeouts.handshake_timeout is None
+    assert options.timeouts.ping_interval is None
