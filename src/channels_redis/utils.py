@@ -14,7 +14,7 @@ from channels.layers.redis.hosts import decode_hosts
 __all__ = ["create_pool", "decode_hosts"]
 
 
-def create_pool(host: Mapping[str, Any]) -> ConnectionPool[Any]:
+def create_pool(host: Mapping[str, Any]) -> Any:
     """A pool of redis-py for an entry of `decode_hosts`; it is the caller's to close."""
     keywords = dict(host)
     address = keywords.pop("address", None)
