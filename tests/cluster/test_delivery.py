@@ -57,14 +57,19 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         yield server
 
 
-@pytest.fixture(params=["redis"])
-async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    server = request.getfixturevalue("redis")
-    made = Site(
-        "channels_redis.core.RedisChannelLayer",
-        hosts=[f"redis://127.0.0.1:{server.port}"],
-        prefix=tmp_path.name,
-    )
+@pytest.fixture(params=["redis", "local"])
+async def site(request: pytest.FixtureRequest, short_path: Path) -> AsyncIterator[Site]:
+    if request.param == "redis":
+        server = request.getfixturevalue("redis")
+        made = Site(
+            "channels_redis.core.RedisChannelLayer",
+            hosts=[f"redis://127.0.0.1:{server.port}"],
+            prefix=short_path.name,
+        )
+    else:
+        made = Site("channels.layers.LocalChannelLayer", directory=str(short_path))
+        # The hub is here: workers are killed, and none of them takes it along.
+        await made.layer.new_channel()
     yield made
     await made.close()
 

@@ -43,6 +43,8 @@ class TestLoopback(LayerConformance):
 class TestLocal(LayerConformance):
     """Processes are objects here, each with a socket of its own; `tests/cluster` has real ones."""
 
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+
     @pytest.fixture
     def layer_factory(self, short_path: Path) -> Callable[..., Any]:
         return lambda **config: LocalChannelLayer(directory=short_path, **config)

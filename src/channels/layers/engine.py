@@ -88,16 +88,27 @@ class MemoryEngine:
                 self._drop_expired(entry)
                 if len(entry.envelopes) >= capacity:
                     raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
-            size = ENVELOPE_OCTETS + len(envelope.payload)
-            if self._bounds.octets is not None and self.octets + size > self._bounds.octets:
+            try:
+                self.take_room(queue, envelope)
+            except ChannelFull:
                 self._tidy(queue, entry)
-                raise ChannelFull(
-                    f"All queues together hold {self.octets} octets of unread messages: no room "
-                    f"for {size} more in {queue}."
-                )
+                raise
             entry.envelopes.append(envelope)
-            self.octets += size
             self._serve(queue, entry)
+
+    def take_room(self, queue: str, envelope: Envelope) -> None:
+        """Count an envelope that is kept for a queue.
+
+        Raises:
+            ChannelFull: If there is no room for it.
+        """
+        size = envelope_octets(envelope)
+        if self._bounds.octets is not None and self.octets + size > self._bounds.octets:
+            raise ChannelFull(
+                f"All queues together hold {self.octets} octets of unread messages: no room for "
+                f"{size} more in {queue}."
+            )
+        self.octets += size
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         """Put envelopes back at the head, in their order, whatever the capacity."""
@@ -238,7 +249,7 @@ class MemoryEngine:
         """Hand out as long as there is something and someone."""
         while entry.envelopes and entry.demands:
             envelope = entry.envelopes.popleft()
-            self.octets -= ENVELOPE_OCTETS + len(envelope.payload)
+            self.octets -= envelope_octets(envelope)
             if envelope.is_expired(self._clock.time()):
                 self.expired += 1
                 continue
@@ -254,7 +265,7 @@ class MemoryEngine:
         now, dropped = self._clock.time(), 0
         while entry.envelopes and entry.envelopes[0].is_expired(now):
             envelope = entry.envelopes.popleft()
-            self.octets -= ENVELOPE_OCTETS + len(envelope.payload)
+            self.octets -= envelope_octets(envelope)
             dropped += 1
         self.expired += dropped
         return dropped
@@ -264,5 +275,10 @@ class MemoryEngine:
             del self.queues[queue]
 
 
+def envelope_octets(envelope: Envelope) -> int:
+    """What an unread envelope takes."""
+    return ENVELOPE_OCTETS + len(envelope.payload)
+
+
 def _octets(envelopes: Sequence[Envelope]) -> int:
-    return sum(ENVELOPE_OCTETS + len(envelope.payload) for envelope in envelopes)
+    return sum(envelope_octets(envelope) for envelope in envelopes)

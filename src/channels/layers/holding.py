@@ -12,12 +12,12 @@ import heapq
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
-from channels.layers.engine import MemoryEngine
+from channels.layers.engine import MemoryEngine, envelope_octets
 from channels.layers.envelope import Envelope
 from channels.layers.transport import Leased
 
@@ -95,6 +95,7 @@ class Holder:
                 raise ChannelFull(
                     f"{self._delayed} delayed messages are pending already (max_delayed)."
                 )
+            self.engine.take_room(queue, envelope)
             held = Held(queue, envelope, due - self._clock.time() + self._clock.monotonic())
             held.is_delayed = True
             self._delayed += 1
@@ -119,6 +120,8 @@ class Holder:
         token = self._token()
         leased = envelope.again(envelope.attempts + 1)
         held = Held(queue, leased, self._clock.monotonic() + entry.seconds, entry.reader)
+        # On lease it takes its room as before.
+        self.engine.octets += envelope_octets(leased)
         self._hold(token, held)
         entry.taker(Leased(queue, leased, token, leased.attempts))
 
@@ -129,6 +132,7 @@ class Holder:
             if held is None or held.reader is None:
                 return False
             del self._held[token]
+            self.engine.octets -= envelope_octets(held.envelope)
             self._compact()
             return True
 
@@ -143,7 +147,7 @@ class Holder:
                 held.envelope = held.envelope.again(held.envelope.attempts - 1)
             held.reader = None
             if delay <= 0:
-                self.engine.give_back(held.queue, [held.envelope])
+                self._return(held.queue, [held.envelope])
             else:
                 held.due = self._clock.monotonic() + delay
                 # Under a new token: this one is void.
@@ -160,8 +164,8 @@ class Holder:
             self._hold(token, held)
             return True
 
-    def forget_reader(self, reader: object) -> None:
-        """It has gone: what it had on lease goes back at once."""
+    def forget_reader(self, reader: object, successor: object = None) -> None:
+        """It has gone: what it had on lease goes back at once, or is its successor's."""
         with self.engine.lock:
             for key, entry in list(self._readers.items()):
                 if key[0] is reader:
@@ -169,17 +173,22 @@ class Holder:
                     del self._readers[key]
             returned: dict[str, list[Envelope]] = {}
             for token, held in list(self._held.items()):
-                if held.reader is reader:
+                if held.reader is not reader:
+                    continue
+                if successor is not None:
+                    held.reader = successor
+                else:
                     self.run_out += 1
                     del self._held[token]
                     returned.setdefault(held.queue, []).append(held.envelope)
             for queue, envelopes in returned.items():
-                self.engine.give_back(queue, envelopes)
+                self._return(queue, envelopes)
 
     def tick(self) -> float | None:
         """Put what is due into its queue; returns when the next is, in monotonic seconds."""
         with self.engine.lock:
             now = self._clock.monotonic()
+            delayed: list[tuple[bytes, Held]] = []
             returned: dict[str, list[Envelope]] = {}
             while self._heap and self._heap[0][0] <= now:
                 due, token = heapq.heappop(self._heap)
@@ -187,18 +196,37 @@ class Holder:
                 if held is None or held.due != due:
                     continue
                 if held.is_delayed:
-                    self._append(token, held)
+                    delayed.append((token, held))
                     continue
                 del self._held[token]
                 self.run_out += held.reader is not None
                 returned.setdefault(held.queue, []).append(held.envelope)
+            # Readers may wait: those that were in the queue before come first.
             for queue, envelopes in returned.items():
-                self.engine.give_back(queue, envelopes)
+                self._return(queue, envelopes)
+            for token, held in delayed:
+                self._append(token, held)
             return self._heap[0][0] if self._heap else None
+
+    def entries(self) -> Iterator[tuple[bytes, Held, float]]:
+        """(token, what is held, when it is due in seconds since 1970), for another holder."""
+        ahead = self._clock.time() - self._clock.monotonic()
+        for token, held in self._held.items():
+            yield token, held, held.due + ahead
+
+    def restore(self, token: bytes, held: Held, due: float) -> None:
+        """Take over what another holder held; `due` in seconds since 1970."""
+        held.due = due - self._clock.time() + self._clock.monotonic()
+        self.engine.octets += envelope_octets(held.envelope)
+        self._delayed += held.is_delayed
+        self._hold(token, held)
 
     def clear(self) -> None:
         """Forget all that is held; readers go on waiting."""
         with self.engine.lock:
+            self.engine.octets -= sum(
+                envelope_octets(held.envelope) for held in self._held.values()
+            )
             self._held.clear()
             self._heap.clear()
             self._delayed = 0
@@ -226,11 +254,26 @@ class Holder:
         if is_first:
             self.on_due(held.due)
 
+    def _return(self, queue: str, envelopes: list[Envelope]) -> None:
+        """Put what was held at the head of its queue."""
+        for envelope in envelopes:
+            self.engine.octets -= envelope_octets(envelope)
+        try:
+            self.engine.give_back(queue, envelopes)
+        except ChannelFull:
+            # As many queues as there may be; none for this one at the moment.
+            due = self._clock.monotonic() + _NO_ROOM_SECONDS
+            for envelope in envelopes:
+                self.engine.octets += envelope_octets(envelope)
+                self._hold(self._token(), Held(queue, envelope, due))
+
     def _append(self, token: bytes, held: Held) -> None:
+        self.engine.octets -= envelope_octets(held.envelope)
         try:
             # The capacity was asked when it was sent: what was accepted is not dropped now.
             self.engine.push(held.queue, held.envelope, sys.maxsize)
         except ChannelFull:
+            self.engine.octets += envelope_octets(held.envelope)
             held.due = self._clock.monotonic() + _NO_ROOM_SECONDS
             heapq.heappush(self._heap, (held.due, token))
         else:

@@ -125,8 +125,8 @@ def connect(place: Place) -> Iterator[Connect]:
             try:
                 client = Client(place)
                 break
-            except ConnectionRefusedError:
-                # Bound, and not listening yet.
+            except (FileNotFoundError, ConnectionRefusedError):
+                # Not bound yet, where another hub was; or bound and not listening.
                 assert time.monotonic() < deadline
         made.append(client)
         return client if node is None else client.hello(node).welcomed()

@@ -40,6 +40,13 @@ ADD_QUEUE: Final = 8
 DISCARD_QUEUE: Final = 9
 FLUSH: Final = 10
 PING: Final = 11
+PUSH_LATER: Final = 12
+LEASE: Final = 13
+ACKNOWLEDGE: Final = 14
+RELEASE: Final = 15
+EXTEND: Final = 16
+#: RELEASE without an answer, of a lease that met no demand.
+UNWANTED: Final = 17
 # Both ways.
 GROUP: Final = 32
 NODE: Final = 33
@@ -53,13 +60,15 @@ PONG: Final = 69
 GAP: Final = 70
 GOAWAY: Final = 71
 TURNED_AWAY: Final = 72
+LEASED: Final = 73
 
 #: The kinds that are answered.
 REQUESTS: Final = frozenset(
     {JOIN, LEAVE, PUSH, GIVE_BACK, ADD_QUEUE, DISCARD_QUEUE, FLUSH, GROUP, NODE}
+    | {PUSH_LATER, ACKNOWLEDGE, RELEASE, EXTEND}
 )
 
-#: Why a request was refused.
+#: Why a request was refused.  GONE: the node, or the lease, is no more.
 FULL: Final = 1
 GONE: Final = 2
 
@@ -75,6 +84,16 @@ CAPACITY: Final = struct.Struct("!I")
 #: How many are wanted; how many PULLED frames have been seen on this connection.
 DEMAND_BODY: Final = struct.Struct("!IQ")
 EXPIRES: Final = struct.Struct("!d")
+#: When it is due, seconds since 1970; how many delayed ones there may be.  The envelope follows.
+LATER_BODY: Final = struct.Struct("!dI")
+#: How many are wanted, for how many seconds.
+LEASE_BODY: Final = struct.Struct("!Id")
+#: The lease, seconds until it may be taken again, whether this was an attempt.
+RELEASE_BODY: Final = struct.Struct("!16sd?")
+#: The lease, seconds from now.
+EXTEND_BODY: Final = struct.Struct("!16sd")
+#: What LEASED begins with, and all of ACKNOWLEDGE: the lease.
+TOKEN_OCTETS: Final = 16
 TALLY: Final = struct.Struct("!II")
 _LENGTH: Final = struct.Struct("!I")
 
@@ -92,6 +111,11 @@ class FrameError(ChannelsError, ValueError):
 def frame(kind: int, name: bytes = b"", body: bytes = b"") -> bytes:
     """A whole frame."""
     return b"".join((HEAD.pack(len(name) + len(body), kind, len(name)), name, body))
+
+
+def attempts_of(envelope: bytes) -> int:
+    """How often an envelope was leased: the upper bits of its flags."""
+    return envelope[1] >> 2 if len(envelope) > 1 else 0
 
 
 def pack_many(parts: Iterable[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a hub leaves to the next one: unread messages, groups of queues, and what it has seen.
+"""What a hub leaves to the next one: messages, groups of queues, and what it has seen.
 
 A file in the layer's directory and not a word to another process: the next hub may be one that has
 not started yet.  It is read once.  A hub that is killed leaves nothing.
@@ -16,12 +16,15 @@ import msgpack
 
 from channels.exceptions import ChannelsError
 from channels.layers.envelope import Envelope, decode_envelope
+from channels.layers.holding import Held
 from channels.layers.hub.switchboard import Switchboard
 
 logger = logging.getLogger("channels.layers")
 
 _VERSION: Final = 1
 _SENDER_BITS_OCTETS: Final = 512
+#: Stands for processes that have something on lease of the last hub.
+_FORMER: Final = object()
 
 
 class _Unknown(ChannelsError, ValueError):
@@ -59,6 +62,9 @@ def _records(board: Switchboard) -> Iterator[list[Any]]:
     for queue, entry in board.engine.queues.items():
         for envelope in entry.envelopes:
             yield ["unread", queue, envelope.encoded]
+    for token, held, due in board.holder.entries():
+        is_leased = held.reader is not None
+        yield ["held", token, held.queue, held.envelope.encoded, due, held.is_delayed, is_leased]
     for group, members in board.engine.groups.items():
         for queue, expires in members.items():
             yield ["member", group, queue, expires]
@@ -86,6 +92,8 @@ def take_over(board: Switchboard, path: Path) -> bytes:
                     board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
                 elif kind == "unread":
                     unread.setdefault(fields[0], []).append(decode_envelope(fields[1]))
+                elif kind == "held":
+                    _hold(board, *fields)
                 else:
                     board.engine.add(*fields)
     except Exception as error:
@@ -94,3 +102,18 @@ def take_over(board: Switchboard, path: Path) -> bytes:
     for queue, envelopes in unread.items():
         board.engine.give_back(queue, envelopes)
     return epoch
+
+
+def _hold(
+    board: Switchboard,
+    token: bytes,
+    queue: str,
+    data: bytes,
+    due: float,
+    is_delayed: bool,
+    is_leased: bool,
+) -> None:
+    # Whoever has it on lease knows its token, and needs no more to end it.
+    held = Held(queue, decode_envelope(data), 0.0, _FORMER if is_leased else None)
+    held.is_delayed = is_delayed
+    board.holder.restore(token, held, due)

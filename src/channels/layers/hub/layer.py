@@ -4,12 +4,12 @@ Topology: the first process that needs the layer becomes the hub, on a thread of
 connect to it by a Unix socket in a directory that only their user may enter.  When the hub's
 process ends, another takes its place within milliseconds.
 
-Guarantee: at most once.  One order for all messages of a group, and first in, first out for a
-queue.  Nothing is lost or doubled when connections break, or when the hub's process ends in order
-(`close()`, or the interpreter's exit): what is unread goes to the next hub.  When it is killed,
-what it held unread is lost: messages in queues that nobody was waiting for, and what could not be
-written yet to a process that did not read.  A process that misses something is told
-(`add_gap_listener`).
+Guarantee: at most once, unless `delivery` says at least once.  One order for all messages of a
+group, and first in, first out for a queue.  Nothing is lost or doubled when connections break, or
+when the hub's process ends in order (`close()`, or the interpreter's exit): what is unread, delayed
+or on lease goes to the next hub.  When it is killed, what it held unread is lost: messages in
+queues that nobody was waiting for, and what could not be written yet to a process that did not
+read.  A process that misses something is told (`add_gap_listener`).
 """
 
 from __future__ import annotations

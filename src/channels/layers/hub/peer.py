@@ -16,12 +16,14 @@ from channels.layers.envelope import Envelope
 from channels.layers.hub.frames import (
     ANSWERED,
     GAP,
+    LEASED,
     NUMBER,
     PULLED,
     REFUSED,
     REFUSED_BODY,
     frame,
 )
+from channels.layers.transport import Leased
 
 #: Octets read at a time; the next peer's turn comes after.
 READ_OCTETS: Final = 256 * 1024
@@ -50,6 +52,7 @@ class Peer:
         "is_welcome",
         "kept",
         "last_epoch",
+        "leased",
         "mask",
         "missed",
         "node",
@@ -87,6 +90,8 @@ class Peer:
         self._refusals: list[tuple[int, bytes]] = []
         #: Taken from queues for it and not yet written; goes back if it goes.
         self.pulled: deque[tuple[str, Envelope]] = deque()
+        #: The same, on lease: the holder knows, and takes them back by itself.
+        self.leased: deque[Leased] = deque()
         # Queues of the PULLED frames that it has perhaps not seen yet, and how many it has.
         self._in_flight: deque[str] = deque()
         self._seen = 0
@@ -122,12 +127,27 @@ class Peer:
         self.pulled.append((queue, data))
         self.dirty[self] = None
 
+    def on_leased(self, leased: Leased) -> None:
+        """The holder's answer to this peer's demand."""
+        self.leased.append(leased)
+        self.dirty[self] = None
+
+    @property
+    def has_taken(self) -> bool:
+        """Something was taken from queues for it and is not yet written."""
+        return bool(self.pulled or self.leased)
+
     def write_pulled(self) -> None:
         """Only once all else is written: what still stands here can go to another reader."""
         while self.pulled:
             queue, envelope = self.pulled.popleft()
             self._in_flight.append(queue)
             self.write(frame(PULLED, queue.encode(), envelope.encoded))
+        while self.leased:
+            leased = self.leased.popleft()
+            data = leased.data
+            body = data.encoded if isinstance(data, Envelope) else data
+            self.write(frame(LEASED, leased.queue.encode(), leased.token + body))
 
     def still_wanted(self, queue: str, count: int, seen: int) -> int:
         """How many of `count` are not under way yet, to one that has seen so many PULLED frames."""

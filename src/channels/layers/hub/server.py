@@ -152,6 +152,7 @@ class HubServer:
             "hub_queues": len(engine.queues),
             "hub_queued_octets": engine.octets,
             "hub_expired": engine.expired,
+            **{f"hub_{name}": count for name, count in self.board.holder.statistics().items()},
             **{f"hub_{name}": count for name, count in dict(self.board.counters).items()},
         }
 
@@ -182,7 +183,15 @@ class HubServer:
         self._selector.register(self._bell, _READ, None)
 
     def _pause(self) -> float:
-        return _LOOK_SECONDS if self._settle_until is not None else _TICK_SECONDS
+        if self._settle_until is not None:
+            return _LOOK_SECONDS
+        due = self.board.holder.tick()
+        if due is None:
+            wait = _TICK_SECONDS
+        else:
+            wait = min(_TICK_SECONDS, max(0.0, due - self._clock.monotonic()))
+        # What was due just now is for someone.
+        return 0.0 if self.board.dirty else wait
 
     def _turn(self, pause: float) -> None:
         for key, mask in self._selector.select(pause):
@@ -313,7 +322,7 @@ class HubServer:
                     peer.write_answers()
                     peer.flush()
             for peer in peers:
-                if peer.pulled and not peer.out_octets:
+                if peer.has_taken and not peer.out_octets:
                     peer.write_pulled()
                     peer.flush()
             for peer in peers:

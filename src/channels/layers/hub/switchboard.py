@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from math import inf, isfinite
+from typing import Any, Final
 
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
 from channels.layers.engine import EngineBounds, MemoryEngine
 from channels.layers.envelope import Envelope, decode_envelope
+from channels.layers.holding import Holder
 from channels.layers.hub import frames
 from channels.layers.hub.frames import FrameError, Span, frame
 from channels.layers.hub.options import HubOptions
@@ -55,6 +57,7 @@ class Switchboard:
                 memberships=options.group_memory // MEMBERSHIP_OCTETS,
             ),
         )
+        self.holder = Holder(self.engine, clock)
         self.seen = SeenWindow()
         self.groups: dict[bytes, dict[Peer, None]] = {}
         self.nodes: dict[bytes, Peer] = {}
@@ -74,6 +77,12 @@ class Switchboard:
             frames.DISCARD_QUEUE: self._discard_queue,
             frames.FLUSH: self._flush,
             frames.PING: self._ping,
+            frames.PUSH_LATER: self._push_later,
+            frames.LEASE: self._lease,
+            frames.ACKNOWLEDGE: self._acknowledge,
+            frames.RELEASE: self._release,
+            frames.EXTEND: self._extend,
+            frames.UNWANTED: self._unwanted,
         }
 
     def take(self, peer: Peer, data: bytes, spans: list[Span]) -> None:
@@ -108,7 +117,19 @@ class Switchboard:
         if self.nodes.get(peer.node) is peer:
             del self.nodes[peer.node]
         self.engine.forget_reader(peer)
+        self._return_leases(peer)
         self.return_pulled(peer)
+
+    def _return_leases(self, peer: Peer) -> None:
+        while peer.leased:
+            # It was never written: no attempt.
+            self.holder.release(peer.leased.pop().token, 0.0, counted=False)
+        successor = self.nodes.get(peer.node)
+        if successor is None:
+            self.holder.forget_reader(peer)
+        else:
+            # The same process on another connection.
+            self.holder.forget_reader(peer, successor)
 
     def return_pulled(self, peer: Peer) -> None:
         """Put back at the head of its queues what was taken for a peer and not yet written."""
@@ -277,7 +298,61 @@ class Switchboard:
         peer.done += 1
 
     def _flush(self, peer: Peer, _name: bytes, _body: bytes) -> None:
+        self.holder.clear()
         self.engine.flush()
         for other in self.nodes.values():
             other.pulled.clear()
+            other.leased.clear()
         peer.done += 1
+
+    # Delays and leases.
+
+    def _push_later(self, peer: Peer, name: bytes, body: bytes) -> None:
+        due, bound = frames.LATER_BODY.unpack_from(body)
+        if not isfinite(due):
+            raise FrameError("PUSH_LATER names no time.")
+        envelope = decode_envelope(body[frames.LATER_BODY.size :])
+        if self.seen.is_repeat(envelope.sender, envelope.seq):
+            self.counters["dropped_repeated"] += 1
+        else:
+            try:
+                self.holder.delay(name.decode(), envelope, due, bound)
+            except ChannelFull as error:
+                self.counters["refused_full"] += 1
+                peer.refuse(frames.FULL, str(error))
+                return
+        peer.done += 1
+
+    def _lease(self, peer: Peer, name: bytes, body: bytes) -> None:
+        count, seconds = frames.LEASE_BODY.unpack(body)
+        if not 0 <= seconds < inf:
+            raise FrameError("LEASE names no time.")
+        try:
+            self.holder.demand(peer, name.decode(), count, seconds, peer.on_leased)
+        except ChannelFull:
+            self.counters["refused_queues"] += 1
+
+    def _acknowledge(self, peer: Peer, _name: bytes, body: bytes) -> None:
+        self._end_lease(peer, self.holder.acknowledge(body))
+
+    def _release(self, peer: Peer, _name: bytes, body: bytes) -> None:
+        self._end_lease(peer, self.holder.release(*_checked(frames.RELEASE_BODY.unpack(body))))
+
+    def _unwanted(self, _peer: Peer, _name: bytes, body: bytes) -> None:
+        self.holder.release(*_checked(frames.RELEASE_BODY.unpack(body)))
+
+    def _extend(self, peer: Peer, _name: bytes, body: bytes) -> None:
+        self._end_lease(peer, self.holder.extend(*_checked(frames.EXTEND_BODY.unpack(body))))
+
+    def _end_lease(self, peer: Peer, was_running: bool) -> None:
+        if was_running:
+            peer.done += 1
+        else:
+            peer.refuse(frames.GONE, "the lease is over")
+
+
+def _checked(fields: tuple[Any, ...]) -> tuple[Any, ...]:
+    """(token, seconds, ...) of a frame about a lease."""
+    if not isfinite(fields[1]):
+        raise FrameError("A frame about a lease names no time.")
+    return fields

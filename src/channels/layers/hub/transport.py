@@ -22,6 +22,7 @@ from channels.layers.envelope import Envelope
 from channels.layers.hub import frames
 from channels.layers.hub.connection import Connection
 from channels.layers.hub.frames import frame, pack_many
+from channels.layers.hub.leasing import LeasingEnd
 from channels.layers.hub.options import HubOptions
 from channels.layers.hub.place import Lock, Place, dial
 from channels.layers.hub.server import HubServer, is_exiting, watch_exit
@@ -42,14 +43,14 @@ _BATCH: Final = 500
 _MAX_RETURNED: Final = 10_000
 
 
-class HubTransport:
+class HubTransport(LeasingEnd):
     """One node's end, and the hub itself where this process is the first.
 
     Args:
         max_message_bytes: The layer's; frames are bounded by it.
     """
 
-    capabilities: Final = Capabilities()
+    capabilities: Final = Capabilities(delays=True, leases=True)
     clock_offset: Final = 0.0
 
     def __init__(self, place: Place, options: HubOptions, max_message_bytes: int) -> None:
@@ -76,6 +77,7 @@ class HubTransport:
         self._was_up = False
         self._groups: dict[str, None] = {}
         self._demands: dict[str, int] = {}
+        self._leasing = {}
         #: PULLED frames seen on this connection.
         self._pulled = 0
         self._returned: deque[tuple[str, Sequence[Envelope]]] = deque(maxlen=_MAX_RETURNED)
@@ -227,6 +229,8 @@ class HubTransport:
         self._send_returned(connection)
         for queue, count in self._demands.items():
             self._send_demand(connection, queue, count)
+        for demand in self._demands_leased():
+            connection.write(demand)
         connection.write(frame(frames.READY))
 
     def _not_welcomed(self, connection: Connection) -> None:
@@ -259,6 +263,8 @@ class HubTransport:
             self._events.on_frame(data[name_end:end])
         elif kind == frames.PULLED:
             self._on_pulled(data[start:name_end].decode(), data[name_end:end])
+        elif kind == frames.LEASED:
+            self._on_leased(data[start:name_end].decode(), data[name_end:end])
         elif kind == frames.WELCOME:
             self._on_welcome(data[name_end:end])
         elif kind == frames.OVER_CAPACITY:
@@ -312,6 +318,10 @@ class HubTransport:
                 f"process {connection.hub_pid}, takes: give all processes one max_message_bytes."
             )
         return connection.request(data)
+
+    def _send(self, data: bytes) -> None:
+        if self._connection is not None and self._connection.is_up:
+            self._connection.write(data)
 
     async def flush(self) -> None:
         await self._request(frame(frames.FLUSH))

@@ -329,7 +329,7 @@ TICK: Final = (
     + _HELD
     + """
 local run_out = 0
-for set = 1, 2 do
+for set = 2, 1, -1 do
   local due = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', now, 'LIMIT', 0, ARGV[2])
   -- To the head go the later ones first.
   for i = (set == 2 and #due or 1), (set == 2 and 1 or #due), (set == 2 and -1 or 1) do
