@@ -225,3 +225,16 @@ def rabbitmq_server(folder: Path) -> OwnServer:
     return OwnServer(
         command, folder, port, lambda: answers(port, hello, b"\x01\x00\x00"), environment
     )
+
+
+def nats_server(folder: Path) -> OwnServer:
+    """A NATS with JetStream."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "nats.conf"
+    config.write_text(
+        f"host: 127.0.0.1, port: {port}, max_payload: 8MB\n"
+        f'jetstream {{ store_dir: "{folder}/store" }}\n'
+    )
+    command = [program("nats-server"), "-c", str(config)]
+    return OwnServer(command, folder, port, lambda: answers(port, b"", b"INFO {"))

@@ -11,6 +11,7 @@ from channels.layers.registry import ChannelLayerManager, channel_layers, get_ch
 
 if TYPE_CHECKING:
     from channels.layers.hub.layer import LocalChannelLayer
+    from channels.layers.nats import NatsChannelLayer
     from channels.layers.postgres import PostgresChannelLayer
     from channels.layers.rabbitmq import RabbitMQChannelLayer
     from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
@@ -21,6 +22,7 @@ __all__ = [
     "ChannelLayerManager",
     "InMemoryChannelLayer",
     "LocalChannelLayer",
+    "NatsChannelLayer",
     "PostgresChannelLayer",
     "RabbitMQChannelLayer",
     "RedisChannelLayer",
@@ -32,6 +34,7 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
+    "NatsChannelLayer": "channels.layers.nats",
     "RabbitMQChannelLayer": "channels.layers.rabbitmq",
     "LocalChannelLayer": "channels.layers.hub.layer",
     "PostgresChannelLayer": "channels.layers.postgres",

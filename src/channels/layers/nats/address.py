@@ -1,0 +1,65 @@
+"""Where the servers are and how to log in: from URLs."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from channels.exceptions import InvalidChannelLayerError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One server."""
+
+    host: str
+    port: int
+    user: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def parse_addresses(servers: Any, tls: ssl.SSLContext | None = None) -> list[Address]:
+    """The addresses that a URL, or a list of URLs of one cluster, gives.
+
+    `nats://host:port`, `nats://user:password@host`, `nats://token@host`; `tls://` for TLS.
+
+    Raises:
+        InvalidChannelLayerError: If they are none.
+    """
+    urls: Sequence[Any] = [servers] if isinstance(servers, str) else servers
+    if not isinstance(urls, Sequence) or not urls:
+        raise InvalidChannelLayerError(
+            f"servers={servers!r}: expected a URL or a list of URLs, nats://host:port."
+        )
+    return [_parse(url, tls) for url in urls]
+
+
+def _parse(url: Any, tls: ssl.SSLContext | None) -> Address:
+    parts = urlsplit(url) if isinstance(url, str) else None
+    try:
+        port = None if parts is None else parts.port
+    except ValueError:
+        parts, port = None, None
+    # The URL is not shown: it may hold a password.
+    if parts is None or parts.scheme not in {"nats", "tls"}:
+        found = "no URL" if parts is None else f"scheme {parts.scheme!r}"
+        raise InvalidChannelLayerError(f"servers with {found}: expected nats://host:port.")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.scheme == "tls" and tls is None:
+        tls = ssl.create_default_context()
+    return Address(
+        host=parts.hostname or "127.0.0.1",
+        port=port or 4222,
+        user=user if password else "",
+        password=password,
+        token="" if password else user,
+        tls=tls,
+    )

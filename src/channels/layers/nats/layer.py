@@ -1,0 +1,55 @@
+"""The layer on NATS, as settings name it."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers.layer import NodeChannelLayer
+from channels.layers.nats.address import parse_addresses
+from channels.layers.nats.names import Names
+from channels.layers.nats.options import NatsOptions
+from channels.layers.nats.transport import NatsTransport
+from channels.layers.options import layer_options
+
+_PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+
+
+class NatsChannelLayer(NodeChannelLayer):
+    """Channels and groups over NATS 2.9 and later.
+
+    Args:
+        servers: A URL, or a list of URLs of one cluster: `nats://user:password@host:port`.
+        prefix: What all subjects begin with.
+        ssl_context: For tls://; None: the system's certificates are trusted.
+        config: `NatsOptions` and `LayerOptions`.
+
+    Raises:
+        InvalidChannelLayerError: If a URL or another key cannot be understood.
+        InvalidOption: If an option is out of bounds.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] = "nats://127.0.0.1:4222",
+        prefix: str = "asgi",
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        **config: Any,
+    ) -> None:
+        self.addresses = parse_addresses(servers, ssl_context)
+        if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
+            raise InvalidChannelLayerError(
+                f"prefix={prefix!r}: expected at most 32 letters, digits, hyphens and underscores."
+            )
+        self.prefix = prefix
+        known = {field.name for field in fields(NatsOptions)}
+        own = NatsOptions(**{key: config.pop(key) for key in known & config.keys()})
+        options = layer_options(config, layer=type(self).__name__)
+        self.nats_options = own
+        transport = NatsTransport(self.addresses, Names(prefix), own, lambda: self.expiry)
+        super().__init__(transport, options)
