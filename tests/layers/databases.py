@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ def alias(django_db_blocker: Any) -> Iterator[Callable[..., str]]:
         configured = connections.configure_settings({"default": {}, name: settings})
         connections.settings[name] = configured[name]
         added.append(name)
+        _drops[name] = configured[name]
         return name
 
     with django_db_blocker.unblock():
@@ -76,3 +78,63 @@ def postgres_alias(postgres_dsn: str, alias: Callable[..., str]) -> str:
         HOST=found.get("host", ""),
         PORT=found.get("port", ""),
     )
+
+
+@pytest.fixture
+def sqlite_alias(alias: Callable[..., str], tmp_path: Path) -> str:
+    """An alias for a file of the test's own."""
+    return alias(
+        "sqlite",
+        ENGINE="django.db.backends.sqlite3",
+        NAME=str(tmp_path / "layer.sqlite3"),
+        OPTIONS={"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"},
+    )
+
+
+@pytest.fixture
+def mysql_alias(alias: Callable[..., str]) -> str:
+    """An alias for a MySQL or MariaDB: of this machine, or at `CHANNELS_TEST_MYSQL` (host:port)."""
+    pymysql = pytest.importorskip("pymysql")
+    pymysql.install_as_MySQLdb()
+    host, _, port = os.environ.get("CHANNELS_TEST_MYSQL", "127.0.0.1:3306").partition(":")
+    try:
+        pymysql.connect(
+            host=host, port=int(port), user="root", database="test", connect_timeout=3
+        ).close()
+    except pymysql.err.OperationalError as error:
+        missing(f"no MySQL answers (CHANNELS_TEST_MYSQL): {error}")
+    return alias(
+        "mysql",
+        ENGINE="django.db.backends.mysql",
+        NAME="test",
+        USER="root",
+        HOST=host,
+        PORT=port,
+    )
+
+
+@pytest.fixture(scope="module")
+def server_tables(django_db_blocker: Any) -> Iterator[str]:
+    """What the names of `DatabaseChannelLayer`'s tables begin with on servers; dropped at the end.
+
+    They are dropped wherever an alias of the module's tests was.
+    """
+    from channels.database.tables import make_tables
+
+    tables = f"t_{uuid.uuid4().hex[:12]}"
+    _drops.clear()
+    yield tables
+    for configured in _drops.values():
+        from django.db import connections
+
+        connections.settings["dropping"] = configured
+        with django_db_blocker.unblock():
+            make_tables(tables).drop("dropping")
+            connections["dropping"].close()
+        del connections["dropping"]
+        del connections.settings["dropping"]
+    _drops.clear()
+
+
+#: Name of an alias -> its settings, for who has tables to drop there.
+_drops: dict[str, Any] = {}

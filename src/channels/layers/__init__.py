@@ -34,10 +34,12 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
-    "NatsChannelLayer": "channels.layers.nats",
-    "RabbitMQChannelLayer": "channels.layers.rabbitmq",
+    # By name: it knows Django, which this wing does not.
+    "DatabaseChannelLayer": "channels.database",
     "LocalChannelLayer": "channels.layers.hub.layer",
+    "NatsChannelLayer": "channels.layers.nats",
     "PostgresChannelLayer": "channels.layers.postgres",
+    "RabbitMQChannelLayer": "channels.layers.rabbitmq",
     "RedisChannelLayer": "channels.layers.redis",
     "RedisPubSubChannelLayer": "channels.layers.redis",
 }
