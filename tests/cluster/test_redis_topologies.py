@@ -58,14 +58,28 @@ async def exercise(near: Any, far: Any) -> None:
     for _ in range(5):
         await far.group_send("room-0", {"type": "x"})
     assert far.statistics()["dropped_full_queue"] == 2
+    await exercise_leases(near, far)
     await near.flush()
     await far.send("full", {"type": "new"})
     async with asyncio.timeout(10):
         assert await near.receive("full") == {"type": "new"}
 
 
+async def exercise_leases(near: Any, far: Any) -> None:
+    """Delays and leases of channels on all shards."""
+    channels = [f"job-{number}" for number in range(20)]
+    async with asyncio.timeout(10):
+        for channel in channels:
+            await near.send(channel, {"type": channel}, delay=0.2)
+        for attempt in (1, 2):
+            for channel in channels:
+                message, lease = await far.receive_leased(channel)
+                assert (message["type"], lease.attempts) == (channel, attempt)
+                assert await (lease.ack() if attempt == 2 else lease.retry(delay=0.1))
+
+
 KINDS = pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer])
-LIMITS = {"channel_capacity": {"full": 3}}
+LIMITS = {"channel_capacity": {"full": 3}, "delivery": {"job-*": "at-least-once"}}
 
 
 @KINDS
