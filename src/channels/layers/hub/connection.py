@@ -112,7 +112,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Close the descriptor without touching the loop."""
-        self._is_open = False
+        self._is_open = self.is_up = False
         self._socket.close()
 
     # Writing.

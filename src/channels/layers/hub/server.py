@@ -11,7 +11,6 @@ the next hub; each peer whose stream is complete gets GOAWAY; sockets; lock.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import os
@@ -24,6 +23,7 @@ from typing import Final
 
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.hub import frames, handover, place
+from channels.layers.hub.exit import no_longer_serving, serving
 from channels.layers.hub.options import HubOptions
 from channels.layers.hub.peer import READ_OCTETS, Peer
 from channels.layers.hub.place import Lock, Place
@@ -44,33 +44,6 @@ _TICK_SECONDS: Final = 1.0
 _TOUCH_SECONDS: Final = 3600.0
 #: For the last writes at the end.
 _FAREWELL_SECONDS: Final = 0.4
-
-
-#: The hubs of this process.
-_serving: Final[set[HubServer]] = set()
-_exit: Final = threading.Event()
-#: So that none starts unseen by `_stop_all`.
-_gate: Final = threading.Lock()
-_is_watching: list[bool] = []
-
-
-def watch_exit() -> None:
-    """Have this process's hubs hand over when the interpreter ends."""
-    if not _is_watching:
-        _is_watching.append(True)
-        atexit.register(_stop_all)
-
-
-def is_exiting() -> bool:
-    """True once the interpreter is about to end: too late to become the hub."""
-    return _exit.is_set()
-
-
-def _stop_all() -> None:
-    with _gate:
-        _exit.set()
-    for hub in list(_serving):
-        hub.stop()
 
 
 class HubServer:
@@ -118,12 +91,9 @@ class HubServer:
         Raises:
             RuntimeError: If there can be no thread any more.
         """
-        with _gate:
-            if _exit.is_set():
-                raise RuntimeError("The interpreter ends.")
+        with serving(self):
             self._lock.write(str(os.getpid()))
             self._thread.start()
-            _serving.add(self)
 
     @property
     def is_alive(self) -> bool:
@@ -142,7 +112,7 @@ class HubServer:
 
     def abandon(self) -> None:
         """In a forked child: the thread is the parent's; let go of copies of its descriptors."""
-        _serving.discard(self)
+        no_longer_serving(self)
         self._close()
 
     def statistics(self) -> Mapping[str, int]:
@@ -168,7 +138,7 @@ class HubServer:
             logger.exception("The hub at %s ends by an error", self.place.directory)
         finally:
             self._close()
-            _serving.discard(self)
+            no_longer_serving(self)
             self._on_stopped()
 
     def _open(self) -> None:

@@ -21,11 +21,12 @@ from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, Transp
 from channels.layers.envelope import Envelope
 from channels.layers.hub import frames
 from channels.layers.hub.connection import Connection
+from channels.layers.hub.exit import is_exiting, watch_exit
 from channels.layers.hub.frames import frame, pack_many
 from channels.layers.hub.leasing import LeasingEnd
 from channels.layers.hub.options import HubOptions
 from channels.layers.hub.place import Lock, Place, dial
-from channels.layers.hub.server import HubServer, is_exiting, watch_exit
+from channels.layers.hub.server import HubServer
 from channels.layers.transport import Capabilities, TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -90,7 +91,7 @@ class HubTransport(LeasingEnd):
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._claim(node)
-        watch_exit()
+        watch_exit(self)
         self._down_since = self._loop.time()
         self._timer = self._loop.call_soon(self._seek)
 
@@ -139,6 +140,12 @@ class HubTransport(LeasingEnd):
             self._leave_place()
         self._become_new()
 
+    def let_go(self) -> None:
+        """The interpreter ends."""
+        if self._connection is not None:
+            self._connection.abandon()
+        self._leave_place()
+
     def _leave_place(self) -> None:
         presence, self._presence = self._presence, None
         if presence is not None:
@@ -150,6 +157,8 @@ class HubTransport(LeasingEnd):
     def _seek(self) -> None:
         assert self._loop is not None, "only called on it"
         self._timer = None
+        if is_exiting():
+            return
         try:
             self._connect()
         except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -178,8 +187,6 @@ class HubTransport(LeasingEnd):
         return "the hub" if pid is None else f"the hub, process {pid},"
 
     def _try_to_host(self, error: BaseException) -> None:
-        if is_exiting():
-            return
         try:
             # Whoever removed the directory, it is needed again.
             self.place.prepare()
