@@ -153,7 +153,7 @@ async def test_a_server_that_is_not_there_at_first(
 
 
 async def test_a_flood_is_bounded_and_told(make_layer: MakeLayer, server: PostgresServer) -> None:
-    layer = make_layer(max_messages=100)
+    layer = make_layer(max_messages=100, send_timeout=10)
     await layer.new_channel()
     await asyncio.gather(*(layer.group_send("room", {"type": "x"}) for _ in range(150)))
     assert server.run("SELECT count(*) FROM channels_layer_message") == [(100,)]

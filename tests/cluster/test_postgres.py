@@ -271,7 +271,8 @@ async def test_a_paused_transaction_of_somebody_else_holds_up_nobody(
 
 
 async def test_a_flood_is_bounded_and_told(server: PostgresServer, make_layer: MakeLayer) -> None:
-    layer = make_layer(server.dsn, max_messages=200)
+    layer = make_layer(server.dsn, max_messages=200, send_timeout=10)
+    await layer.new_channel()
     other = make_layer(server.dsn)
     channel = await other.new_channel()
     await asyncio.gather(*(layer.group_send("room", {"type": "x"}) for _ in range(500)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from channels.exceptions import ChannelsError
 from channels.kit.tasks import TaskScope
 from channels.layers.tables.transport import TableTransport
 from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
 
 #: Seconds between attempts: the first, and the longest.
 FIRST_PAUSE: Final = 0.02
@@ -78,6 +81,10 @@ class Session:
                 await self._hold()
             except _ERRORS as problem:
                 error = problem
+            except Exception as problem:
+                # A mistake of ours must not end the process's messages for good.
+                logger.exception("The channel layer failed and connects again")
+                error = problem
             finally:
                 was_up, self._transport.is_up = self._transport.is_up, False
                 await self._end_threads()
@@ -109,6 +116,8 @@ class Session:
             WorkThread("channels-database-read", store.close),
         ]
         writer, reader = self._threads
+        for thread in self._threads:
+            await self._do(thread, store.open)
         await self._do(writer, store.tables.create, store.alias, self._options.create_tables)
         found = await self._do(writer, store.register, self._node)
         self._transport.line.recover(found.batch, found.results)

@@ -8,6 +8,7 @@ written, so that counts are exact and ids are in the order of commits.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,11 @@ class Store:
             if not counters.update(last=F("last")):
                 raise ChannelsError("The counter of the channel layer's tables has gone.")
             yield counters.get()
+
+    def open(self) -> None:
+        """Prepare this thread's connection."""
+        # With DEBUG Django keeps the last 9,000 statements of each connection, payloads and all.
+        connections[self.alias].queries_log = deque(maxlen=0)
 
     def close(self) -> None:
         """Close this thread's connection."""

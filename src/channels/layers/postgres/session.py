@@ -7,6 +7,7 @@ which an old connection left behind is either in the journal or never carried ou
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from typing import Final
@@ -22,6 +23,8 @@ from channels.layers.postgres.schema import Schema
 from channels.layers.postgres.writer import Writer
 from channels.layers.tables.transport import TableTransport
 from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
 
 #: Seconds between attempts: the first, and the longest.
 FIRST_PAUSE: Final = 0.02
@@ -94,6 +97,10 @@ class Session:
             try:
                 await self._hold()
             except _ERRORS as problem:
+                error = problem
+            except Exception as problem:
+                # A mistake of ours must not end the process's messages for good.
+                logger.exception("The channel layer failed and connects again")
                 error = problem
             finally:
                 was_up, self._transport.is_up = self._transport.is_up, False

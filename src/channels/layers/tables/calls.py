@@ -69,7 +69,7 @@ class CallLine:
 
     def __init__(self, most: int) -> None:
         self.counters: Counter[str] = Counter()
-        #: The number of the last batch.
+        #: The number of the last batch.  It never goes back: the journal may hold an earlier one.
         self.number = 0
         self._most = most
         self._waiting: deque[Call] = deque()
@@ -80,7 +80,6 @@ class CallLine:
         """Begin anew, on the running loop."""
         self._waiting.clear()
         self._flight = []
-        self.number = 0
         self._wake = asyncio.Event()
 
     def __len__(self) -> int:
