@@ -261,7 +261,8 @@ class Worker:
             if isinstance(message, dict) and "type" in message:
                 self._give(channel, message, lease, tasks)
             elif lease is not None:
-                await lease.reject("it has no type")
+                with contextlib.suppress(ChannelLayerUnavailable):
+                    await lease.reject("it has no type")
             else:
                 logger.error("A message on channel %r has no type, it is dropped.", channel)
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from channels.exceptions import ChannelFull
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.fanout.member import Member
 from channels.kit.clock import ManualClock
 from channels.kit.mailbox import Mailbox
-from channels.layers import InMemoryChannelLayer
+from channels.layers import InMemoryChannelLayer, later
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
 JOBS = {"jobs": {"retry_delay": 0.0, "dead_letter": "dead", "max_attempts": 2}}
@@ -213,3 +213,32 @@ def test_sync_code_can_delay_too() -> None:
     layer = InMemoryChannelLayer()
     layer.sync.send("jobs", {"type": "x"}, delay=0.01)
     assert layer.sync.receive("jobs", timeout=10) == {"type": "x"}
+
+
+async def test_a_lease_whose_end_could_not_be_told_may_be_ended_again(make: Make) -> None:
+    layer = make()
+    await layer.send("jobs", {"type": "x"})
+    _, lease = await layer.receive_leased("jobs")
+    layer.transport.cut()
+    with pytest.raises(ChannelLayerUnavailable):
+        await lease.ack()
+    assert not lease.is_over
+    layer.transport.restore()
+    assert await lease.ack()
+
+
+async def test_delayed_messages_of_a_process_are_bounded_in_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(later, "MAX_BYTES", 2500)
+    layer = InMemoryChannelLayer(clock=(clock := ManualClock()))
+    channel = await layer.new_channel()
+    big = {"type": "x", "data": b"x" * 1000}
+    for _ in range(2):
+        await layer.send(channel, big, delay=5)
+    with pytest.raises(ChannelFull, match="2500 bytes"):
+        await layer.send(channel, big, delay=5)
+    clock.advance(5)
+    layer.node.later.tick()
+    await layer.send(channel, big, delay=5)
+    assert await layer.receive(channel) == big

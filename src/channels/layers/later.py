@@ -20,6 +20,8 @@ from channels.layers.local import LocalChannels
 from channels.layers.port import Ports
 from channels.layers.reception import Reception
 
+#: Bytes of all that is pending.
+MAX_BYTES: Final = 64 * 1024 * 1024
 _DUE: Final = struct.Struct("!Q")
 
 
@@ -49,6 +51,7 @@ class Later:
         self._numbers = itertools.count()
         #: (due in monotonic seconds, number, channel, payload)
         self._heap: list[tuple[float, int, str, bytes]] = []
+        self._bytes = 0
         self._alarm = Alarm(self._clock, self.tick)
 
     def __len__(self) -> int:
@@ -62,11 +65,13 @@ class Later:
         """
         due = self._clock.monotonic() + delay
         with self._lock:
-            if len(self._heap) >= self._bound:
+            if len(self._heap) >= self._bound or self._bytes + len(payload) > MAX_BYTES:
                 raise ChannelFull(
-                    f"{len(self._heap)} delayed messages are pending in this process already "
-                    "(max_delayed)."
+                    f"{len(self._heap)} delayed messages of {self._bytes} bytes are pending in "
+                    f"this process already: the most are max_delayed={self._bound} and "
+                    f"{MAX_BYTES} bytes."
                 )
+            self._bytes += len(payload)
             heapq.heappush(self._heap, (due, next(self._numbers), channel, payload))
         self._alarm.set(due)
 
@@ -79,6 +84,7 @@ class Later:
                 if self._heap[0][0] > self._clock.monotonic():
                     return self._heap[0][0]
                 _, _, channel, payload = heapq.heappop(self._heap)
+                self._bytes -= len(payload)
             self._deliver(channel, payload)
 
     def keep(self, envelope: Envelope, now: float) -> None:
@@ -116,6 +122,7 @@ class Later:
         """Forget all of it."""
         with self._lock:
             self._heap.clear()
+            self._bytes = 0
         self._alarm.cancel()
 
 

@@ -95,10 +95,11 @@ class Lease:
 
     async def reject(self, reason: str) -> bool:
         """No attempt can succeed: to the dead-letter channel.  Returns and raises as `ack`."""
-        if self._is_over:
-            return False
-        self._is_over = True
-        return await self._leases.bury(self._leased, self._message, self.delivery, reason)
+
+        async def bury(leased: Leased) -> bool:
+            return await self._leases.bury(leased, self._message, self.delivery, reason)
+
+        return await self._end("rejected", bury)
 
     async def give_back(self) -> bool:
         """This was no attempt: another reader shall have it now.  Returns and raises as `ack`."""
@@ -122,7 +123,12 @@ class Lease:
         if self._is_over:
             return False
         self._is_over = True
-        done = await end(self._leased)
+        try:
+            done = await end(self._leased)
+        except BaseException:
+            # The backend has not been told: it may be told again.
+            self._is_over = False
+            raise
         self._leases.counters[how if done else "leases_lost"] += 1
         return done
 
