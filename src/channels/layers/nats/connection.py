@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 from channels.layers.descriptors import let_go
 from channels.layers.nats.address import Address
+
+logger = logging.getLogger("channels.layers")
 
 #: Bytes that may wait to be written; a connection that holds more is stuck.
 MAX_UNWRITTEN: Final = 16 * 1024 * 1024
@@ -256,6 +259,9 @@ class NatsConnection(asyncio.Protocol):
         elif verb == "INFO":
             if not self.greeted.done():
                 self.greeted.set_result(json.loads(rest))
+        elif verb == "-ERR" and "Permissions Violation" in rest:
+            # Of one subject; the connection stands.
+            logger.warning("NATS said %s", rest)
         elif verb == "-ERR":
             self.fail(Broken(f"NATS said {rest}"))
         return stop + 2

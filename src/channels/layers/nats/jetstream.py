@@ -149,7 +149,12 @@ class JetStream:
             "replay_policy": "instant",
         }
         body = {"stream_name": stream, "config": config}
-        _check(await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
+        try:
+            _check(await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
+        except ChannelLayerUnavailable:
+            # Perhaps the stream was deleted; the next attempt makes it again.
+            self._streams.pop(capacity, None)
+            raise
         return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
 
     async def flush(self) -> None:

@@ -20,20 +20,23 @@ from channels.layers.nats.connection import Broken, Message
 from channels.layers.nats.jetstream import JetStream, nanoseconds
 
 #: Seconds for which a request for messages stands.
-_REQUEST_SECONDS: Final = 20.0
+_REQUEST_SECONDS: Final = 5.0
 #: Part of `ack_wait` in which a message is surely still ours.
 _SAFE: Final = 0.8
 _RETRY_SECONDS: Final = 0.5
 
 
 class _Queue:
-    __slots__ = ("asked", "moving", "starting", "subject", "subscription", "wanted")
+    __slots__ = ("asked", "asked_until", "is_watched", "moving", "starting", "subject", "subscription", "wanted")
 
     def __init__(self) -> None:
         #: Readers that wait.
         self.wanted = 0
         #: Messages that were asked for and have not come.
         self.asked = 0
+        #: When the server should have said that nothing has come.
+        self.asked_until = 0.0
+        self.is_watched = False
         #: Messages that came and are not confirmed.
         self.moving = 0
         self.starting = False
@@ -117,6 +120,28 @@ class Readers:
         body = {"batch": missing, "expires": nanoseconds(_REQUEST_SECONDS)}
         reply = self._reply(queue)
         stream.connection.publish(queue.subject, json.dumps(body).encode(), reply)
+        loop = asyncio.get_running_loop()
+        queue.asked_until = loop.time() + _REQUEST_SECONDS
+        if not queue.is_watched:
+            queue.is_watched = True
+            loop.call_later(_REQUEST_SECONDS + 1.0, self._doubt, name, queue)
+
+    def _doubt(self, name: str, queue: _Queue) -> None:
+        """A server that has lost the stream does not answer at all: begin anew."""
+        loop, stream, queue.is_watched = asyncio.get_running_loop(), self._stream, False
+        if not queue.asked or stream is None or self._queues.get(name) is not queue:
+            return
+        if (left := queue.asked_until - loop.time()) > 0:
+            queue.is_watched = True
+            loop.call_later(left + 1.0, self._doubt, name, queue)
+        else:
+            self._begin_anew(name, queue, stream)
+            self._adjust(name)
+
+    def _begin_anew(self, name: str, queue: _Queue, stream: JetStream) -> None:
+        stream.forget_consumer(name)
+        stream.connection.unsubscribe(queue.subscription)
+        queue.subscription = queue.asked = 0
 
     def _reply(self, queue: _Queue) -> str:
         return f"_INBOX.{id(self):x}.{queue.subscription}"
@@ -142,14 +167,16 @@ class Readers:
                 self._adjust(name)
 
     def _take(self, name: str, message: Message) -> None:
-        queue, stream = self._queues[name], self._stream
-        if message.status:
-            self._take_status(name, queue, message)
-            return
-        queue.asked = max(0, queue.asked - 1)
+        queue, stream = self._queues.get(name), self._stream
         if stream is None:
             return
-        if queue.wanted - queue.moving <= 0:
+        if message.status:
+            if queue is not None:
+                self._take_status(name, queue, message)
+            return
+        if queue is not None:
+            queue.asked = max(0, queue.asked - 1)
+        if queue is None or queue.wanted - queue.moving <= 0:
             stream.connection.publish(message.reply, b"-NAK")
             return
         queue.moving += 1
@@ -161,9 +188,7 @@ class Readers:
         queue.asked = max(0, queue.asked - int(pending)) if pending.isdigit() else 0
         stream = self._stream
         if stream is not None and message.status != 408:
-            stream.forget_consumer(name)
-            stream.connection.unsubscribe(queue.subscription)
-            queue.subscription = queue.asked = 0
+            self._begin_anew(name, queue, stream)
         if queue.wanted:
             self._adjust(name)
         elif not queue.asked and not queue.moving and not queue.starting:

@@ -13,7 +13,8 @@ What is guaranteed
       for `window` seconds and `node_capacity` messages.
     * A queue's message goes to one process, once, also when connections break: receipts tell a
       sender what has been carried out (`publisher`), and a reader takes a message in a transaction
-      (`readers`).  What a process has taken dies with it: at most once.
+      (`readers`).  Only a cut between a message and its receipt, which leave in one write, doubles
+      it.  What a process has taken dies with it: at most once.
     * The broker's restart loses what lay in it unread, unless `persistent` for queues; groups are
       kept by the broker, and each process tells its listeners of a gap.
     * Order: of one sender.  Two senders' messages for a group may reach two processes in different

@@ -1,9 +1,10 @@
 """Publishing with confirms: in the order of the calls, many under way, each answered.
 
 What was under way when the connection broke may or may not have been carried out.  For inboxes
-that does not matter: they drop what comes twice.  A queue has many readers, so what is pushed to
-one also goes, as a copy and by the same command, to the sender's own `hand` queue.  That receipt
-says after a reconnect whether a push has been carried out.
+that does not matter: they drop what comes twice.  A queue has many readers, so a push is followed,
+in the same write, by a receipt to the sender's own `hand` queue.  That says after a reconnect
+whether a push has been carried out.  (A copy of the message by RabbitMQ's header BCC would do it in
+one command, but it hides that the queue itself is gone: with a copy, a message is never returned.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from channels.layers.rabbitmq.channel import AmqpChannel, Broken, Properties
 MAX_UNCONFIRMED: Final = 8 * 1024 * 1024
 #: Messages.
 MAX_TAGS: Final = 4096
+
+#: The property `type` of a receipt.
+PUSHED: Final = "push"
 
 #: (queue, id of the message).
 Mark = tuple[str, str]
@@ -79,8 +83,9 @@ class Publication:
 class Publisher:
     """The line of what is to be published, over one channel in confirm mode."""
 
-    def __init__(self, channel: AmqpChannel) -> None:
+    def __init__(self, channel: AmqpChannel, hand: str) -> None:
         self._channel = channel
+        self._hand = hand
         self._line: deque[Publication] = deque()
         self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
         self._bytes = 0
@@ -131,6 +136,13 @@ class Publisher:
             publication.body,
             mandatory=publication.mandatory,
         )
+        if publication.mark is not None:
+            queue, number = publication.mark
+            receipt = Properties(
+                message_type=PUSHED, reply_to=queue, message_id=number, delivery_mode=1
+            )
+            self._channel.publish("", self._hand, receipt, b"")
+            self.skip()
 
     def skip(self) -> None:
         """Something was published on the channel that nobody waits for; its confirm comes."""

@@ -15,19 +15,18 @@ from typing import Any, Final
 
 from pamqp import commands
 
-from channels.layers.rabbitmq.channel import AmqpChannel, ChannelEnded, Properties
+from channels.layers.rabbitmq.channel import AmqpChannel, Broken, ChannelEnded, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection
 from channels.layers.rabbitmq.declarer import Declarer
 from channels.layers.rabbitmq.desk import Desk
 from channels.layers.rabbitmq.names import Names
-from channels.layers.rabbitmq.publisher import Publisher
+from channels.layers.rabbitmq.publisher import PUSHED, Publisher
 from channels.layers.transport import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
 PUBLISHING, INBOX, QUEUES, DECLARING = 1, 2, 3, 4
 #: Kinds of messages in a `hand` queue, in their property `type`.
-PUSHED: Final = "push"
 MOVED: Final = "moved"
 MARKER: Final = "marker"
 #: Messages of the inbox that the broker sends ahead.
@@ -96,11 +95,12 @@ class Session:
             channel.on_content = take
             if number == PUBLISHING:
                 self._hands = channel
-                self.publisher = Publisher(channel)
-                channel.on_method = self.publisher.take_method
+                self.publisher = Publisher(channel, self._names.hand(self._node))
+                channel.on_method = self._take_method
                 channel.call(commands.Confirm.Select())
             else:
                 self._inbox = channel
+                channel.on_method = self._take_method
             channel.call(commands.Basic.Qos(0, PREFETCH, False))
             try:
                 await channel.call(commands.Basic.Consume(0, queue, queue, exclusive=True))
@@ -111,6 +111,13 @@ class Session:
             else:
                 channel.may_end = False
                 return
+
+    def _take_method(self, frame: Any) -> None:
+        if isinstance(frame, commands.Basic.Cancel):
+            # Deleted by someone, or its broker has left the cluster: begin anew.
+            self.connection.fail(Broken(f"the queue {frame.consumer_tag} is gone"))
+        else:
+            self.publisher.take_method(frame)
 
     # The hand queue.
 
@@ -141,7 +148,7 @@ class Session:
             self._take_marker(method.delivery_tag, number)
             return
         if kind == PUSHED:
-            self._desk.take_receipt((method.routing_key, number))
+            self._desk.take_receipt((properties.reply_to or "", number))
         elif kind == MOVED and not self._desk.is_moved_again(int(number)):
             self._on_moved(properties.reply_to or "", body)
         self._hands.tell(commands.Basic.Ack(method.delivery_tag, False))

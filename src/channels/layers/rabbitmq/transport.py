@@ -10,11 +10,16 @@ from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.exceptions import (
+    ChannelFull,
+    ChannelLayerUnavailable,
+    NodeGone,
+    TransportDown,
+)
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.rabbitmq.address import Address
-from channels.layers.rabbitmq.channel import Broken, Properties
+from channels.layers.rabbitmq.channel import Broken, ChannelEnded, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection, connect
 from channels.layers.rabbitmq.declarer import Declarer
 from channels.layers.rabbitmq.desk import Desk
@@ -22,7 +27,7 @@ from channels.layers.rabbitmq.names import Names, milliseconds
 from channels.layers.rabbitmq.options import RabbitMQOptions
 from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.readers import Readers
-from channels.layers.rabbitmq.session import DECLARING, MOVED, PUSHED, QUEUES, Session
+from channels.layers.rabbitmq.session import DECLARING, MOVED, QUEUES, Session
 from channels.layers.transport import Capabilities, TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -37,6 +42,8 @@ _LONGEST_PAUSE: Final = 1.0
 #: Seconds after which a message is offered again to a queue that is full.
 _OFFER_AGAIN: Final = 0.05
 _CONNECT_SECONDS: Final = 8.0
+#: One line for so many group sends that met a full inbox.
+_LOG_EACH: Final = 1000
 
 
 class RabbitMQTransport:
@@ -172,15 +179,15 @@ class RabbitMQTransport:
         return self._session
 
     async def flush(self) -> None:
-        await _up(self._require_session().declarer.flush())
+        await self._up(self._require_session().declarer.flush())
 
     async def join(self, groups: Sequence[str]) -> None:
         inbox = self._names.inbox(self._node)
-        await _up(self._require_session().declarer.bind(inbox, groups))
+        await self._up(self._require_session().declarer.bind(inbox, groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
         inbox = self._names.inbox(self._node)
-        await _up(self._require_session().declarer.unbind(inbox, groups))
+        await self._up(self._require_session().declarer.unbind(inbox, groups))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         publication = Publication(
@@ -189,8 +196,9 @@ class RabbitMQTransport:
         fate = await self._require_session().publisher.publish(publication)
         if fate is Fate.REFUSED:
             # RabbitMQ says that one inbox at least was full, not which and how many.
+            if self._counters["group_sends_with_full_inbox"] % _LOG_EACH == 0:
+                logger.warning("The inbox of a process with members of %s is full", group)
             self._counters["group_sends_with_full_inbox"] += 1
-            self._events.on_over_capacity(group, 1, 1)
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
         publication = Publication(
@@ -218,15 +226,13 @@ class RabbitMQTransport:
             return True
         while True:
             properties = self._properties(envelope)
-            properties.message_type, properties.message_id = PUSHED, mark[1]
-            properties.headers = {"BCC": [self._names.hand(self._node)]}
             properties.priority = priority or None
             properties.delivery_mode = 2 if self._options.persistent else 1
             ready = session.declarer.declare(queue)
             publication = Publication(
                 "", mark[0], properties, envelope.encoded, mandatory=True, mark=mark, ready=ready
             )
-            fate = await _up(session.publisher.publish(publication))
+            fate = await self._up(session.publisher.publish(publication))
             if fate is not Fate.RETURNED:
                 return fate is Fate.TAKEN
             session.declarer.forget(queue)
@@ -253,10 +259,10 @@ class RabbitMQTransport:
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:  # noqa: ARG002
         # The membership's own queue counts the time, `group_expiry` from now.
-        await _up(self._require_session().declarer.add_member(group, queue))
+        await self._up(self._require_session().declarer.add_member(group, queue))
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        await _up(self._require_session().declarer.discard_member(group, queue))
+        await self._up(self._require_session().declarer.discard_member(group, queue))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters
@@ -266,6 +272,17 @@ class RabbitMQTransport:
     def _on_moved(self, queue: str, data: bytes) -> None:
         self._readers.arrived(queue)
         self._events.on_pulled(queue, data)
+
+    async def _up(self, work: Awaitable[T]) -> T:
+        """An operation's result; what goes wrong in the contract's words."""
+        try:
+            return await work
+        except Broken as error:
+            session = self._session
+            if isinstance(error, ChannelEnded) and session and not session.connection.ended.done():
+                # The connection stands: the broker does not want this, now or later.
+                raise ChannelLayerUnavailable(str(error)) from error
+            raise TransportDown(str(error)) from error
 
     async def _declare_for_reader(self, queue: str) -> str:
         return await asyncio.shield(_declaration(self._session, queue))
@@ -290,14 +307,6 @@ def _declaration(session: Session | None, queue: str) -> asyncio.Task[str]:
     if session is None:
         raise Broken("not connected")
     return session.declarer.declare(queue)
-
-
-async def _up(work: Awaitable[T]) -> T:
-    """An operation's result; a broken connection in the contract's word."""
-    try:
-        return await work
-    except Broken as error:
-        raise TransportDown(str(error)) from error
 
 
 def _done(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,141 @@
+"""What is NATS' own: URLs, sizes, and what JetStream may lack or lose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels.exceptions import (
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    InvalidOption,
+    MessageTooLarge,
+)
+from channels.layers import NatsChannelLayer
+from channels.layers.nats.address import parse_addresses
+from channels.layers.nats.connection import Broken, Message, NatsConnection
+from channels.layers.nats.transport import NatsTransport
+from tests.cluster.servers import OwnServer, answers, free_port, nats_server, program
+
+MakeLayer = Callable[..., NatsChannelLayer]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+async def make_layer() -> AsyncIterator[MakeLayer]:
+    made: list[NatsChannelLayer] = []
+
+    def make(server: OwnServer, login: str = "", **config: Any) -> NatsChannelLayer:
+        made.append(NatsChannelLayer(f"nats://{login}127.0.0.1:{server.port}", **config))
+        made[-1].adopt_loop()
+        return made[-1]
+
+    yield make
+    for layer in made:
+        await layer.close()
+
+
+def test_urls() -> None:
+    one, two, three = parse_addresses(["nats://h", "nats://me:pass@h:1", "tls://token@h"])
+    assert (one.host, one.port, one.user, one.token) == ("h", 4222, "", "")
+    assert (two.port, two.user, two.password, two.token) == (1, "me", "pass", "")
+    assert (three.user, three.token) == ("", "token")
+    assert three.tls is not None
+    assert "pass" not in repr(two)
+    assert "'token'" not in repr(three)
+
+
+@pytest.mark.parametrize("servers", ["redis://h", [], None, [None], "nats://h:port"])
+def test_what_is_no_url_is_refused(servers: Any) -> None:
+    with pytest.raises(InvalidChannelLayerError, match="nats://host:port"):
+        NatsChannelLayer(servers)
+
+
+def test_unknown_and_impossible_settings_are_refused() -> None:
+    with pytest.raises(InvalidChannelLayerError, match="hosts"):
+        NatsChannelLayer(hosts=["h"])
+    with pytest.raises(InvalidChannelLayerError, match="32 letters"):
+        NatsChannelLayer(prefix="a.b")
+    with pytest.raises(InvalidOption, match="replicas"):
+        NatsChannelLayer(replicas=0)
+
+
+async def test_a_message_over_the_servers_bound_is_refused_and_nothing_else_suffers(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server, max_message_bytes=20_000_000)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    with pytest.raises(MessageTooLarge, match="max_payload"):
+        await layer.group_send("room", {"type": "x", "text": "x" * 9_000_000})
+    await layer.group_send("room", {"type": "y"})
+    assert await layer.receive(channel) == {"type": "y"}
+
+
+async def test_a_stream_that_was_deleted_is_made_again(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server, prefix="deleted")
+    await layer.send("work", {"type": "one"})
+    assert await layer.receive("work") == {"type": "one"}
+    reader = asyncio.create_task(layer.receive("work"))
+    transport = layer.node.transport
+    assert isinstance(transport, NatsTransport)
+    assert transport._stream is not None
+    await transport._stream.ask("STREAM.DELETE.deleted_Q_100", {})
+    await layer.send("work", {"type": "two"})
+    async with asyncio.timeout(10):
+        assert await reader == {"type": "two"}
+
+
+async def test_queues_without_jetstream_say_what_is_missing(
+    tmp_path: Path, make_layer: MakeLayer
+) -> None:
+    port = free_port()
+    command = [program("nats-server"), "-a", "127.0.0.1", "-p", str(port), "--auth", "secret"]
+    with OwnServer(command, tmp_path, port, lambda: answers(port, b"", b"INFO {")) as server:
+        layer = make_layer(server, "secret@")
+        with pytest.raises(ChannelLayerUnavailable, match="-js"):
+            await layer.send("work", {"type": "x"})
+        channel = await layer.new_channel()
+        await layer.group_add("room", channel)
+        await layer.group_send("room", {"type": "y"})
+        assert await layer.receive(channel) == {"type": "y"}
+        await layer.close()
+
+
+async def test_groups_take_no_queues_and_say_so(server: OwnServer, make_layer: MakeLayer) -> None:
+    with pytest.raises(NotImplementedError, match=r"new_channel\(\)"):
+        await make_layer(server).group_add("room", "worker")
+
+
+async def test_the_protocol_may_come_in_pieces() -> None:
+    connection = NatsConnection(parse_addresses("nats://h")[0], 1.0, "_INBOX.x")
+    got: list[Message] = []
+    connection.subscribe("a.*", got.append)
+    stream = (
+        b'INFO {"max_payload": 5}\r\nPING\r\nMSG a.b 1 5\r\nhe\r\no\r\n'
+        b"HMSG a.b 1 reply 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
+        b"HMSG a.b 1 20 22\r\nNATS/1.0\r\nA: b c\r\n\r\nxy\r\n"
+    )
+    for size in (1, 7, len(stream)):
+        got.clear()
+        for start in range(0, len(stream), size):
+            connection.data_received(stream[start : start + size])
+        assert got == [
+            Message("", b"he\r\no"),
+            Message("reply", b"", 503),
+            Message("", b"xy", 0, {"A": "b c"}),
+        ]
+    assert not connection.ended.done()
+    connection.data_received(b"MSG a.b one 5\r\nhello\r\n")
+    assert isinstance(connection.ended.result(), Broken)
