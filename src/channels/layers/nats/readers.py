@@ -27,7 +27,16 @@ _RETRY_SECONDS: Final = 0.5
 
 
 class _Queue:
-    __slots__ = ("asked", "asked_until", "is_watched", "moving", "starting", "subject", "subscription", "wanted")
+    __slots__ = (
+        "asked",
+        "asked_until",
+        "is_watched",
+        "moving",
+        "starting",
+        "subject",
+        "subscription",
+        "wanted",
+    )
 
     def __init__(self) -> None:
         #: Readers that wait.
