@@ -17,19 +17,25 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.layers.brokers import BROKERS
 from benchmarks.layers.cases import CASES, Case, Row
 from benchmarks.layers.contenders import OURS, Contender, peers
+from benchmarks.layers.server import NotInstalled
 from benchmarks.layers.stage import Stuck, stage
 
 
 def rows(case: Case, contenders: list[Contender], scale: float) -> Iterator[tuple[Contender, Row]]:
     """The rows of a case's table, as they are found."""
     for contender in contenders:
+        if case.name in BROKERS[contender.broker].unfit:
+            continue
         try:
             with stage(contender) as found:
                 messages = max(10, int(case.messages * scale))
                 for row in case.play(found, messages, contender.is_ours):
                     yield contender, {"layer": contender.name, **row}
+        except NotInstalled as missing:
+            print(f"{case.name}, {contender.name}: left out without {missing}", file=sys.stderr)
         except Stuck as stuck:
             print(f"{case.name}, {contender.name}: {stuck}", file=sys.stderr)
             yield contender, {"layer": contender.name, "stuck": True}

@@ -51,6 +51,15 @@ OURS = [
         ROOMY,
         unpromised=frozenset({"kill"}),
     ),
+    Contender("local", "channels.layers.LocalChannelLayer", "hub", ROOMY),
+    Contender(
+        "postgres",
+        "channels.layers.PostgresChannelLayer",
+        "postgres",
+        ROOMY,
+        # A call waits for a commit, and that for the next batch.
+        unpromised=frozenset({"sync"}),
+    ),
 ]
 
 

@@ -241,11 +241,22 @@ async def fan_out(settings: Settings, gauge: Gauge) -> dict[str, Any]:
     }
 
 
+def host(settings: Settings, gauge: Gauge) -> None:
+    """Be the first to use the layer, and stay until killed."""
+    layer = make_layer(settings)
+    async_to_sync(layer.group_send)("host", {"type": "bench.message"})
+    gauge.add()
+    threading.Event().wait()
+
+
 def main() -> None:
     settings = json.loads(sys.argv[1])
     gauge = Gauge(Path(settings["gauge"]))
     if settings["role"] == "call":
         say("result", call(settings, gauge))
+        return
+    if settings["role"] == "host":
+        host(settings, gauge)
         return
     roles = {"read": read, "write": write, "fan_out": fan_out}
     say("result", asyncio.run(roles[settings["role"]](settings, gauge)))

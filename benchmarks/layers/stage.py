@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.layers.brokers import Broker, running
+from benchmarks.layers.brokers import running
 from benchmarks.layers.contenders import Contender
 from benchmarks.layers.member import CALL_SECONDS, Gauge
+from benchmarks.layers.server import Broker
 
 START_SECONDS = 60.0
 CASE_SECONDS = 180.0

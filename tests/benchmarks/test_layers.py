@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.layers.brokers import is_whole
 from benchmarks.layers.cases import disorder, lost_doubled_disordered
+from benchmarks.layers.redis_server import is_whole
 
 from tests.cluster.servers import program
 
