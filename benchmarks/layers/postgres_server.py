@@ -60,10 +60,13 @@ class Postgres(Broker):
         """By default the shutdown that does not wait for clients."""
         super().end(number)
 
+    def pause(self) -> None:
+        self._server.tell_family(signal.SIGSTOP)
+
     def kill(self) -> None:
-        """By SIGQUIT, which is no shutdown: children of a SIGKILLed one hold its memory a while."""
-        self._server.tell(signal.SIGCONT)
-        super().end(signal.SIGQUIT)
+        """All its processes: while one is left, the next start refuses."""
+        self._server.tell_family(signal.SIGKILL)
+        super().end(signal.SIGKILL)
 
     def kill_connections(self) -> None:
         with self._connect() as connection:

@@ -71,6 +71,15 @@ class Server:
         assert self._process is not None, "it has been started"
         os.killpg(self._process.pid, number)
 
+    def tell_family(self, number: signal.Signals) -> None:
+        """Signal it and its children, where these have sessions of their own."""
+        assert self._process is not None, "it has been started"
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, number)
+
     def end(self, first: signal.Signals) -> None:
         """End it, by SIGKILL if it takes its time."""
         process, self._process = self._process, None
