@@ -97,10 +97,10 @@ async def test_connections_cut_all_the_time_lose_and_double_nothing_of_a_queue(
         Reader(workers[0], channel="work") as first,
         Reader(workers[1], channel="work") as second,
     ):
-        async with beside(cut(proxy, 0.15)):
+        async with beside(cut(proxy, 0.25)):
             await publish(sender, log, 1000, channel="work", pause=every(20, 0.02))
         readers = {"1": first.marks, "2": second.marks}
-        await until(lambda: sum(map(len, readers.values())) >= 1000, "all messages")
+        await until(lambda: sum(map(len, readers.values())) >= 1000, "all messages", 40)
         await quiet(list(readers.values()))
     verdict = judge_queue([log], readers)
     assert [verdict.lost, verdict.doubled, verdict.strange] == [[], [], []], verdict

@@ -90,7 +90,9 @@ def check_alias(alias: str) -> None:
             f"{', '.join(sorted(connections.settings))}."
         )
     found = connections.settings[alias]
-    if found["ENGINE"].endswith("sqlite3") and ":memory:" in str(found["NAME"]):
+    name = str(found["NAME"])
+    # The second is how Django names a test database in memory.
+    if found["ENGINE"].endswith("sqlite3") and (":memory:" in name or "mode=memory" in name):
         raise InvalidChannelLayerError(
             f"database={alias!r} is an SQLite database in memory, which each connection has for "
             "itself: expected a file, or InMemoryChannelLayer for one process."
