@@ -28,7 +28,13 @@ class Hub(Broker):
     def start(self) -> None:
         self._started += 1
         gauge = self._folder / f"host-{self._started}"
-        settings = {"layer": LAYER, "config": self.config, "role": "host", "gauge": str(gauge)}
+        settings: dict[str, Any] = {
+            "layer": LAYER,
+            "config": self.config,
+            "role": "host",
+            "gauge": str(gauge),
+        }
+        settings["is_first"] = self._started == 1
         self._server = Server(
             [sys.executable, "-m", "benchmarks.layers.member", json.dumps(settings)],
             self._folder,

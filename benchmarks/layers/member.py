@@ -245,6 +245,8 @@ def host(settings: Settings, gauge: Gauge) -> None:
     """Be the first to use the layer, and stay until killed."""
     layer = make_layer(settings)
     async_to_sync(layer.group_send)("host", {"type": "bench.message"})
+    if settings["is_first"] and not layer.is_hub:
+        raise SystemExit("The first process of the layer is not its hub.")
     gauge.add()
     threading.Event().wait()
 
