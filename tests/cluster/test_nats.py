@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tests.cluster.history import PublisherLog, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer, free_port, nats_server
-from tests.cluster.traffic import Reader, every, publish, quiet, until
+from tests.cluster.traffic import Reader, beside, cut, every, publish, quiet, until
 
 BACKEND = "channels.layers.NatsChannelLayer"
 MakeLayer = Callable[..., NatsChannelLayer]
@@ -49,24 +48,6 @@ async def make_layer() -> AsyncIterator[MakeLayer]:
     yield make
     for layer in made:
         await layer.close()
-
-
-@contextlib.asynccontextmanager
-async def beside(work: Any) -> AsyncIterator[None]:
-    """Run something while the body runs."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled(), task.exception()
-
-
-async def cut(proxy: ChaosProxy, every_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(every_seconds)
-        proxy.cut()
 
 
 async def test_three_processes_on_one_channel_get_each_message_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -16,7 +15,7 @@ from tests.cluster.history import Outcome, PublisherLog, judge_group, judge_queu
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer, free_port
-from tests.cluster.traffic import Reader, every, publish, quiet, until
+from tests.cluster.traffic import Reader, beside, cut, every, publish, quiet, until
 
 BACKEND = "channels_rabbitmq.core.RabbitmqChannelLayer"
 MakeLayer = Callable[..., RabbitMQChannelLayer]
@@ -49,24 +48,6 @@ async def make_layer(prefix: str) -> AsyncIterator[MakeLayer]:
 async def proxy(rabbitmq: OwnServer) -> AsyncIterator[ChaosProxy]:
     async with ChaosProxy(("127.0.0.1", rabbitmq.port)) as proxy:
         yield proxy
-
-
-@contextlib.asynccontextmanager
-async def beside(work: Any) -> AsyncIterator[None]:
-    """Run something while the body runs."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled(), task.exception()
-
-
-async def cut(proxy: ChaosProxy, every_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(every_seconds)
-        proxy.cut()
 
 
 async def test_three_processes_on_one_channel_get_each_message_once(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from tests.cluster.history import Mark, Outcome, PublisherLog
+from tests.cluster.proxy import ChaosProxy
 
 #: Seconds to wait for what must come.
 PATIENCE = 15.0
@@ -104,3 +106,21 @@ async def quiet(readers: Sequence[Sequence[Mark]], seconds: float = 0.5) -> None
         if found != last:
             last, since = found, loop.time()
         await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def beside(work: Any) -> AsyncIterator[None]:
+    """Run something while the body runs."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task.exception()
+
+
+async def cut(proxy: ChaosProxy, every_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(every_seconds)
+        proxy.cut()
