@@ -26,7 +26,7 @@ from typing import Final, NoReturn, Self
 import pytest
 
 #: Seconds that a server may take to answer, and to end.
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 50.0
 STOP_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 
