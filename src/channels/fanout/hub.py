@@ -99,6 +99,9 @@ class Hub:
     def attach(self, channel: str, member: Member) -> None:
         """Make a member reachable under a channel's name; memberships of that name stay."""
         with self.lock:
+            former = self.channels.get(channel)
+            if former is not None and former is not member:
+                self._tally_lane(self._tally, former)
             self.channels[channel] = member
             if member.loop is not None and member.loop not in self._rounds:
                 self._rounds[member.loop] = Round(member.loop, self._finished, self._clock)
@@ -110,6 +113,9 @@ class Hub:
         """Forget a channel and its memberships; returns the member it had."""
         with self.lock:
             member = self.channels.pop(channel, None)
+            if member is not None:
+                self._tally_lane(self._tally, member)
+                self._tally.unread += member.mailbox.layer_size
             for name in list(self._groups_of.get(channel, ())):
                 self.discard(name, channel)
             return member
@@ -244,15 +250,26 @@ class Hub:
         with self.lock:
             for tally in self._tallies():
                 _add_tally(total, tally)
+            for member in self.channels.values():
+                self._tally_lane(total, member)
             return {
                 "delivered": total.delivered,
                 "delivered_as_frames": total.sunk,
                 "dropped_full": total.full,
+                "dropped_displaced": total.displaced,
+                "dropped_unread": total.unread,
+                "expired": total.expired,
                 "dropped_failed": total.failed,
                 "dropped_backlog": total.turned_away,
                 "local_channels": len(self.channels),
                 "local_groups": len(self.groups),
             }
+
+    @staticmethod
+    def _tally_lane(tally: Tally, member: Member) -> None:
+        """Add what a member's mailbox has dropped after it had taken it in."""
+        tally.displaced += member.mailbox.displaced
+        tally.expired += member.mailbox.expired
 
     def _tallies(self) -> Iterator[Tally]:
         yield self._tally

@@ -10,7 +10,19 @@ from channels.kit.types import Message
 
 
 class Lane(Protocol):
-    """The layer's side of a mailbox."""
+    """The layer's side of a mailbox.
+
+    Attributes:
+        displaced: Events that made room for later ones, since it was made.
+        expired: Events that nobody took before their deadline.
+    """
+
+    displaced: int
+    expired: int
+
+    @property
+    def layer_size(self) -> int:
+        """How many events wait."""
 
     @property
     def layer_is_clear(self) -> bool:

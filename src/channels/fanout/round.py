@@ -48,7 +48,16 @@ class Delivery:
 class Tally:
     """What deliveries came to, for the statistics."""
 
-    __slots__ = ("delivered", "failed", "full", "sunk", "turned_away")
+    __slots__ = (
+        "delivered",
+        "displaced",
+        "expired",
+        "failed",
+        "full",
+        "sunk",
+        "turned_away",
+        "unread",
+    )
 
     def __init__(self) -> None:
         #: Events put into a mailbox.
@@ -61,6 +70,11 @@ class Tally:
         self.failed = 0
         #: Dropped because too many deliveries waited on the loop.
         self.turned_away = 0
+        #: Taken in by mailboxes that are gone: made room for later ones, expired there, and waited
+        #: when the member was detached.
+        self.displaced = 0
+        self.expired = 0
+        self.unread = 0
 
 
 def deliver(delivery: Delivery, stop: int, tally: Tally) -> None:

@@ -71,6 +71,7 @@ class Mailbox:
         "_waiter",
         "bounds",
         "clock",
+        "displaced",
         "dropped",
         "expired",
         "gone",
@@ -98,6 +99,8 @@ class Mailbox:
         self._waiter: asyncio.Future[None] | None = None
         #: Layer events dropped because the lane was full, since the mailbox was made.
         self.dropped = 0
+        #: Those of them that had been taken in, and made room for a later one.
+        self.displaced = 0
         #: Layer events dropped because nobody took them before their deadline.
         self.expired = 0
         #: True from the moment a layer event was taken until the next `get`.
@@ -195,10 +198,12 @@ class Mailbox:
             while self._is_over(size):
                 self._layer_bytes -= self._layer.popleft()[1]
                 self.dropped += 1
+                self.displaced += 1
             return True
         if rule == "latest":
-            self.dropped += len(self._layer)
-            self.clear_layer()
+            displaced = self.clear_layer()
+            self.dropped += displaced
+            self.displaced += displaced
             return True
         self.dropped += 1
         if rule == "close" and self.on_overflow is not None:

@@ -43,6 +43,7 @@ class Inbox:
         "_post",
         "_waiters",
         "capacity",
+        "displaced",
         "expired",
         "readers",
     )
@@ -62,11 +63,18 @@ class Inbox:
         self.readers = 0
         #: Events dropped because nobody took them in time.
         self.expired = 0
+        #: Always 0: what has been let in stays.
+        self.displaced = 0
         self._events: deque[tuple[Message, int, float | None, object]] = deque()
         self._bytes = 0
         self._waiters: deque[tuple[Loop, asyncio.Future[None]]] = deque()
 
     def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def layer_size(self) -> int:
+        """How many events wait."""
         return len(self._events)
 
     @property

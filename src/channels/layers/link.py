@@ -235,6 +235,7 @@ class Link:
             "replayed": self.outbox.replayed,
             "given_up": self.outbox.given_up,
             "waiting_to_send": len(self.outbox),
+            "connected": int(self._is_up or self.is_direct),
         }
         for key, value in self.transport.statistics().items():
             counts[f"transport_{key}"] = value

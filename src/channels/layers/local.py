@@ -57,7 +57,7 @@ class LocalChannels:
             post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic, now=clock.time
         )
         self.inboxes: dict[str, Inbox] = {}
-        #: Messages that expired unread in inboxes which are gone.
+        #: Messages of queues that expired unread in inboxes which are gone.
         self.expired = 0
         self._policy = policy
         self._clock = clock
@@ -126,9 +126,9 @@ class LocalChannels:
             if inbox is None or inbox.readers or len(inbox):
                 return
             if not self.hub.groups_of(channel):
-                self.expired += inbox.expired
                 del self.inboxes[channel]
-                self.hub.detach(channel)
+                if self.hub.detach(channel) is None:
+                    self.expired += inbox.expired
 
     def deliver(self, channel: str, event: Event) -> bool | None:
         """Deliver to a channel that is here; as `Hub.deliver`.
@@ -213,6 +213,10 @@ class LocalChannels:
     def statistics(self) -> dict[str, int]:
         with self.lock:
             counts = self.hub.statistics()
-            counts["expired"] = self.expired + sum(each.expired for each in self.inboxes.values())
+            counts["expired"] += self.expired
+            # The hub has counted those of this process's own channels.
+            for channel, inbox in self.inboxes.items():
+                if channel not in self.hub.channels:
+                    counts["expired"] += inbox.expired
             counts["inboxes"] = len(self.inboxes)
             return counts

@@ -11,6 +11,7 @@ happens on the owner loop, unless it is direct.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections import Counter
@@ -32,6 +33,7 @@ from channels.kit.types import Message
 from channels.layers.codec import Codec
 from channels.layers.control import Control
 from channels.layers.delivery import Deliveries
+from channels.layers.drops import DropLog
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.later import Later, pack_later
 from channels.layers.leases import Leases
@@ -51,6 +53,8 @@ GapListener = Callable[[Sequence[str] | None], None]
 
 #: The group that every node is in: what concerns all nodes is published there.
 ALL_NODES: Final = "_.nodes"
+#: Readings of counters that grow meanwhile.
+_TRIES: Final = 5
 #: Deliveries that may wait on the running loop before group_send waits for them.
 _BACKLOG: Final = 64
 
@@ -103,6 +107,8 @@ class Node:
         self.reception.is_direct = self.transport.capabilities.is_direct
         self.reception.clock_offset = lambda: self.transport.clock_offset
         self.reception.on_control = self._on_control
+        self.drops = DropLog(self._clock, self.statistics)
+        self.reception.drops = self.drops
         self.counters = self.reception.counters
         self.link = Link(self.transport, self._options, self.ports, self)
         self.control = Control(
@@ -129,6 +135,7 @@ class Node:
     async def send(self, channel: str, payload: bytes, delay: float = 0.0) -> None:
         """Send an encoded message to one channel; as `NodeChannelLayer.send`."""
         self.local.sweep(patience=2 * self._policy.expiry)
+        self.drops.look()
         self.counters["sent"] += 1
         if self.local.is_here(channel):
             if delay:
@@ -210,6 +217,7 @@ class Node:
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send an encoded message to a group; as `BaseChannelLayer.group_send`."""
         self.local.sweep()
+        self.drops.look()
         self.counters["group_sent"] += 1
         envelope = self._envelope(Kind.GROUP, group, payload)
         if self.link.is_direct:
@@ -253,6 +261,7 @@ class Node:
 
     async def close(self) -> None:
         """Let go of the broker; the next use connects again."""
+        self.drops.say()
         await self.link.close()
         if self.link.is_direct:
             self.local.clear()
@@ -265,7 +274,14 @@ class Node:
         self._become_new()
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the process began; the names say what they count."""
+        """Counters since the process began; the names say what they count.  Any thread."""
+        for _ in range(_TRIES):
+            # Another thread may count something for the first time while this one reads.
+            with contextlib.suppress(RuntimeError):
+                return self._count()
+        return self._count()
+
+    def _count(self) -> dict[str, int]:
         total = Counter(self.counters)
         total["delayed_here"] = len(self.later)
         for part in (self.local.statistics(), self.link.statistics()):

@@ -11,6 +11,7 @@ from channels.fanout.event import Event
 from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, UndecodableMessage
+from channels.layers.drops import DropLog
 from channels.layers.echoes import Echoes
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from channels.layers.local import LocalChannels
@@ -26,6 +27,7 @@ class Reception:
         sender: The identity of this node's own envelopes.
         is_direct: Whether the transport is, and neither repeats nor delays anything.
         on_control: Takes envelopes for the node itself.
+        drops: Says what was dropped.
     """
 
     def __init__(self, local: LocalChannels, codec: Codec, clock: Clock, sender: bytes) -> None:
@@ -35,6 +37,7 @@ class Reception:
         self.clock_offset: Callable[[], float] = lambda: 0.0
         self.on_control: Callable[[Envelope], None] = lambda _: None
         self.counters: Counter[str] = Counter()
+        self.drops: DropLog | None = None
         self.echoes = Echoes()
         self.clock = clock
         self._codec = codec
@@ -67,6 +70,8 @@ class Reception:
         # After its delivery: another thread may look, and deliver what comes after it.
         if envelope.sender == self.sender and not self.is_direct:
             self.echoes.seen(envelope.seq)
+        if self.drops is not None:
+            self.drops.look()
 
     def _to_group(self, envelope: Envelope) -> None:
         local = self.local
