@@ -122,6 +122,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             "channels.server": ["Server", "AccessRecord"],
             "channels.server.endpoints": ["Endpoint", "parse_endpoint"],
             "channels.worker": ["Worker"],
+            "channels.metrics": ["metrics_app", "metrics_view", "ChannelsCollector"],
         },
     ),
     "errors": ("Errors", "Every exception that this package raises of its own.", {}),

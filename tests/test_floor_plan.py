@@ -44,6 +44,7 @@ FLOORS = {
     "apps": 6,
     "checks": 6,
     "utils": 6,
+    "metrics": 6,
     "worker": 7,
     "testing": 7,
     "management": 7,

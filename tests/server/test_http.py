@@ -8,6 +8,7 @@ import pytest
 from channels.exceptions import ClientDisconnected
 from channels.kit.doors import find_mailbox
 from channels.kit.types import Message, Receive, Scope, Send
+from channels.server.counts import counts
 from tests.server.applications import body, echo, read_body, respond, start
 from tests.server.conftest import Serve, settled
 
@@ -182,10 +183,12 @@ async def test_a_client_that_never_reads_is_cut_off(serve: Serve) -> None:
 
     running = await serve(application, write_timeout=0.1)
     client = await running.connect()
+    before = counts.cut["not_reading"]
     client.get()
     await settled(lambda: running.server.connection_count == 0)
     await settled(lambda: bool(ended))
     assert isinstance(ended[0], ClientDisconnected)
+    assert counts.cut["not_reading"] == before + 1
     assert running.records[0].status == 200
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from channels.kit.types import Receive, Scope, Send
 from channels.server import Server, parse_endpoint
+from channels.server.counts import counts
 from tests.server.applications import body, echo, respond, start
 from tests.server.conftest import Serve, as_options, settled
 
@@ -98,8 +99,10 @@ async def test_stop_cancels_an_application_that_stays(serve: Serve) -> None:
     client = await running.connect()
     client.get()
     await settled(lambda: bool(events))
+    before = counts.cut["stop"]
     await running.server.stop(0.05)
     assert events == ["called", "cancelled"]
+    assert counts.cut["stop"] == before + 1
 
 
 async def test_stop_in_a_hurry_waits_for_nothing(serve: Serve) -> None:

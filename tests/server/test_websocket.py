@@ -19,6 +19,7 @@ from channels.kit.doors import find_mailbox, find_sink
 from channels.kit.limits import Limits, Timeouts
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.server import Server, ServerOptions, parse_endpoint
+from channels.server.counts import counts
 from tests.server.shell import Recorder, dial, eventually, request, serve, text
 from tests.wire.peer import BINARY, CLOSE, CONTINUATION, PING, TEXT, close, frame
 from tests.wire.test_websocket import VIOLATIONS
@@ -457,6 +458,7 @@ async def test_a_consumer_that_sees_to_its_own_end_gets_twice_the_time(
 async def test_pings_are_sent_and_a_silent_client_is_cut_off() -> None:
     app = Recorder()
     timeouts = Timeouts(ping_interval=0.02, ping_timeout=0.05)
+    before = counts.cut["no_pong"]
     async with serve(app, timeouts=timeouts) as server, connect(server.url) as living:
         async with dial(server) as silent:
             frames = await silent.read_frames()
@@ -466,6 +468,7 @@ async def test_pings_are_sent_and_a_silent_client_is_cut_off() -> None:
         assert (app.disconnect["code"], app.disconnect["reason"]) == (1006, "No pong came.")
         await living.send("still here")
         assert await living.recv() == "still here"
+    assert counts.cut["no_pong"] == before + 1
 
 
 async def test_a_lifetime_ends_with_1000() -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Receive, Scope, Send
+from channels.server.counts import counts
 
 logger: Final = logging.getLogger("django.channels.server")
 
@@ -99,7 +100,9 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
     elif complete and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
         pass  # Its client went, or we cancelled it, which has been logged.
     elif error is not None:
+        counts.application_failures += 1
         if not was_logged(error):
             logger.error("Exception inside application: %s", describe(scope), exc_info=error)
     elif not complete:
+        counts.application_failures += 1
         logger.error("The application returned without a whole response: %s", describe(scope))

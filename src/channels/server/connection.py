@@ -14,6 +14,7 @@ import socket
 import struct
 from typing import Final, Protocol, cast
 
+from channels.server.counts import counts
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer, peer_of
 from channels.server.seam import Session
@@ -290,6 +291,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or not (self._is_paused or self.is_closing):
             return
         if self._taken() == before and self._transport.get_write_buffer_size():
+            counts.cut["not_reading"] += 1
             self.abort()
         else:
             self._watch_writes()

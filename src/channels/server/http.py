@@ -26,7 +26,7 @@ from typing import Final
 
 from channels.exceptions import ClientDisconnected, NoRouteFound, RemoteProtocolError
 from channels.kit.limits import KIB
-from channels.server.access import AccessRecord
+from channels.server.access import Kind
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange
 from channels.server.service import HttpOutlet, Service
@@ -341,34 +341,19 @@ class HttpSession:
             exchange.abandon()
 
     def _record(self, exchange: HttpExchange | None, handshake: Request | None = None) -> None:
-        on_access = self._service.on_access
-        if on_access is None:
-            return
-        response = self._machine.response
+        response, record = self._machine.response, self._service.record
         if exchange is None:
-            on_access(
-                AccessRecord(
-                    kind="http" if handshake is None else "websocket.rejected",
-                    method="-" if handshake is None else handshake.method,
-                    path="-" if handshake is None else handshake.target.decode("ascii"),
-                    status=response.status,
-                    size=response.size,
-                    client=self._outlet.peer.client,
-                    duration=0.0,
-                )
-            )
+            kind: Kind = "http" if handshake is None else "websocket.rejected"
+            client = self._outlet.peer.client
+            record(kind, handshake, response.status, response.size, client, 0.0)
             return
-        request = exchange.request
-        on_access(
-            AccessRecord(
-                kind="http",
-                method=request.method,
-                path=request.target.decode("ascii"),
-                status=response.status or None,
-                size=response.size,
-                client=exchange.scope["client"],
-                duration=self._loop.time() - exchange.began,
-            )
+        record(
+            "http",
+            exchange.request,
+            response.status or None,
+            response.size,
+            exchange.scope["client"],
+            self._loop.time() - exchange.began,
         )
 
 

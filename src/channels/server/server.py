@@ -22,6 +22,7 @@ from channels.kit.tasks import TaskScope
 from channels.kit.types import Address, Application
 from channels.server.access import AccessRecord
 from channels.server.connection import Connection
+from channels.server.counts import counts
 from channels.server.endpoints import Endpoint
 from channels.server.garbage import seldom_collected
 from channels.server.http import HttpSession
@@ -157,6 +158,7 @@ class Server:
             await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if self._connections:
             logger.warning("Cutting %d connections at the end.", len(self._connections))
+            counts.cut["stop"] += len(self._connections)
             for connection in [*self._connections]:
                 connection.abort()
             await self._no_connections.wait()
@@ -221,7 +223,9 @@ class Server:
         most = self.options.limits.max_connections
         self._connections.add(connection)
         self._no_connections.clear()
+        counts.connections_opened += 1
         if self._is_stopping or (most is not None and len(self._connections) > most):
+            counts.connections_refused += 1
             connection.write(_FULL)
             connection.linger()
             return None
@@ -229,6 +233,7 @@ class Server:
 
     def disconnected(self, connection: Connection) -> None:
         """A connection is gone."""
+        counts.connections_ended += connection in self._connections
         self._connections.discard(connection)
         if not self._connections:
             self._no_connections.set()

@@ -10,8 +10,9 @@ from email.utils import formatdate
 from typing import Protocol
 
 from channels.kit.tasks import TaskScope
-from channels.kit.types import Application, Headers, Scope
-from channels.server.access import AccessRecord
+from channels.kit.types import Address, Application, Headers, Scope
+from channels.server.access import AccessRecord, Kind
+from channels.server.counts import counts
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.scope import ScopeBuilder
@@ -67,3 +68,20 @@ class Service:
     context: Context
     upgrade: Upgrade
     on_access: Callable[[AccessRecord], None] | None = None
+
+    def record(
+        self,
+        kind: Kind,
+        request: Request | None,
+        status: int | None,
+        size: int | None,
+        client: Address | None,
+        duration: float,
+    ) -> None:
+        """Count what has happened to a request, and tell the access log; fields of its record."""
+        counts.on_access(kind, status)
+        if self.on_access is None:
+            return
+        method = "-" if request is None else request.method
+        path = "-" if request is None else request.target.decode("ascii")
+        self.on_access(AccessRecord(kind, method, path, status, size, client, duration))

@@ -29,8 +29,9 @@ from channels.fanout.prepared import DEFLATE, PLAIN
 from channels.kit.doors import DOOR, Door
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message, Scope
-from channels.server.access import AccessRecord, Kind
+from channels.server.access import Kind
 from channels.server.application import ApplicationCall, describe, log_end, logger
+from channels.server.counts import counts
 from channels.server.deadlines import Deadlines
 from channels.server.service import HttpOutlet, Service
 from channels.server.websocket_messages import (
@@ -159,6 +160,8 @@ class WebSocketSession:
         self._deadlines.close()
         said = self._machine.ended or Ended(ABNORMAL, "")
         self._tell_last(said.code, said.reason)
+        if self._opening.is_accepted:
+            counts.on_websocket_closed(said.code)
         if self._opening.can_be_refused:
             self._record("websocket.disconnected", said.code)
         self._settle()
@@ -378,19 +381,8 @@ class WebSocketSession:
                 self._over.set_result(None)
 
     def _record(self, kind: Kind, status: int | None) -> None:
-        on_access = self._service.on_access
-        if on_access is not None:
-            on_access(
-                AccessRecord(
-                    kind=kind,
-                    method=self._request.method,
-                    path=self._request.target.decode("ascii"),
-                    status=status,
-                    size=self._opening.size,
-                    client=self._client,
-                    duration=self._loop.time() - self._began,
-                )
-            )
+        seconds = self._loop.time() - self._began
+        self._service.record(kind, self._request, status, self._opening.size, self._client, seconds)
 
     # Deadlines: each passes once, and means something only in the stage that it was set for.
 
@@ -425,6 +417,7 @@ class WebSocketSession:
     def _pong_due(self) -> None:
         # While the socket is left unread, its silence is ours.
         if self._stage is Stage.OPEN and not (self._heard_since_ping or self._is_paused):
+            counts.cut["no_pong"] += 1
             self._cut("No pong came.")
 
     def _pongs_due(self) -> None:

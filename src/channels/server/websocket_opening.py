@@ -28,6 +28,8 @@ class Opening:
         )
         #: What permessage-deflate would be, once accepted.
         self.compression = negotiate(self._handshake.extensions) if compress else None
+        #: True once the application has accepted.
+        self.is_accepted = False
         self._denial = ResponseWriter(request.method, request.http_version, False, stamp)
 
     @property
@@ -62,12 +64,14 @@ class Opening:
             LocalProtocolError: If it names a subprotocol that was not offered, or unfit headers.
         """
         agreed = self.compression
-        return accept_response(
+        answer = accept_response(
             self._handshake,
             subprotocol=message.get("subprotocol") or None,
             extensions=agreed.header if agreed is not None else None,
             headers=message.get("headers") or (),
         )
+        self.is_accepted = True
+        return answer
 
     def start_denial(self, message: Message) -> None:
         """Take a `websocket.http.response.start`; nothing is written before its body."""

@@ -1,0 +1,23 @@
+"""What this process counts, in the form that Prometheus reads.
+
+    application = ProtocolTypeRouter({
+        "http": URLRouter([path("metrics", metrics_app()), re_path("", get_asgi_application())]),
+        ...
+    })
+
+A process tells of itself alone: its channel layers and its servers.  Several processes are
+several targets, each at an address of its own.  The package prometheus-client is needed:
+`channels[metrics]`.
+"""
+
+try:
+    from channels.metrics.collector import ChannelsCollector
+    from channels.metrics.exposition import metrics_app, metrics_view
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] != "prometheus_client":
+        raise
+    raise ImportError(
+        "channels.metrics needs the package prometheus-client: pip install 'channels[metrics]'."
+    ) from error
+
+__all__ = ["ChannelsCollector", "metrics_app", "metrics_view"]
