@@ -7,6 +7,10 @@
 
 `start` and `stop` block while they wait; in a running loop call them by `asyncio.to_thread`.
 A program that is not installed skips the test with its reason, and fails it where CI is set.
+
+Tests of Redis run on Valkey, or on another release, if CHANNELS_TEST_REDIS names its program:
+
+    CHANNELS_TEST_REDIS=valkey-server pytest tests/contract/test_redis.py tests/cluster/test_redis*
 """
 
 from __future__ import annotations
@@ -174,13 +178,19 @@ def answers(port: int, question: bytes, answer: bytes) -> bool:
         return connection.recv(len(answer)) == answer
 
 
+def redis_program() -> str:
+    """The path of `redis-server`, of `valkey-server`, or of what CHANNELS_TEST_REDIS names."""
+    named = os.environ.get("CHANNELS_TEST_REDIS")
+    return program(named) if named else program("redis-server", "valkey-server")
+
+
 def redis_server(folder: Path, *options: str, port: int | None = None) -> OwnServer:
-    """A Redis, Valkey if that is what is installed, that writes nothing to disk.
+    """A Redis, Valkey if that is what is installed or named, that writes nothing to disk.
 
     Args:
         options: Further ones of its command line.
     """
-    found = program("redis-server", "valkey-server")
+    found = redis_program()
     chosen = port or free_port()
     command = [
         found,

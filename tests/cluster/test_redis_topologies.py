@@ -14,7 +14,7 @@ import pytest
 from channels.exceptions import ChannelFull
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.cluster.history import PublisherLog, judge_group
-from tests.cluster.servers import OwnServer, answers, free_port, program, redis_server
+from tests.cluster.servers import OwnServer, answers, free_port, redis_program, redis_server
 from tests.cluster.test_redis import command
 from tests.cluster.traffic import Reader, every, publish, quiet, until
 from tests.server.conftest import make_certificate
@@ -153,7 +153,7 @@ def sentinel(folder: Path, master_port: int) -> OwnServer:
         "sentinel failover-timeout mymaster 2000",
     ]
     (folder / "sentinel.conf").write_text("\n".join(settings))
-    start = [program("redis-server"), str(folder / "sentinel.conf"), "--sentinel"]
+    start = [redis_program(), str(folder / "sentinel.conf"), "--sentinel"]
     return OwnServer(start, folder, port, lambda: answers(port, b"PING\r\n", b"+PONG"))
 
 
