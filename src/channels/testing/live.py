@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,7 +20,7 @@ from django.test import TransactionTestCase
 from django.test.utils import modify_settings
 from django.utils.functional import classproperty
 
-from channels.kit.types import Application
+from channels.kit.types import Application, Receive, Scope, Send
 from channels.middleware import single_callable
 from channels.routing import get_default_application
 from channels.testing.process import ServerProcess
@@ -32,7 +33,9 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
     """Serves ASGI_APPLICATION in a process of its own while the tests of the class run.
 
     The server reads and writes the test database, so that must be one which two processes can
-    share: SQLite needs a file, `DATABASES["default"]["TEST"] = {"NAME": "test.sqlite3"}`.
+    share: SQLite needs a file, `DATABASES["default"]["TEST"] = {"NAME": "test.sqlite3"}`.  With
+    each test it forgets the rows that Django remembers, content types and sites: the flush after a
+    test gives them new keys.
     """
 
     host = "localhost"
@@ -42,6 +45,8 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
 
     _server_process: ClassVar[ServerProcess | None] = None
     _port: ClassVar[int] = 0
+    #: How many tests have begun, for the server to see.
+    _tests_begun: ClassVar[Any] = None
 
     @classproperty
     def live_server_url(cls) -> str:  # noqa: N805
@@ -73,9 +78,10 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
         names = {it.alias: str(it.settings_dict["NAME"]) for it in connections.all()}
         # A forked child would end the parent's sessions by closing its copies of them.
         connections.close_all()
+        cls._tests_begun = multiprocessing.Value("i", 0)
         process = cls.ProtocolServerProcess(
             cls.host,
-            partial(make_application, static_wrapper=cls._static_wrapper()),
+            partial(_make_forgetful, cls._static_wrapper(), cls._tests_begun),
             setup=partial(set_up_child, _changed_settings(), names),
         )
         process.start()
@@ -93,6 +99,7 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
     def _pre_setup(cls) -> None:
         if cls._server_process is not None:
             cls._server_process.raise_error()
+            cls._tests_begun.value += 1
         super()._pre_setup()  # type: ignore[misc] # Django's, unknown to its stubs
 
     @classmethod
@@ -115,6 +122,33 @@ def make_application(*, static_wrapper: StaticWrapper | None) -> Application:
     if static_wrapper is not None:
         application = static_wrapper(application)
     return application
+
+
+class Forgetful:
+    """An application that forgets remembered rows before the first connection of each test.
+
+    Args:
+        tests_begun: Its `value` is another number in each test.
+    """
+
+    def __init__(self, application: Application, tests_begun: Any) -> None:
+        self.application = application
+        self._tests_begun = tests_begun
+        self._seen = tests_begun.value
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._seen != self._tests_begun.value:
+            self._seen = self._tests_begun.value
+            for model in apps.get_models():
+                # ContentType's and Site's managers have it, and those that do as they do.
+                clear_cache = getattr(model._default_manager, "clear_cache", None)
+                if callable(clear_cache):
+                    clear_cache()
+        await self.application(scope, receive, send)
+
+
+def _make_forgetful(static_wrapper: StaticWrapper | None, tests_begun: Any) -> Application:
+    return Forgetful(make_application(static_wrapper=static_wrapper), tests_begun)
 
 
 def set_database_connection(names: Mapping[str, str] | None = None) -> None:
