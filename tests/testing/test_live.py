@@ -63,6 +63,7 @@ from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
 from channels.testing import ChannelsLiveServerTestCase
+from daphne.testing import DaphneProcess
 from django.contrib.auth.models import Group
 from django.contrib.contenttypes.models import ContentType
 from django.test import override_settings
@@ -120,12 +121,39 @@ class Works(ChannelsLiveServerTestCase):
         self.assertTrue(self.live_server_url.startswith("http://localhost:"))
 
 
+class OwnProcess(DaphneProcess):
+    pass
+
+
 class NoStatic(ChannelsLiveServerTestCase):
     host = "127.0.0.1"
     serve_static = False
+    # A class of this module, which a spawned child can import only after django.setup().
+    ProtocolServerProcess = OwnProcess
 
     def test_static_files(self):
         self.assertEqual(get(self.live_server_url + "/static/admin/css/base.css")[0], 404)
+
+
+class Static:
+    # A static wrapper of the project.
+
+    def __init__(self, application):
+        self.application = application
+
+    async def __call__(self, scope, receive, send):
+        if scope["path"] != "/static/mine":
+            return await self.application(scope, receive, send)
+        await send({"type": "http.response.start", "status": 203, "headers": []})
+        await send({"type": "http.response.body", "body": b"mine"})
+
+
+class OwnStatic(ChannelsLiveServerTestCase):
+    static_wrapper = Static
+
+    def test_static_files(self):
+        self.assertEqual(get(self.live_server_url + "/static/mine"), (203, "mine"))
+        self.assertEqual(get(self.live_server_url + "/setting"), (200, "blue"))
 
 
 @override_settings(ASGI_APPLICATION="mysite.broken.application")
@@ -167,7 +195,7 @@ def start_method(request: pytest.FixtureRequest) -> dict[str, str]:
     return {"START_METHOD": request.param}
 
 
-@pytest.mark.parametrize(("case", "count"), [("Works", 6), ("NoStatic", 1)])
+@pytest.mark.parametrize(("case", "count"), [("Works", 6), ("NoStatic", 1), ("OwnStatic", 1)])
 def test_the_server_sees_what_the_test_sees(
     project: Project, start_method: dict[str, str], case: str, count: int
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 import django
 from django.apps import apps
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -172,9 +173,8 @@ def set_up_child(changed: Mapping[str, Any], names: Mapping[str, str]) -> None:
 
 def _changed_settings() -> dict[str, Any]:
     # A spawned child reads the settings module anew; what a test has overridden must be told.
-    written = (
-        importlib.import_module(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
-    )
+    module = os.environ.get(ENVIRONMENT_VARIABLE)
+    written = importlib.import_module(module) if module else None
     is_overridden = cast("Any", settings).is_overridden
     changed = {}
     for name in dir(settings):

@@ -9,15 +9,20 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import multiprocessing.connection
+import os
 import pickle
 import queue
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
+import django
 from asgiref.sync import SyncToAsync
+from django.apps import apps
+from django.conf import ENVIRONMENT_VARIABLE
 
 from channels.cli import ListeningServer, tcp_endpoint
 from channels.kit.types import Application
@@ -70,6 +75,12 @@ class ServerProcess(multiprocessing.Process):
         self.ready = multiprocessing.Event()
         #: (exception, its traceback as text) of a child that failed.
         self.errors: multiprocessing.Queue[tuple[BaseException, str]] = multiprocessing.Queue()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Read by a spawned child.  The class and what it holds may come from a module of tests,
+        # which can be imported only where Django is set up.
+        needs_django = apps.ready and ENVIRONMENT_VARIABLE in os.environ
+        return _restore, (needs_django, bytes(ForkingPickler.dumps((type(self), vars(self)))))
 
     # In the child.
 
@@ -165,6 +176,15 @@ class ServerProcess(multiprocessing.Process):
         if self.is_alive():
             self.kill()
         self.join()
+
+
+def _restore(needs_django: bool, pickled: bytes) -> ServerProcess:
+    if needs_django and not apps.ready:
+        django.setup()
+    kind, held = pickle.loads(pickled)
+    process: ServerProcess = kind.__new__(kind)
+    vars(process).update(held)
+    return process
 
 
 def _forget_inherited_threads() -> None:
