@@ -38,6 +38,7 @@ FLOORS = {
     "db": 6,
     "database": 6,
     "transactions": 6,
+    "hacks": 6,
     "http": 6,
     "staticfiles": 6,
     "signals": 6,

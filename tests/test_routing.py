@@ -168,6 +168,13 @@ async def test_nesting(maker: str) -> None:
     assert other.scope["url_route"]["kwargs"] == {"planet": kwargs["planet"], "default": 42}
 
 
+async def test_of_two_arguments_of_one_name_the_inner_wins() -> None:
+    recorder = Recorder()
+    inner = URLRouter([path("<name>/", recorder, {"extra": "inner"})])
+    await call(URLRouter([path("<name>/", inner, {"extra": "outer"})]), at("/a/b/"))
+    assert recorder.scope["url_route"]["kwargs"] == {"name": "b", "extra": "inner"}
+
+
 async def test_positional_arguments_add_up() -> None:
     recorder = Recorder()
     outer = URLRouter([re_path(r"^a/(\d)/", URLRouter([re_path(r"^b/(\d)/$", recorder)]))])

@@ -179,6 +179,20 @@ async def test_a_third_party_layer_is_received_from(
     assert foreign_layer.receivers == 0
 
 
+async def test_a_consumer_has_the_means_to_read_its_channel(
+    server: Server, foreign_layer: ForeignLayer
+) -> None:
+    consumer = Echo()
+    run = server(consumer)
+    run.tell("websocket.receive", text="a")
+    await run.hear()
+    run.tell("websocket.disconnect")
+    await run.end()
+    assert consumer.channel_name == "foreign!1"
+    foreign_layer.queue.put_nowait({"type": "chat.message"})
+    assert await consumer.channel_receive() == {"type": "chat.message"}
+
+
 async def test_an_error_of_a_third_party_layer_is_outlived(
     server: Server,
     foreign_layer: ForeignLayer,

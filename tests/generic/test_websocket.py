@@ -12,7 +12,12 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer
-from channels.exceptions import AcceptConnection, DenyConnection, InvalidChannelLayerError
+from channels.exceptions import (
+    AcceptConnection,
+    DenyConnection,
+    InvalidChannelLayerError,
+    StopConsumer,
+)
 from channels.generic.websocket import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -103,6 +108,26 @@ async def test_a_text_of_none_beside_bytes_is_absent(consumer: Kind) -> None:
     assert log[1] == (None, b"a")
 
 
+@pair(SyncLog, AsyncLog)
+async def test_an_empty_text_is_a_text(consumer: Kind) -> None:
+    log: list[Any] = []
+    consumer.log = log
+    communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
+    await communicator.connect()
+    await communicator.send_input({"type": "websocket.receive", "text": ""})
+    assert await communicator.receive_from() == ""
+    await communicator.disconnect()
+    assert log == ["connect", ("", None), 1000]
+
+
+async def test_the_handler_of_the_clients_going_ends_the_consumer() -> None:
+    """Also where a subclass calls it from a handler of its own."""
+    with pytest.raises(StopConsumer):
+        await AsyncWebsocketConsumer().websocket_disconnect({"code": 1000})
+    with pytest.raises(StopConsumer):
+        WebsocketConsumer().websocket_disconnect({"code": 1000})
+
+
 @pair(WebsocketConsumer, AsyncWebsocketConsumer)
 async def test_by_default_a_connection_is_accepted(consumer: Kind) -> None:
     communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
@@ -177,6 +202,24 @@ async def test_close_with_code_and_reason(consumer: Kind) -> None:
         "code": 4001,
         "reason": "not you",
     }
+    await communicator.disconnect()
+
+
+class SyncMute(WebsocketConsumer):
+    def connect(self) -> None:
+        self.close(code=4001, reason="")
+
+
+class AsyncMute(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.close(code=4001, reason="")
+
+
+@pair(SyncMute, AsyncMute)
+async def test_an_empty_reason_is_none(consumer: Kind) -> None:
+    communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
+    await communicator.send_input({"type": "websocket.connect"})
+    assert await communicator.receive_output() == {"type": "websocket.close", "code": 4001}
     await communicator.disconnect()
 
 
@@ -592,6 +635,31 @@ async def test_json_is_text(consumer: Kind, message: dict[str, Any]) -> None:
     await communicator.send_to(**message)
     with pytest.raises(ValueError, match="No text section for incoming WebSocket frame!"):
         await communicator.wait()
+
+
+async def test_what_a_subclass_adds_to_receive_reaches_receive_json() -> None:
+    class Sync(JsonWebsocketConsumer):
+        def receive(self, text_data: Any = None, bytes_data: Any = None, **kwargs: Any) -> None:
+            super().receive(text_data, bytes_data, room="lobby", **kwargs)
+
+        def receive_json(self, content: Any, **kwargs: Any) -> None:
+            self.send_json([content, kwargs])
+
+    class Async(AsyncJsonWebsocketConsumer):
+        async def receive(
+            self, text_data: Any = None, bytes_data: Any = None, **kwargs: Any
+        ) -> None:
+            await super().receive(text_data, bytes_data, room="lobby", **kwargs)
+
+        async def receive_json(self, content: Any, **kwargs: Any) -> None:
+            await self.send_json([content, kwargs])
+
+    for consumer in (Sync, Async):
+        communicator = WebsocketCommunicator(consumer.as_asgi(), "/")
+        await communicator.connect()
+        await communicator.send_json_to(1)
+        assert await communicator.receive_json_from() == [1, {"room": "lobby"}]
+        await communicator.disconnect()
 
 
 async def test_another_encoding_of_json() -> None:

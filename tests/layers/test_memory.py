@@ -40,6 +40,10 @@ async def test_a_drained_channel_is_no_key_any_more() -> None:
     assert len(layer.channels) == 0
 
 
+def test_what_it_can_beyond_the_least() -> None:
+    assert InMemoryChannelLayer().extensions == ["groups", "flush"]
+
+
 async def test_a_waiting_reader_is_a_key_and_none_when_cancelled() -> None:
     layer = InMemoryChannelLayer()
     for channel in ("worker", await layer.new_channel()):

@@ -68,6 +68,11 @@ def test_a_worker_runs_for_the_channels(
     assert "Running worker for channels ['one', 'two']" in caplog.text
 
 
+def test_messages_of_the_project_keep_their_language() -> None:
+    """Django would otherwise run the command, and so the consumers, in English."""
+    assert Command.leave_locale_alone is True
+
+
 def test_options_reach_the_worker(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Command, "worker_class", RecordedWithOptions)
     run("--parallel", "3", "jobs")

@@ -163,6 +163,32 @@ async def test_a_timeout_ends_the_application() -> None:
         await communicator.disconnect()
 
 
+async def test_an_application_that_does_not_end_is_cancelled_by_disconnect() -> None:
+    async def lingering(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send(ACCEPT)
+        await asyncio.Event().wait()
+
+    communicator = WebsocketCommunicator(lingering, "/")
+    await communicator.connect()
+    await communicator.disconnect(timeout=0.01)
+    assert communicator.future.cancelled()
+    with pytest.raises(asyncio.CancelledError):
+        await communicator.send_to(text_data="late")
+
+
+@pytest.mark.parametrize(("given", "code"), [({}, 1000), ({"code": 4001}, 4001)])
+async def test_the_code_of_a_disconnect(given: dict[str, int], code: int) -> None:
+    seen: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+
+    communicator = WebsocketCommunicator(application, "/")
+    await communicator.disconnect(**given)
+    assert seen == [{"type": "websocket.disconnect", "code": code}]
+
+
 async def test_nothing_is_said_until_something_is() -> None:
     communicator = WebsocketCommunicator(Echo(), "/")
     await communicator.connect()

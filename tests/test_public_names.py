@@ -1,0 +1,135 @@
+"""The names that projects and packages for Channels 2, 3 and 4 import, and how they call them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Final
+
+import pytest
+
+#: Module -> its names.
+NAMES: Final = {
+    "channels": "DEFAULT_CHANNEL_LAYER __version__",
+    "channels.apps": "ChannelsConfig",
+    "channels.auth": (
+        "AuthMiddleware AuthMiddlewareStack UserLazyObject get_user login logout "
+        "_get_user_session_key"
+    ),
+    "channels.consumer": "AsyncConsumer SyncConsumer get_handler_name",
+    "channels.db": (
+        "DatabaseSyncToAsync aclose_old_connections close_old_connections database_sync_to_async"
+    ),
+    "channels.exceptions": (
+        "AcceptConnection ChannelFull DenyConnection InvalidChannelLayerError MessageTooLarge "
+        "RequestAborted RequestTimeout StopConsumer"
+    ),
+    "channels.generic.http": "AsyncHttpConsumer",
+    "channels.generic.websocket": (
+        "AsyncJsonWebsocketConsumer AsyncWebsocketConsumer JsonWebsocketConsumer WebsocketConsumer"
+    ),
+    "channels.hacks": "monkeypatch_django",
+    "channels.http": "AsgiHandler AsgiRequest",
+    "channels.layers": (
+        "BaseChannelLayer ChannelLayerManager DEFAULT_CHANNEL_LAYER InMemoryChannelLayer "
+        "channel_layers get_channel_layer"
+    ),
+    "channels.management.commands.runserver": "Command",
+    "channels.management.commands.runworker": "Command get_channel_layer get_default_application",
+    "channels.middleware": "BaseMiddleware",
+    "channels.routing": ("ChannelNameRouter ProtocolTypeRouter URLRouter get_default_application"),
+    "channels.security.websocket": ("AllowedHostsOriginValidator OriginValidator WebsocketDenier"),
+    "channels.sessions": (
+        "CookieMiddleware InstanceSessionWrapper SessionMiddleware SessionMiddlewareStack"
+    ),
+    "channels.signals": "consumer_finished consumer_started",
+    "channels.staticfiles": "StaticFilesHandler StaticFilesWrapper",
+    "channels.testing": (
+        "ApplicationCommunicator ChannelsLiveServerTestCase HttpCommunicator WebsocketCommunicator"
+    ),
+    "channels.testing.application": "ApplicationCommunicator",
+    "channels.testing.http": "HttpCommunicator",
+    "channels.testing.live": (
+        "ChannelsLiveServerTestCase make_application set_database_connection"
+    ),
+    "channels.testing.websocket": "WebsocketCommunicator",
+    "channels.utils": "await_many_dispatch name_that_thing",
+    "channels.worker": "Worker",
+    "channels_redis.core": "RedisChannelLayer",
+    "channels_redis.pubsub": "RedisPubSubChannelLayer",
+    "daphne.cli": "CommandLineInterface",
+    "daphne.endpoints": "build_endpoint_description_strings",
+    "daphne.management.commands.runserver": "Command",
+    "daphne.server": "Server",
+    "daphne.testing": "DaphneProcess",
+}
+
+#: Module and name -> its parameters, in the order that positional arguments have.
+PARAMETERS: Final = {
+    "channels.auth:get_user": "scope",
+    "channels.auth:login": "scope user backend",
+    "channels.auth:logout": "scope",
+    "channels.consumer:get_handler_name": "message",
+    "channels.generic.http:AsyncHttpConsumer.handle": "self body",
+    "channels.generic.http:AsyncHttpConsumer.send_body": "self body more_body",
+    "channels.generic.http:AsyncHttpConsumer.send_headers": "self status headers",
+    "channels.generic.http:AsyncHttpConsumer.send_response": "self status body kwargs",
+    "channels.generic.websocket:AsyncWebsocketConsumer.accept": "self subprotocol headers",
+    "channels.generic.websocket:AsyncWebsocketConsumer.close": "self code reason",
+    "channels.generic.websocket:AsyncWebsocketConsumer.disconnect": "self code",
+    "channels.generic.websocket:AsyncWebsocketConsumer.receive": "self text_data bytes_data",
+    "channels.generic.websocket:AsyncWebsocketConsumer.send": "self text_data bytes_data close",
+    "channels.generic.websocket:AsyncJsonWebsocketConsumer.receive": (
+        "self text_data bytes_data kwargs"
+    ),
+    "channels.generic.websocket:AsyncJsonWebsocketConsumer.receive_json": "self content kwargs",
+    "channels.generic.websocket:AsyncJsonWebsocketConsumer.send_json": "self content close",
+    "channels.generic.websocket:WebsocketConsumer.accept": "self subprotocol headers",
+    "channels.generic.websocket:WebsocketConsumer.close": "self code reason",
+    "channels.generic.websocket:WebsocketConsumer.send": "self text_data bytes_data close",
+    "channels.generic.websocket:JsonWebsocketConsumer.receive": "self text_data bytes_data kwargs",
+    "channels.generic.websocket:JsonWebsocketConsumer.send_json": "self content close",
+    "channels.layers:BaseChannelLayer.__init__": "self expiry capacity channel_capacity",
+    "channels.layers:BaseChannelLayer.require_valid_channel_name": "self name receive",
+    "channels.layers:BaseChannelLayer.valid_channel_names": "self names receive",
+    "channels.layers:ChannelLayerManager.set": "self key layer",
+    "channels.layers:InMemoryChannelLayer.__init__": (
+        "self expiry group_expiry capacity channel_capacity kwargs"
+    ),
+    "channels.layers:get_channel_layer": "alias",
+    "channels.middleware:BaseMiddleware.__init__": "self inner",
+    "channels.security.websocket:OriginValidator.__init__": "self application allowed_origins",
+    "channels.sessions:CookieMiddleware.set_cookie": (
+        "message key value max_age expires path domain secure httponly samesite"
+    ),
+    "channels.staticfiles:StaticFilesWrapper.__init__": "self application staticfiles_handler",
+    "channels.testing:HttpCommunicator.__init__": "self application method path body headers",
+    "channels.testing:WebsocketCommunicator.__init__": (
+        "self application path headers subprotocols spec_version"
+    ),
+    "channels.testing:WebsocketCommunicator.connect": "self timeout",
+    "channels.testing:WebsocketCommunicator.disconnect": "self code timeout",
+    "channels.testing:WebsocketCommunicator.send_to": "self text_data bytes_data",
+    "channels.testing:ApplicationCommunicator.receive_nothing": "self timeout interval",
+    "channels.testing:ApplicationCommunicator.stop": "self exceptions",
+    "channels.testing:ApplicationCommunicator.wait": "self timeout",
+    "channels.testing.live:make_application": "static_wrapper",
+    "channels.utils:await_many_dispatch": "consumer_callables dispatch",
+    "channels.worker:Worker.application_send": "self scope message",
+}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_names(module: str) -> None:
+    found = importlib.import_module(module)
+    assert [name for name in NAMES[module].split() if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize("path", PARAMETERS)
+def test_parameters(path: str) -> None:
+    module, _, attributes = path.partition(":")
+    found = importlib.import_module(module)
+    for attribute in attributes.split("."):
+        found = getattr(found, attribute)
+    assert callable(found)
+    assert list(inspect.signature(found).parameters) == PARAMETERS[path].split()
