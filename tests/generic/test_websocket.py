@@ -258,6 +258,51 @@ async def test_accept_later_leaves_the_answer_to_another_handler(consumer: Kind)
     await communicator.disconnect()
 
 
+@pytest.mark.parametrize("server", [ForeignServer, OurServer, DrivingServer])
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_task_that_connect_leaves_behind_may_answer(
+    server: type[ForeignServer], answers: bool
+) -> None:
+    """As GraphQL packages do it: all of the conversation is one task's affair."""
+    go = asyncio.Event()
+
+    class Conversing(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            self.tasks = {asyncio.create_task(self.converse())}
+
+        async def converse(self) -> None:
+            await go.wait()
+            if answers:
+                await self.accept()
+                await self.send("hello")
+
+    run = server(Conversing())
+    run.tell("websocket.connect")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert run.sent.empty()
+    go.set()
+    if answers:
+        assert (await run.hear())["type"] == "websocket.accept"
+        assert (await run.hear())["text"] == "hello"
+    else:
+        assert await run.hear() == {"type": "websocket.close"}
+    run.tell("websocket.disconnect", code=1000)
+    await run.end()
+    assert run.sent.empty()
+
+
+async def test_a_task_that_has_ended_answers_nothing() -> None:
+    class Hasty(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            self.task = asyncio.create_task(asyncio.sleep(0))
+            await self.task
+
+    communicator = WebsocketCommunicator(Hasty.as_asgi(), "/")
+    assert await communicator.connect() == (False, 1000)
+    await communicator.disconnect()
+
+
 async def test_an_answer_past_our_verbs_is_an_answer() -> None:
     """A denial response, for example, which has no verb here."""
 
@@ -563,6 +608,30 @@ async def test_every_way_out_leaves_a_third_partys_groups(consumer: Kind, way_ou
     channel_layers.backends["default"] = layer  # type: ignore[assignment]
     await come_and_go(consumer, way_out)
     assert layer.joined == {("chat", "specific.elsewhere!1")}
+    assert layer.members == set()
+
+
+@pytest.mark.parametrize("way_out", ["cancelled", "client"])
+async def test_groups_that_a_consumer_adds_to_its_own_are_left_too(way_out: str) -> None:
+    layer = GroupsElsewhere()
+    channel_layers.backends["default"] = layer  # type: ignore[assignment]
+
+    class Subscribing(AsyncWebsocketConsumer):
+        groups = ("all",)
+
+        async def connect(self) -> None:
+            await self.channel_layer.group_add("mine", self.channel_name)
+            self.groups = {*(self.groups or ()), "mine"}
+            await self.accept()
+
+    communicator = WebsocketCommunicator(Subscribing.as_asgi(), "/")
+    await communicator.connect()
+    assert {group for group, _ in layer.members} == {"all", "mine"}
+    if way_out == "client":
+        await communicator.disconnect()
+    else:
+        communicator.stop()
+        await asyncio.wait([communicator.future])
     assert layer.members == set()
 
 

@@ -15,10 +15,12 @@ logger = logging.getLogger("django.channels")
 class Membership(AsyncConsumer):
     """Notes which groups a consumer has joined, so that no way out forgets one."""
 
-    #: Groups that every connection is a member of, as long as it is open.
+    #: Groups that every connection is a member of, as long as it is open.  A consumer that joins
+    #: more of them itself may add their names: all that stand here at the end are left.
     groups: Iterable[str] | None = None
 
-    _member_of: list[str]
+    _member_of: Iterable[str] = ()
+    _has_left_groups = False
 
     def _groups_to_join(self) -> list[str]:
         """The class's groups, noted before they are joined, so that a cancelled join is undone.
@@ -29,12 +31,14 @@ class Membership(AsyncConsumer):
         groups = list(self.groups or ())
         if groups and not hasattr(self.channel_layer, "group_add"):
             raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
-        self._member_of = list(groups)
+        self._member_of = groups
         return groups
 
     def _groups_to_leave(self) -> list[str]:
-        groups, self._member_of = getattr(self, "_member_of", []), []
-        return groups
+        if self._has_left_groups or not hasattr(self.channel_layer, "group_discard"):
+            return []
+        self._has_left_groups = True
+        return list(dict.fromkeys([*self._member_of, *(self.groups or ())]))
 
     async def _leave(self) -> None:
         groups = self._groups_to_leave()

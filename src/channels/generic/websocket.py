@@ -6,6 +6,7 @@ What the sync and the async consumers say is the same and is written once, as fu
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -69,6 +70,14 @@ def text_of_json(text_data: str | None) -> str:
     return text_data
 
 
+def _running_tasks(consumer: object) -> list[asyncio.Future[Any]]:
+    """What `connect()` began and keeps: in attributes, or in lists and sets there."""
+    held: list[Any] = []
+    for value in vars(consumer).values():
+        held += value if isinstance(value, list | set | tuple) else [value]
+    return [each for each in held if isinstance(each, asyncio.Future) and not each.done()]
+
+
 class WebsocketRules(Membership):
     """What WebSocket consumers of both kinds have in common and that says or awaits nothing.
 
@@ -76,7 +85,8 @@ class WebsocketRules(Membership):
     """
 
     #: True if another handler than `connect()` may accept the WebSocket.  Otherwise one that
-    #: `connect()` has neither accepted nor closed is refused as soon as it returns.
+    #: `connect()` has neither accepted nor closed is refused as soon as it returns; or, if it has
+    #: left a running task in an attribute of the consumer, as soon as that has ended.
     accept_later = False
 
     _answered = True
@@ -221,6 +231,14 @@ class AsyncWebsocketConsumer(WebsocketRules):
             await self.accept()
         except DenyConnection:
             await self.close()
+        if self._is_unanswered:
+            if tasks := _running_tasks(self):
+                self._line.spawn(self._refuse_after(tasks), "a WebSocket's answer by a task")
+            else:
+                await self.close()
+
+    async def _refuse_after(self, tasks: list[asyncio.Future[Any]]) -> None:
+        await asyncio.wait(tasks)
         if self._is_unanswered:
             await self.close()
 
