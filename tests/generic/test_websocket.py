@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 import weakref
 from typing import Any, ClassVar
 
@@ -301,6 +302,40 @@ async def test_a_task_that_has_ended_answers_nothing() -> None:
     communicator = WebsocketCommunicator(Hasty.as_asgi(), "/")
     assert await communicator.connect() == (False, 1000)
     await communicator.disconnect()
+
+
+@pytest.mark.parametrize("server", [ForeignServer, OurServer, DrivingServer])
+async def test_what_is_said_in_another_loop_leaves_in_the_servers(
+    server: type[ForeignServer],
+) -> None:
+    """Some packages have a loop and a thread of their own for what they have to say."""
+
+    class Elsewhere(AsyncWebsocketConsumer):
+        async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
+            await asyncio.to_thread(asyncio.run, self.converse(text_data))
+
+        async def converse(self, text: str) -> None:
+            await self.send(text)
+            await self.close(4001)
+
+    said: list[tuple[int, Message]] = []
+    run = server(Elsewhere())
+    put = run.send
+
+    async def send(message: Message) -> None:
+        said.append((threading.get_ident(), message))
+        await put(message)
+
+    run.send = send  # type: ignore[method-assign]
+    run.tell("websocket.connect")
+    run.tell("websocket.receive", text="hello")
+    for _ in range(3):
+        await run.hear()
+    assert said[1:] == [
+        (threading.get_ident(), {"type": "websocket.send", "text": "hello"}),
+        (threading.get_ident(), {"type": "websocket.close", "code": 4001}),
+    ]
+    await run.stop()
 
 
 async def test_an_answer_past_our_verbs_is_an_answer() -> None:

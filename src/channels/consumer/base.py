@@ -59,6 +59,8 @@ class AsyncConsumer:
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
     _line: Line
+    #: The loop that serves the connection.
+    _home: asyncio.AbstractEventLoop
     #: Our own server's `send`, if nothing stands before it: it raises no foreign errors.
     _direct_send: Send | None = None
     #: True once the consumer itself has closed the connection.
@@ -101,6 +103,7 @@ class AsyncConsumer:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch_connections()
+        self._home = asyncio.get_running_loop()
         self.scope = scope
         self.base_send = self._sender(send)
         sink = find_sink(scope, send)
@@ -205,11 +208,16 @@ class AsyncConsumer:
         return handled
 
     async def send(self, message: Message) -> None:
-        """Send an ASGI event to the server.
+        """Send an ASGI event to the server; from any event loop, in any thread.
 
         Raises:
             ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
+        if asyncio.get_running_loop() is not self._home:
+            # Some packages run what they send in a loop of their own; no socket may be used there.
+            there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), self._home)
+            await asyncio.wrap_future(there)
+            return
         try:
             await self.base_send(message)
         except ClientDisconnected:
