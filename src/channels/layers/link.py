@@ -93,10 +93,13 @@ class Link:
         """
         if self.is_direct:
             return await operation()
+        if self.owner.is_mine:
+            return await self.do_here(size, operation)
         return await self.owner.call(partial(self.do_here, size, operation), self.patience)
 
     async def do_here(self, size: int, operation: Callable[[], Awaitable[T]]) -> T:
-        await self._ensure_started()
+        if not self._is_ready:
+            await self._ensure_started()
         return await self.outbox.submit(size, operation)
 
     def tell(self, operation: Callable[[], None]) -> None:

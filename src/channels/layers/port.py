@@ -163,6 +163,12 @@ class OwnerLoop:
             return None
         return loop
 
+    @property
+    def is_mine(self) -> bool:
+        """True on the owner loop."""
+        loop = self._loop
+        return loop is not None and loop is running_loop()
+
     def adopt(self, loop: Loop) -> bool:
         """Make `loop` the owner if there is none; False if another one is."""
         with self._lock:

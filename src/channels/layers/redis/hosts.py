@@ -26,8 +26,11 @@ from redis.asyncio.connection import (
     parse_url,
 )
 from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.redis.replies import HAS_HIREDIS, OnReply, Replies
 
 DEFAULT_URL: Final = "redis://localhost:6379"
 CONNECT_SECONDS: Final = 5.0
@@ -47,11 +50,39 @@ class OwnConnection(AbstractConnection):
 
     _writer: asyncio.StreamWriter | None
     _reader: asyncio.StreamReader | None
+    _replies: Replies | None = None
 
     def write(self, data: bytes) -> None:
         """Send this as soon as may be, without waiting; the caller bounds what is under way."""
         if self._writer is not None:
             self._writer.write(data)
+
+    async def serve(self, on_reply: OnReply) -> None:
+        """Give each reply to a function, an error's as an exception, until the connection ends.
+
+        Nothing else may read from it, then and later.
+
+        Raises:
+            RedisError, OSError: Why it has ended; or what `on_reply` raised.
+        """
+        writer = self._writer
+        if writer is None:
+            raise RedisConnectionError("the connection is closed")
+        if not HAS_HIREDIS:
+            await self._serve_slowly(on_reply)
+            return
+        self._replies = Replies(on_reply)
+        writer.transport.set_protocol(self._replies)
+        await self._replies.ended
+
+    async def _serve_slowly(self, on_reply: OnReply) -> None:
+        while True:
+            reply: Any
+            try:
+                reply = await self.read_response(disable_decoding=True)
+            except ResponseError as error:
+                reply = error
+            on_reply(reply)
 
     def abandon(self) -> None:
         """Let go of the socket without its loop, which is closed or another process's.

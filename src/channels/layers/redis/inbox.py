@@ -15,7 +15,7 @@ from typing import Any, Final
 from redis.exceptions import RedisError
 
 from channels.layers.redis.hosts import OwnConnection
-from channels.layers.redis.line import Pause
+from channels.layers.redis.line import Broken, Pause, run_until_one_fails
 from channels.layers.redis.packing import Word, pack
 
 logger = logging.getLogger("channels.layers")
@@ -60,6 +60,8 @@ class InboxReader:
         self._keep = keep
         self._is_idle = False
         self._read: list[bytes] = []
+        self._is_trimming = False
+        self._pause = Pause(random.random)
         self._reading: asyncio.Task[None] | None = None
         self._connection: OwnConnection | None = None
 
@@ -72,27 +74,16 @@ class InboxReader:
 
     async def run(self) -> None:
         """Read until cancelled, through failures."""
-        pause = Pause(random.random)
         while True:
-            self._reading = asyncio.get_running_loop().create_task(self._serve(pause))
+            self._reading = asyncio.get_running_loop().create_task(self._serve())
             try:
-                await self._until_ended(self._reading)
+                await asyncio.wait([self._reading])
             finally:
                 # Without this a cancelled reader would leave its connection to a dead loop.
                 self._reading.cancel()
                 await asyncio.gather(self._reading, return_exceptions=True)
             self.reconnected += 1
-            await pause.wait()
-
-    async def _until_ended(self, reading: asyncio.Task[None]) -> None:
-        """Returns when it has ended, or when its connection is silently dead."""
-        # A look now and then: a timer for each read would cost a tenth of it.
-        while not reading.done():
-            await asyncio.wait([reading], timeout=self._answer_seconds / 4)
-            silent = asyncio.get_running_loop().time() - self._asked
-            if silent > BLOCK / 1000 + self._answer_seconds:
-                logger.debug("The inbox reader has had no answer for %.1f s", silent)
-                return
+            await self._pause.wait()
 
     def abandon(self) -> None:
         """Let go without the loop."""
@@ -100,34 +91,38 @@ class InboxReader:
         if connection is not None:
             connection.abandon()
 
-    async def _serve(self, pause: Pause) -> None:
-        self._asked = float("inf")
+    async def _serve(self) -> None:
         try:
             connection = self._connection = await self._open()
             try:
-                while True:
-                    self._take(await self._ask(connection))
-                    pause.reset()
+                self._ask(connection)
+                await run_until_one_fails(connection.serve(self._take), self._watch())
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, Broken) as error:
             logger.debug("The inbox reader lost its connection: %s", error)
         except Exception:
             logger.exception("The inbox reader failed, and goes on")
 
-    async def _ask(self, connection: OwnConnection) -> Any:
+    async def _watch(self) -> None:
+        """Find out a connection that is silently dead."""
+        # A look now and then: a timer for each read would cost a tenth of it.
+        while True:
+            await asyncio.sleep(self._answer_seconds / 4)
+            silent = asyncio.get_running_loop().time() - self._asked
+            if silent > BLOCK / 1000 + self._answer_seconds:
+                raise Broken(f"no answer for {silent:.1f} s")
+
+    def _ask(self, connection: OwnConnection | None) -> None:
         """Remove what was read and wait for more."""
+        if connection is None or connection is not self._connection:
+            return
         self._asked = asyncio.get_running_loop().time()
         trim = self._trim()
         data = b"%b$%d\r\n%b\r\n" % (self._read_head, len(self._last), self._last)
+        self._is_trimming = bool(trim)
         connection.write(pack(trim) + data if trim else data)
-        if trim:
-            await connection.read_response(disable_decoding=True)
-            self._read.clear()
-        reply = await connection.read_response(disable_decoding=True)
-        self._is_idle = not reply
-        return reply
 
     def _trim(self) -> tuple[Any, ...]:
         if not self._read or (len(self._read) < self._keep and not self._is_idle):
@@ -138,11 +133,21 @@ class InboxReader:
         return ("XTRIM", self._key, "MINID", b"%b-%d" % (time, int(number) + 1))
 
     def _take(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise reply
+        if self._is_trimming:
+            self._is_trimming = False
+            self._read.clear()
+            return
+        self._pause.reset()
+        self._is_idle = not reply
         for identity, data in _entries(reply):
             self._last = identity
             self._read.append(identity)
             if data is not None:
                 self._on_frame(data)
+        # Who was woken by these runs first: the next read is under way while they work.
+        asyncio.get_running_loop().call_soon(self._ask, self._connection)
 
 
 def _all_but_last(command: Sequence[Word]) -> bytes:

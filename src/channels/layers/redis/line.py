@@ -1,8 +1,9 @@
 """Commands on one connection: written in the order of their calls, answered in that order.
 
-The first call of a turn of the loop leaves at once, all others of it in one write.  A caller that
-is cancelled loses its answer, not the connection.  What waits is bounded by `MAX_UNANSWERED` bytes
-at the server and, before that, by its callers, who wait no longer than their own time allows.
+A call leaves at once if no other is under way; all others of one turn of the loop leave together,
+in one write.  A caller that is cancelled loses its answer, not the connection.  What waits is
+bounded by `MAX_UNANSWERED` bytes at the server and, before that, by its callers, who wait no longer
+than their own time allows.
 """
 
 from __future__ import annotations
@@ -92,7 +93,21 @@ class Line:
         """Write no calls for so long, apart from those of `call_first`."""
         loop = asyncio.get_running_loop()
         self._held_until = loop.time() + seconds
-        loop.call_at(self._held_until, self._write)
+        loop.call_at(self._held_until, self._hold_ends, self._held_until)
+
+    @property
+    def is_held(self) -> bool:
+        """True while `hold` holds."""
+        return bool(self._held_until)
+
+    def let_go(self) -> None:
+        """End `hold`."""
+        self._held_until = 0.0
+        self._write()
+
+    def _hold_ends(self, held_until: float) -> None:
+        if held_until == self._held_until:
+            self.let_go()
 
     async def call(self, *command: Any, mark: Mark | None = None, index: int = 0) -> Any:
         """Carry out a command; it has its place in the order before the first await.
@@ -131,19 +146,32 @@ class Line:
     ) -> Any:
         call = self._place(lane, command)
         call.mark, call.index = mark, index
+        if call.written:
+            return await call.answer
         try:
             return await call.answer
         finally:
             lane.pop(call, None)
 
     def _place(self, lane: OrderedDict[_Call, None], command: Sequence[Word]) -> _Call:
-        call = _Call(pack(command), asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        call = _Call(pack(command), loop.create_future())
+        is_busy = self._unanswered or self._first or self._then or self._held_until
+        if self._connection is not None and not is_busy:
+            # Nothing to be put together with: the commonest case, and the cheapest.
+            self._note_written(call, loop.time())
+            self._connection.write(call.data)
+            return call
         lane[call] = None
         if self._is_turn_over:
             self._is_turn_over = False
-            asyncio.get_running_loop().call_soon(self._end_turn)
-            self._write()
+            loop.call_soon(self._end_turn)
         return call
+
+    def _note_written(self, call: _Call, now: float) -> None:
+        call.written = now
+        self._unanswered.append(call)
+        self._unanswered_bytes += call.size
 
     def _end_turn(self) -> None:
         self._is_turn_over = True
@@ -162,7 +190,7 @@ class Line:
         """
         self._connection = connection
         try:
-            await run_until_one_fails(self._read(connection), self._watch(), greet())
+            await run_until_one_fails(connection.serve(self._take_reply), self._watch(), greet())
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError | Broken):
                 raise
@@ -208,40 +236,33 @@ class Line:
         """All that may be written now."""
         now = asyncio.get_running_loop().time()
         taken: list[bytes] = []
-        lanes = [self._first] if now < self._held_until else [self._first, self._then]
+        lanes = [self._first] if self._held_until else [self._first, self._then]
         for lane in lanes:
             while lane and self._unanswered_bytes < MAX_UNANSWERED:
                 call, _ = lane.popitem(last=False)
                 if call.answer.done():
                     continue
                 taken.append(call.data)
-                call.data, call.written = b"", now
-                self._unanswered.append(call)
-                self._unanswered_bytes += call.size
+                call.data = b""
+                self._note_written(call, now)
         return b"".join(taken)
 
-    async def _read(self, connection: OwnConnection) -> None:
-        while True:
-            reply: Any
-            try:
-                reply = await connection.read_response(disable_decoding=True)
-            except _NOT_HERE:
-                raise
-            except ResponseError as error:
-                reply = error
-            if not self._unanswered:
-                raise Broken(f"Redis answered unasked: {reply!r}")
-            call = self._unanswered.popleft()
-            was_full = self._unanswered_bytes >= MAX_UNANSWERED
-            self._unanswered_bytes -= call.size
-            if was_full:
-                self._write()
-            if call.answer.done():
-                continue
-            if isinstance(reply, ResponseError):
-                call.answer.set_exception(reply)
-            else:
-                call.answer.set_result(reply)
+    def _take_reply(self, reply: Any) -> None:
+        if isinstance(reply, _NOT_HERE):
+            raise reply
+        if not self._unanswered:
+            raise Broken(f"Redis answered unasked: {reply!r}")
+        call = self._unanswered.popleft()
+        was_full = self._unanswered_bytes >= MAX_UNANSWERED
+        self._unanswered_bytes -= call.size
+        if was_full:
+            self._write()
+        if call.answer.done():
+            return
+        if isinstance(reply, ResponseError):
+            call.answer.set_exception(reply)
+        else:
+            call.answer.set_result(reply)
 
     async def _watch(self) -> None:
         """Find out a connection that is silently dead."""
@@ -274,12 +295,14 @@ async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
 class Pause:
     """The growing wait between attempts to connect.
 
-    It stays below the time for which senders wait after a loss of state (`settle`), so that all
-    nodes are back before anything is sent again.
+    Its next is about a third of how long it has gone on already, so that processes come back soon
+    after a server that was away for a moment.  It stays below the time for which senders wait
+    after a loss of state (`settle`), so that all are back before anything is sent again.
     """
 
     FIRST: Final = 0.02
     LONGEST: Final = 0.4
+    GROWTH: Final = 1.4
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
@@ -289,8 +312,13 @@ class Pause:
         """It has worked."""
         self._next = 0.0
 
+    @property
+    def due(self) -> float:
+        """Seconds that the next wait may take."""
+        return self._next
+
     async def wait(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Wait, between half and all of what is due; the first time not at all."""
         seconds = self._next * (0.5 + self._jitter() / 2)
-        self._next = min(self.LONGEST, max(self.FIRST, self._next * 2))
+        self._next = min(self.LONGEST, max(self.FIRST, self._next * self.GROWTH))
         await sleep(seconds)

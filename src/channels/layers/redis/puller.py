@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.keys import Keys
-from channels.layers.redis.line import Broken, Pause
+from channels.layers.redis.line import Broken, Pause, run_until_one_fails
 from channels.layers.redis.packing import Word, pack
 
 logger = logging.getLogger("channels.layers")
@@ -63,7 +64,9 @@ class QueueReader:
         self._idle.set()
         #: What the read that waits now was asked for; None: no read waits.
         self._asked: set[str] | None = None
+        self._asked_at = 0.0
         self._is_woken = False
+        self._pause = Pause(random.random)
         self._connection: OwnConnection | None = None
 
     def demand(self, queue: str, count: int) -> None:
@@ -73,7 +76,10 @@ class QueueReader:
         else:
             self._demand.pop(queue, None)
         self._changed.set()
-        self.wake_if_stale()
+        if self._asked is None:
+            self._ask()
+        else:
+            self.wake_if_stale()
 
     def wake_if_stale(self) -> None:
         """End the read that waits if it waits for other queues than it should."""
@@ -87,16 +93,10 @@ class QueueReader:
 
     async def run(self) -> None:
         """Read until cancelled, through failures; connects when there is demand."""
-        pause = Pause(random.random)
         while True:
             await self._until_demanded()
             try:
-                connection = self._connection = await self._open()
-                try:
-                    await self._serve(connection, pause)
-                finally:
-                    self._asked, self._is_woken, self._connection = None, False, None
-                    await connection.disconnect(nowait=True)
+                await self._serve(await self._open())
             except ResponseError as error:
                 # It has the release but not the command, or its rules forbid that.
                 level = logging.DEBUG if self.takes_many else logging.WARNING
@@ -106,7 +106,7 @@ class QueueReader:
                 logger.debug("The queue reader lost its connection: %s", error)
             except Exception:
                 logger.exception("The queue reader failed, and goes on")
-            await pause.wait()
+            await self._pause.wait()
 
     async def quiesce(self) -> None:
         """End the read that waits, so that none of its answer is lost when it is cancelled."""
@@ -126,15 +126,28 @@ class QueueReader:
             self._changed.clear()
             await self._changed.wait()
 
-    async def _serve(self, connection: OwnConnection, pause: Pause) -> None:
-        while True:
-            await self._until_demanded()
-            reply = await self._ask(connection)
-            pause.reset()
-            if reply:
-                self._take(reply)
+    async def _serve(self, connection: OwnConnection) -> None:
+        self._connection = connection
+        try:
+            self._ask()
+            await run_until_one_fails(connection.serve(self._take), self._watch())
+        finally:
+            self._asked, self._is_woken, self._connection = None, False, None
+            self._idle.set()
+            await connection.disconnect(nowait=True)
 
-    async def _ask(self, connection: OwnConnection) -> Any:
+    async def _watch(self) -> None:
+        """Find out a connection that is silently dead."""
+        while True:
+            await asyncio.sleep(self._answer_seconds / 4)
+            silent = time.monotonic() - self._asked_at
+            if self._asked is not None and silent > BLOCK + self._answer_seconds:
+                raise Broken("Redis has not answered a read")
+
+    def _ask(self) -> None:
+        """Wait for what is in demand, unless a read waits already."""
+        if self._connection is None or self._asked is not None or not self._demand:
+            return
         queues = list(self._demand)
         keys = [self._wake_key, *map(self._keys.queue, queues)]
         command: tuple[Word, ...]
@@ -144,20 +157,22 @@ class QueueReader:
             command = ("BLMPOP", BLOCK, len(keys), *keys, "LEFT", "COUNT", count)
         else:
             command = ("BLPOP", *keys, BLOCK)
-        self._asked = set(queues)
+        self._asked, self._asked_at = set(queues), time.monotonic()
         self._idle.clear()
-        try:
-            async with asyncio.timeout(BLOCK + self._answer_seconds):
-                connection.write(pack(command))
-                return await connection.read_response(disable_decoding=True)
-        except TimeoutError:
-            raise Broken("Redis has not answered a read") from None
-        finally:
-            self._asked = None
-            self._idle.set()
+        self._connection.write(pack(command))
 
     def _take(self, reply: Any) -> None:
-        key, found = reply
+        if isinstance(reply, Exception):
+            raise reply
+        self._asked = None
+        self._idle.set()
+        self._pause.reset()
+        if reply:
+            self._hand_out(*reply)
+        # Who was woken by it runs first, and may ask for more.
+        asyncio.get_running_loop().call_soon(self._ask)
+
+    def _hand_out(self, key: bytes, found: bytes | list[bytes]) -> None:
         if key == self._wake_key.encode():
             self._is_woken = False
             return

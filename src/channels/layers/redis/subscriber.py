@@ -9,6 +9,7 @@ from typing import Any
 
 from channels.exceptions import TransportDown
 from channels.layers.redis.hosts import OwnConnection
+from channels.layers.redis.packing import pack
 
 
 class _Request:
@@ -39,8 +40,7 @@ class Subscriber:
         """Hand on what comes over this connection, until it breaks; then close it."""
         self._connection = connection
         try:
-            while True:
-                self._take(await connection.read_response(disable_decoding=True))
+            await connection.serve(self._take)
         finally:
             self._connection = None
             requests, self._requests = self._requests, deque()
@@ -75,17 +75,12 @@ class Subscriber:
             return
         request = _Request(len(channels))
         self._requests.append(request)
-        try:
-            await connection.send_command(command, *channels, check_health=False)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            if request.confirmed.done():
-                request.confirmed.exception()
-            raise TransportDown(f"the subscription broke: {error}") from error
+        connection.write(pack((command, *channels)))
         await request.confirmed
 
     def _take(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise reply
         self.heard.set()
         kind = bytes(reply[0])
         if kind == b"message":

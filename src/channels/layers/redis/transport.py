@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ChannelFull, TransportDown
@@ -200,11 +200,11 @@ class RedisTransport:
         if full:
             self._events.on_over_capacity(group, full, len(queues))
 
-    async def push_node(self, node: str, envelope: Envelope) -> None:
-        await self._of(node).push_node(node, envelope)
+    def push_node(self, node: str, envelope: Envelope) -> Coroutine[Any, Any, None]:
+        return self._of(node).push_node(node, envelope)
 
-    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        await self._of(queue).push(queue, envelope, capacity)
+    def push(self, queue: str, envelope: Envelope, capacity: int) -> Coroutine[Any, Any, None]:
+        return self._of(queue).push(queue, envelope, capacity)
 
     def demand(self, queue: str, count: int) -> None:
         # What a reader says that ends after the transport has stopped.
