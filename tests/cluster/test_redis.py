@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from channels.exceptions import ChannelLayerUnavailable
-from channels.layers import RedisChannelLayer
+from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.cluster.history import Outcome, PublisherLog, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
@@ -210,6 +210,46 @@ async def test_a_redis_that_is_not_there_at_first(make_layer: MakeLayer, tmp_pat
             assert await layer.receive(channel) == {"type": "y"}
             assert await worker == {"type": "z"}
         await layer.close()
+
+
+async def counted(layer: RedisChannelLayer | RedisPubSubChannelLayer, nodes: int) -> None:
+    """Until a layer has found so many processes on its server."""
+    await until(lambda: layer.transport.shards[0].nodes == nodes, f"{nodes} processes")
+
+
+async def restart(server: OwnServer) -> None:
+    """Lose all that Redis had."""
+    server.kill()
+    await asyncio.to_thread(server.start)
+
+
+async def test_sends_go_on_as_soon_as_all_processes_are_back(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    patient = {"settle": 45.0, "send_timeout": 60.0}
+    near, far = make_layer(server.port, **patient), make_layer(server.port, **patient)
+    async with Reader(near, group="room") as first, Reader(far, group="room") as second:
+        await counted(near, 2)
+        log = PublisherLog("p")
+        await restart(server)
+        async with asyncio.timeout(30):
+            await publish(near, log, 5, group="room")
+        await until(lambda: len(first.marks) == len(second.marks) == 5, "all messages")
+
+
+async def test_sends_wait_for_a_process_that_is_not_back(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    near = make_layer(server.port, settle=1.5, send_timeout=60.0)
+    config = {"hosts": [f"redis://127.0.0.1:{server.port}"]}
+    async with Reader(near, group="room"), Member(BACKEND, config, "group", "room") as other:
+        await counted(near, 2)
+        other.kill()
+        await restart(server)
+        await until(lambda: near.transport.shards[0].line.is_held, "the knowledge of it")
+        held = asyncio.get_running_loop().time()
+        await publish(near, PublisherLog("p"), 1, group="room")
+        assert asyncio.get_running_loop().time() - held > 1.2
 
 
 @pytest.mark.parametrize("fault", ["swallow", "stall"])

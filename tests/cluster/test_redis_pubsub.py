@@ -14,7 +14,7 @@ from tests.cluster.history import PublisherLog, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer, redis_server
-from tests.cluster.test_redis import beside, kill_connections
+from tests.cluster.test_redis import beside, counted, kill_connections, restart
 from tests.cluster.traffic import Reader, every, publish, quiet, until
 
 BACKEND = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -126,3 +126,16 @@ async def test_a_dead_subscription_on_a_live_server_is_found_out(
         async with asyncio.timeout(10):
             assert await layer.receive(channel) == {"type": "after"}
         await layer.close()
+
+
+async def test_sends_go_on_as_soon_as_all_processes_are_back(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    patient = {"settle": 45.0, "send_timeout": 60.0}
+    near, far = make_layer(server.port, **patient), make_layer(server.port, **patient)
+    async with Reader(near, group="room") as first, Reader(far, group="room") as second:
+        await counted(near, 2)
+        await restart(server)
+        async with asyncio.timeout(30):
+            await publish(near, PublisherLog("p"), 5, group="room")
+        await until(lambda: len(first.marks) == len(second.marks) == 5, "all messages")

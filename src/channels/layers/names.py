@@ -8,6 +8,8 @@ import secrets
 import string
 from typing import Final
 
+#: The group that every node is in: what concerns all nodes is published there.
+ALL_NODES: Final = "_.nodes"
 _LETTERS: Final = string.ascii_lowercase
 _NODE_CHARS: Final = string.ascii_lowercase + string.digits
 #: A channel of a node: prefix, full stop, node, "!", local part.

@@ -39,7 +39,7 @@ from channels.layers.later import Later, pack_later
 from channels.layers.leases import Leases
 from channels.layers.link import Link
 from channels.layers.local import LocalChannels, Policy
-from channels.layers.names import local_part, new_node, new_sender, node_of
+from channels.layers.names import ALL_NODES, local_part, new_node, new_sender, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.port import Ports, watch_forks
 from channels.layers.queues import Queues
@@ -51,8 +51,6 @@ logger = logging.getLogger("channels.layers")
 #: Told of groups (None: all) whose messages may have been lost; on the owner loop.
 GapListener = Callable[[Sequence[str] | None], None]
 
-#: The group that every node is in: what concerns all nodes is published there.
-ALL_NODES: Final = "_.nodes"
 #: Readings of counters that grow meanwhile.
 _TRIES: Final = 5
 #: Deliveries that may wait on the running loop before group_send waits for them.
@@ -326,7 +324,8 @@ class Node:
 
     def wanted_groups(self) -> Iterable[str]:
         with self.local.lock:
-            return [ALL_NODES, *self.local.hub.groups]
+            # Last: a node that is found in this one has joined all others.
+            return [*self.local.hub.groups, ALL_NODES]
 
     def is_wanted(self, group: str) -> bool:
         return group == ALL_NODES or group in self.local.hub.groups

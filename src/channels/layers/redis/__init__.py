@@ -16,7 +16,8 @@ What inboxes guarantee
       nothing lost, doubled or reordered, up to a lease (15 s) and `node_capacity` messages.
     * After Redis lost its state (killed without persistence, or failed over to a replica that was
       behind) each process registers its groups again and tells its listeners of a gap.  Sends wait
-      for `settle` seconds, so that they meet groups that are whole.  Lost is what lay unread.
+      until the processes that were there before are back, up to `settle` seconds, so that they
+      meet groups that are whole.  Lost is what lay unread.
     * A queue's message goes to one process, at most once unless `delivery` says at least once: then
       it is on lease, and comes again if it is not finished.  Capacity is exact.
     * What is delayed or on lease survives what queues survive.  It is put into its queue in time by

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
 from channels.layers.envelope import Envelope
-from channels.layers.names import new_node
+from channels.layers.names import ALL_NODES, new_node
 from channels.layers.redis import scripts
 from channels.layers.redis.keys import Keys
 from channels.layers.redis.line import Line, Mark
@@ -92,6 +92,12 @@ class Calls:
             )
             for group in batch:
                 self.joined.pop(group, None)
+
+    async def count_nodes(self) -> int:
+        """How many processes have joined their groups here; 0 if this server does not tell."""
+        return await self._count(
+            *scripts.evaluation(scripts.NODES, (self.keys.group(ALL_NODES),), self.keys.base)
+        )
 
     async def publish(
         self, group: str, envelope: Envelope, deferring: bool
@@ -243,6 +249,16 @@ class Calls:
         if not self.line.is_open:
             raise TransportDown("Redis is not connected")
         return await self._calling(self.line.call_first(*command))
+
+    async def _count(self, *command: Any) -> int:
+        """A number, or the one that stands second in an answer."""
+        try:
+            found = await self.line.call_first(*command)
+        except ResponseError:
+            return 0
+        if isinstance(found, dict):
+            found = list(*found.items())
+        return int(found[1] if isinstance(found, list) else found)
 
     async def _calling(self, work: Awaitable[Any]) -> Any:
         """An answer, with a refusal of the server in the layer's words."""

@@ -25,7 +25,7 @@ class RedisOptions:
         0.75,
         unit="seconds",
         minimum=0.0,
-        help="after Redis lost its state, sends wait so long for other processes to come back",
+        help="after Redis lost its state, sends wait at most so long for the other processes",
     )
     answer_timeout: float = option(
         8.0, unit="seconds", minimum=0.1, help="a connection without an answer is given up"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from channels.exceptions import NodeGone
 from channels.layers.envelope import Envelope
+from channels.layers.names import ALL_NODES
 from channels.layers.redis.calls import batches
 from channels.layers.redis.held import HeldCalls
 from channels.layers.redis.line import Broken, run_until_one_fails
@@ -38,6 +39,9 @@ class PubSubCalls(HeldCalls):
             await self.subscriber.unsubscribe([self.keys.group_channel(group) for group in batch])
             for group in batch:
                 self.joined.pop(group, None)
+
+    async def count_nodes(self) -> int:
+        return await self._count("PUBSUB", "NUMSUB", self.keys.group_channel(ALL_NODES))
 
     async def publish(
         self,
@@ -107,6 +111,7 @@ class PubSubShard(Shard):
         await self.calls.subscriber.subscribe([self.keys.node_channel(self.calls.node)])
         await self._open()
         self._be_up(kept=False)
+        await self._settle()
         await self._renew_for_ever()
 
     async def _probe(self) -> None:

@@ -109,6 +109,19 @@ for i = 3, #ARGV do redis.call('SREM', ARGV[1] .. 'g:' .. ARGV[i], ARGV[2]) end
 return 1
 """
 
+#: KEYS group; ARGV base -> how many nodes of the group are alive
+NODES: Final = """
+local alive = 0
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if redis.call('EXISTS', ARGV[1] .. 'al:' .. node) == 1 then
+    alive = alive + 1
+  else
+    redis.call('SREM', KEYS[1], node)
+  end
+end
+return alive
+"""
+
 #: KEYS inbox lease; ARGV envelope bound keep_ms -> 1, -1 full, -2 no such node
 PUSH_NODE: Final = """
 if redis.call('EXISTS', KEYS[2]) == 0 then
@@ -359,7 +372,19 @@ if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KE
 return 1
 """
 
-ALL: Final = (OPEN, RENEW, CLOSE, JOIN, LEAVE, PUSH_NODE, PUSH, PUBLISH, ADD_QUEUE, GIVE_BACK)
+ALL: Final = (
+    OPEN,
+    RENEW,
+    CLOSE,
+    JOIN,
+    LEAVE,
+    NODES,
+    PUSH_NODE,
+    PUSH,
+    PUBLISH,
+    ADD_QUEUE,
+    GIVE_BACK,
+)
 HELD: Final = (PUSH_LATER, LEASE, ACKNOWLEDGE, RELEASE, EXTEND, TICK)
 _DIGESTS: Final = {
     source: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

@@ -35,6 +35,13 @@ logger = logging.getLogger("channels.layers")
 EPOCH_LIFE: Final = 7 * 86_400_000
 
 
+#: Seconds that a process may take to notice that Redis is back, beside its pause; and between two
+#: looks whether all are.
+_WAKE_SECONDS: Final = 0.2
+_COUNT_SECONDS: Final = 0.05
+#: Seconds after which a process that has connected counts the others for the first time.
+_FIRST_COUNT_SECONDS: Final = 1.0
+
 #: Entries that were read and are still in an inbox, of those that count against its bound.
 _READ_KEPT: Final = 50
 
@@ -80,6 +87,9 @@ class Shard:
         self._options = options
         self._epoch: tuple[bytes, str] | None = None
         self._server_run = ""
+        #: Processes that were there when they were counted last; 0: not known.
+        self.nodes = 0
+        self._settle_least = 0.0
         self._owner: ShardOwner
         self._events: TransportEvents
         self._pause = Pause(random.random)
@@ -128,7 +138,18 @@ class Shard:
     async def _greet(self) -> None:
         """Beside the line, as long as that serves."""
         self._be_up(await self._open())
+        await self._settle()
         await self._renew_for_ever()
+
+    async def _settle(self) -> None:
+        """After a loss of state: hold sends until those who were here before are back."""
+        # Who came after the last count is not in it.  It has time enough to connect, too.
+        await asyncio.sleep(self._settle_least)
+        while self.line.is_held and self.nodes:
+            if await self.calls.count_nodes() >= self.nodes:
+                self.line.let_go()
+                return
+            await asyncio.sleep(_COUNT_SECONDS)
 
     def _be_up(self, kept: bool) -> None:
         self._pause.reset()
@@ -202,12 +223,14 @@ class Shard:
             )
         )
         self._tell_time(before, now)
+        self._settle_least = 0.0
         known, self._epoch = self._epoch, (epoch, self._server_run)
         self.calls.learn(int(last), {int(index) for index in refused})
         kept = known is not None and known[0] == epoch and bool(alive)
         if known is not None and known != self._epoch:
             # Another server, or one that was started anew: all processes are coming back now.
             self.line.hold(self._options.settle)
+            self._settle_least = min(self._options.settle, _WAKE_SECONDS + 1.5 * self._pause.due)
         if not kept:
             self.calls.joined.clear()
             if known is not None:
@@ -246,13 +269,15 @@ class Shard:
         command = scripts.evaluation(
             scripts.RENEW, own, int(self._options.lease * 1000), KEEP, EPOCH_LIFE
         )
+        pause = min(every, _FIRST_COUNT_SECONDS)
         while True:
-            await asyncio.sleep(every)
-            before = time.time()
+            await asyncio.sleep(pause)
+            pause, before = every, time.time()
             epoch, alive, now, missed = await self.line.call_first(*command)
             self._tell_time(before, now)
             if not alive or self._epoch is None or epoch != self._epoch[0]:
                 raise StateLost("Redis has lost what it knew of this process")
+            self.nodes = await self.calls.count_nodes()
             if missed:
                 self.calls.counters["inbox_overflows"] += 1
                 self._events.on_gap([group.decode() for group in missed])
