@@ -338,6 +338,33 @@ async def test_what_is_said_in_another_loop_leaves_in_the_servers(
     await run.stop()
 
 
+async def test_a_consumer_that_a_test_has_made_says_through_the_base_send_it_was_given() -> None:
+    """Unit tests of projects call handlers on an instance that no server serves."""
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    consumer = AsyncJsonWebsocketConsumer()
+    consumer.scope, consumer.base_send = {"type": "websocket"}, send
+    await consumer.accept()
+    await consumer.send_json({"a": 1})
+    await consumer.receive("{}")
+    await consumer.close(4000)
+
+    plain = JsonWebsocketConsumer()
+    plain.scope, plain.base_send = {"type": "websocket"}, said.append
+    plain.accept()
+    plain.send_json({"a": 1})
+    plain.close(4000)
+    assert said[:3] == said[3:]
+    assert [message["type"] for message in said[:3]] == [
+        "websocket.accept",
+        "websocket.send",
+        "websocket.close",
+    ]
+
+
 async def test_an_answer_past_our_verbs_is_an_answer() -> None:
     """A denial response, for example, which has no verb here."""
 

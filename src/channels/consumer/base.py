@@ -59,8 +59,8 @@ class AsyncConsumer:
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
     _line: Line
-    #: The loop that serves the connection.
-    _home: asyncio.AbstractEventLoop
+    #: The loop that serves the connection; None: a test has made the consumer and serves none.
+    _home: asyncio.AbstractEventLoop | None = None
     #: Our own server's `send`, if nothing stands before it: it raises no foreign errors.
     _direct_send: Send | None = None
     #: True once the consumer itself has closed the connection.
@@ -213,9 +213,10 @@ class AsyncConsumer:
         Raises:
             ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
-        if asyncio.get_running_loop() is not self._home:
+        home = self._home
+        if home is not None and home is not asyncio.get_running_loop():
             # Some packages run what they send in a loop of their own; no socket may be used there.
-            there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), self._home)
+            there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), home)
             await asyncio.wrap_future(there)
             return
         try:
