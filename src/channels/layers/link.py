@@ -216,7 +216,7 @@ class Link:
             await self.owner.call(self._close_here, self.patience)
 
     async def _close_here(self) -> None:
-        await self.outbox.close()
+        self.outbox.close()
         self.subscriptions.reset()
         await self.transport.stop()
         await self.owner.close_tasks()

@@ -1,45 +1,33 @@
 """What could not be sent yet: kept in order, tried again when the transport is back.
 
 The outbox belongs to the owner loop.  While the transport is up and nothing waits, an operation
-runs at once, beside others.  One that meets `TransportDown` takes its place in the line by the
-order in which it was submitted; the line is worked off one by one, so that order survives a
-reconnect.
+runs at once, beside others.  One that meets `TransportDown` takes its place in the line, by the
+order in which it was submitted, and all that come later queue behind it.
+
+When the transport is back, and every operation that was under way when it went has been heard of,
+the line is let go: each operation starts in its own task, in order, without waiting for the one
+before, since a transport takes their order before their first await.  An operation leaves the line
+as it starts, so the line is gone after a turn of the loop, however fast others come.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
+from channels.kit.deadlines import Deadline, Deadlines
 
 T = TypeVar("T")
-
-
-class _Waiting:
-    __slots__ = ("answer", "operation", "order", "size")
-
-    def __init__(
-        self,
-        order: int,
-        size: int,
-        operation: Callable[[], Awaitable[Any]],
-        answer: asyncio.Future[Any],
-    ) -> None:
-        self.order = order
-        self.size = size
-        self.operation = operation
-        self.answer = answer
 
 
 class Outbox:
     """Operations on a transport that comes and goes.
 
     Args:
-        send_timeout: Seconds that an operation may wait.
+        send_timeout: Seconds that an operation may take, its wait included.
         max_waiting: Operations that may wait at a time.
         max_waiting_bytes: Bytes that these may hold.
     """
@@ -51,12 +39,19 @@ class Outbox:
         #: Operations that were sent again after a failure, and that were given up.
         self.replayed = 0
         self.given_up = 0
+        self._deadlines = Deadlines(send_timeout)
         self._order = itertools.count()
-        self._line: list[_Waiting] = []
+        #: Order of submission -> what tells it that its turn has come.
+        self._line: dict[int, asyncio.Future[None]] = {}
+        self._is_sorted = True
         self._bytes = 0
         self._is_open = False
-        self._openings = 0
-        self._worker: asyncio.Task[None] | None = None
+        self._is_closed = False
+        #: How often the transport went down.
+        self._failures = 0
+        #: Operations under way, and those of them that were so when the transport last went down.
+        self._started = 0
+        self._unheard = 0
         self._openers: list[asyncio.Future[None]] = []
 
     @property
@@ -68,18 +63,20 @@ class Outbox:
         return len(self._line)
 
     def open(self) -> None:
-        """The transport is up: work off the line."""
+        """The transport is up: let the line go."""
         self._is_open = True
-        self._openings += 1
         for waiter in self._openers:
             if not waiter.done():
                 waiter.set_result(None)
         self._openers.clear()
-        self._work()
+        self._let_go()
 
     def shut(self) -> None:
         """The transport is down: operations wait from now on."""
-        self._is_open = False
+        if self._is_open:
+            self._is_open = False
+            self._failures += 1
+            self._unheard = self._started
 
     async def wait_open(self, timeout_seconds: float) -> bool:
         """Until the transport is up; False if that takes longer."""
@@ -97,18 +94,13 @@ class Outbox:
                 self._openers.remove(waiter)
         return True
 
-    async def close(self) -> None:
-        """End the work; who still waits gets `ChannelLayerUnavailable`."""
+    def close(self) -> None:
+        """Who waits, or comes to wait, gets `ChannelLayerUnavailable`."""
         self.shut()
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.cancel()
-            await asyncio.wait([worker])
-        for waiting in self._line:
-            if not waiting.answer.done():
-                waiting.answer.set_exception(ChannelLayerUnavailable("The layer was closed."))
-        self._line.clear()
-        self._bytes = 0
+        self._is_closed = True
+        for turn in self._line.values():
+            if not turn.done():
+                turn.set_result(None)
 
     async def submit(self, size: int, operation: Callable[[], Awaitable[T]]) -> T:
         """Carry out an operation on the transport, now or when it is back.
@@ -123,16 +115,27 @@ class Outbox:
         """
         order = next(self._order)
         try:
-            async with asyncio.timeout(self.send_timeout):
-                if self._is_open and not self._line:
-                    opening = self._openings
+            with Deadline(self._deadlines) as deadline:
+                if not self._is_free or self._line:
+                    await self._wait_in_line(order, size)
+                while True:
+                    failures = self._failures
+                    self._started += 1
                     try:
                         return await operation()
                     except TransportDown:
                         # Unless it has come back already, while this task was waking up.
-                        if opening == self._openings:
+                        if failures == self._failures:
                             self.shut()
-                return await self._wait_in_line(order, size, operation)
+                        if deadline.is_over:
+                            raise TimeoutError from None
+                    finally:
+                        self._started -= 1
+                        if failures != self._failures:
+                            self._unheard -= 1
+                            self._let_go()
+                    await self._wait_in_line(order, size)
+                    self.replayed += 1
         except TimeoutError:
             self.given_up += 1
             raise ChannelLayerUnavailable(
@@ -140,9 +143,15 @@ class Outbox:
                 f"{self.send_timeout} s."
             ) from None
 
-    async def _wait_in_line(
-        self, order: int, size: int, operation: Callable[[], Awaitable[T]]
-    ) -> T:
+    @property
+    def _is_free(self) -> bool:
+        """True if operations may start."""
+        return self._is_open and not self._unheard
+
+    async def _wait_in_line(self, order: int, size: int) -> None:
+        """Until the operation may start, which it must do without waiting again."""
+        if self._is_closed:
+            raise ChannelLayerUnavailable("The layer was closed.")
         if len(self._line) >= self.max_waiting or self._bytes + size > self.max_waiting_bytes:
             self.given_up += 1
             raise ChannelLayerUnavailable(
@@ -150,43 +159,44 @@ class Outbox:
                 f"{self._bytes} bytes wait for it already (replay_messages={self.max_waiting}, "
                 f"replay_bytes={self.max_waiting_bytes})."
             )
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(order, size, operation, answer)
-        bisect.insort(self._line, waiting, key=lambda each: each.order)
+        loop = asyncio.get_running_loop()
+        if self._line and next(reversed(self._line)) > order:
+            self._is_sorted = False
         self._bytes += size
-        self._work()
         try:
-            return await answer
+            self._line[order] = loop.create_future()
+            while not self._is_first(order):
+                if self._is_free:
+                    # Those before it have their turn and are about to wake up.
+                    await asyncio.sleep(0)
+                else:
+                    if self._line[order].done():
+                        self._line[order] = loop.create_future()
+                    await self._line[order]
+                if self._is_closed:
+                    raise ChannelLayerUnavailable("The layer was closed.")
         finally:
-            self._leave_line(waiting)
+            del self._line[order]
+            self._bytes -= size
 
-    def _leave_line(self, waiting: _Waiting) -> None:
-        if waiting in self._line:
-            self._line.remove(waiting)
-            self._bytes -= waiting.size
+    def _is_first(self, order: int) -> bool:
+        """True if this one in the line is the next to start."""
+        if not self._is_free:
+            return False
+        self._sort()
+        return next(iter(self._line)) == order
 
-    def _work(self) -> None:
-        if self._is_open and self._line and (self._worker is None or self._worker.done()):
-            self._worker = asyncio.get_running_loop().create_task(self._work_off())
+    def _sort(self) -> None:
+        if not self._is_sorted:
+            ordered = sorted(self._line.items())
+            self._line.clear()
+            self._line.update(ordered)
+            self._is_sorted = True
 
-    async def _work_off(self) -> None:
-        """Operations stay in the line while they run, so that later ones queue behind."""
-        while self._is_open and self._line:
-            waiting = self._line[0]
-            opening = self._openings
-            try:
-                # Who waits has given up by then; the line must not stand still behind it.
-                async with asyncio.timeout(self.send_timeout):
-                    result = await waiting.operation()
-            except TransportDown:
-                if opening == self._openings:
-                    self.shut()
-                continue
-            except Exception as error:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-            else:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(result)
-            self.replayed += 1
-            self._leave_line(waiting)
+    def _let_go(self) -> None:
+        """Give all in the line their turn, if operations may start."""
+        if self._is_free:
+            self._sort()
+            for turn in self._line.values():
+                if not turn.done():
+                    turn.set_result(None)
