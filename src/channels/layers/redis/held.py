@@ -7,10 +7,7 @@ behind that the others do not find.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
@@ -23,10 +20,7 @@ logger = logging.getLogger("channels.layers")
 
 #: Held messages that one call puts into their queues.
 MOST: Final = 100
-#: Seconds between two looks at what is due, at most and at least.
-LONGEST: Final = 5.0
-SHORTEST: Final = 0.01
-#: The same while Redis does not answer.
+#: Seconds between two looks at what is due while Redis does not answer.
 _RETRY_SECONDS: Final = 0.25
 
 
@@ -91,7 +85,16 @@ class HeldCalls(Calls):
         return await self._on_lease(scripts.EXTEND, token, int(seconds * 1000))
 
     async def tick(self) -> float | None:
-        """Put what is due into its queue; seconds until the next is due, or None."""
+        """As `Tick`, through failures."""
+        if not self.line.is_open:
+            return _RETRY_SECONDS
+        try:
+            return await self._tick()
+        except (TransportDown, ChannelLayerUnavailable) as error:
+            logger.debug("What is due could not be looked at: %s", error)
+            return _RETRY_SECONDS
+
+    async def _tick(self) -> float | None:
         wait, run_out = await self._calling(
             self.line.call_first(
                 *scripts.evaluation(scripts.TICK, self.keys.held, self.keys.base, MOST)
@@ -109,42 +112,3 @@ class HeldCalls(Calls):
             self.line.call(*scripts.evaluation(script, self.keys.held, *arguments))
         )
         return bool(answer)
-
-
-class Ticker:
-    """Looks in time what is due."""
-
-    def __init__(self, calls: HeldCalls, is_open: Callable[[], bool]) -> None:
-        self._calls = calls
-        self._is_open = is_open
-        self._at = 0.0
-        self._sooner = asyncio.Event()
-
-    def due_in(self, seconds: float) -> None:
-        """Something of this process's is due then."""
-        at = time.monotonic() + seconds
-        if at < self._at:
-            self._at = at
-            self._sooner.set()
-
-    async def run(self) -> None:
-        """Tick until cancelled, through failures."""
-        while True:
-            self._at = time.monotonic() + await self._tick()
-            while (left := self._at - time.monotonic()) > 0:
-                self._sooner.clear()
-                try:
-                    async with asyncio.timeout(left):
-                        await self._sooner.wait()
-                except TimeoutError:
-                    break
-
-    async def _tick(self) -> float:
-        if not self._is_open():
-            return _RETRY_SECONDS
-        try:
-            wait = await self._calls.tick()
-        except (TransportDown, ChannelLayerUnavailable) as error:
-            logger.debug("What is due could not be looked at: %s", error)
-            return _RETRY_SECONDS
-        return LONGEST if wait is None else min(LONGEST, max(SHORTEST, wait))

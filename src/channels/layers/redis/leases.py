@@ -20,10 +20,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
 from channels.kit.tasks import TaskScope
-from channels.layers.redis.held import HeldCalls, Ticker
+from channels.layers.redis.held import HeldCalls
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.line import Broken, Pause
 from channels.layers.redis.packing import pack
+from channels.layers.ticker import Ticker
 from channels.layers.transport import Leased
 
 logger = logging.getLogger("channels.layers")

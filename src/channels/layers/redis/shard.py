@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from channels.layers.names import new_node
 from channels.layers.redis import scripts
 from channels.layers.redis.calls import GROUP_LIFE, KEEP, batches
-from channels.layers.redis.held import HeldCalls, Ticker
+from channels.layers.redis.held import HeldCalls
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.inbox import InboxReader
 from channels.layers.redis.keys import Keys
@@ -27,6 +27,7 @@ from channels.layers.redis.leases import LeaseReaders
 from channels.layers.redis.line import Broken, Line, Pause
 from channels.layers.redis.options import RedisOptions
 from channels.layers.redis.puller import QueueReader
+from channels.layers.ticker import Ticker
 from channels.layers.transport import TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -112,14 +113,14 @@ class Shard:
             self._wake,
             self._options.answer_timeout,
         )
-        self.ticker = Ticker(self.calls, lambda: self.line.is_open)
+        self.ticker = Ticker()
         self.leases = LeaseReaders(
             self._open_connection, self.calls, self.ticker, self._options.answer_timeout
         )
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the transport does."""
-        return [self.run(), self.queues.run(), self.ticker.run(), self.leases.run()]
+        return [self.run(), self.queues.run(), self.ticker.run(self.calls.tick), self.leases.run()]
 
     # Life.
 
