@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def test_a_send_waits_for_the_commit(
         send("work", {"type": "x"}, using=one)
         assert is_silent(layer, "work")
     assert read(layer, "work") == {"type": "x"}
+
+
+@pytest.mark.parametrize("send", SENDS)
+def test_a_delay_counts_from_the_commit(
+    layer: InMemoryChannelLayer, file_alias: Callable[[str], str], send: Any
+) -> None:
+    one = file_alias("one")
+    with transaction.atomic(using=one):
+        send("work", {"type": "late"}, using=one, delay=0.2)
+        send("work", {"type": "now"}, using=one)
+        committed = time.monotonic()
+    assert [read(layer, "work")["type"] for _ in range(2)] == ["now", "late"]
+    assert time.monotonic() - committed >= 0.15
 
 
 @pytest.mark.parametrize("group_send", GROUP_SENDS)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -39,6 +40,7 @@ def send_on_commit(
     using: str | None = None,
     layer: Layer = DEFAULT_CHANNEL_LAYER,
     robust: bool = True,
+    delay: float = 0.0,
 ) -> None:
     """Send to one channel once the open transaction has committed.
 
@@ -48,6 +50,8 @@ def send_on_commit(
         layer: A layer or its alias.
         robust: Whether an error of the send, after the commit, is logged by Django instead of
             raised where the transaction ends; then what else waits for the commit still runs.
+        delay: Seconds from the commit until it is delivered; as `send` of the layer takes it, and
+            refuses it, then.
 
     Raises:
         TypeError: At once, if the name breaks the rules.
@@ -55,7 +59,10 @@ def send_on_commit(
     """
     found = _find(layer)
     found.require_valid_channel_name(channel)
-    _on_commit(_blocking(found, "send"), channel, message, using, robust)
+    send = _blocking(found, "send")
+    if delay:
+        send = partial(send, delay=delay)
+    _on_commit(send, channel, message, using, robust)
 
 
 def group_send_on_commit(
@@ -78,8 +85,13 @@ def atomic_send(
     *,
     using: str | None = None,
     layer: Layer = DEFAULT_CHANNEL_LAYER,
+    delay: float = 0.0,
 ) -> None:
     """Send to one channel as part of the open transaction, where the layer can.
+
+    Args:
+        delay: Seconds until it is delivered; from this call on if the layer can, else from the
+            commit.
 
     Raises:
         ChannelFull: If it can, and the channel holds its capacity.
@@ -88,9 +100,10 @@ def atomic_send(
     found = _find(layer)
     native = getattr(found, "atomic_send", None)
     if native is None:
-        send_on_commit(channel, message, using=using, layer=found)
-    else:
-        native(connections[using or DEFAULT_DB_ALIAS], channel, message)
+        send_on_commit(channel, message, using=using, layer=found, delay=delay)
+        return
+    later = {"delay": delay} if delay else {}
+    native(connections[using or DEFAULT_DB_ALIAS], channel, message, **later)
 
 
 def atomic_group_send(
@@ -118,7 +131,7 @@ def _find(layer: Layer) -> BaseChannelLayer:
     return found
 
 
-def _blocking(layer: BaseChannelLayer, verb: str) -> Callable[[str, Message], Any]:
+def _blocking(layer: BaseChannelLayer, verb: str) -> Callable[..., Any]:
     """The verb for code without a loop; a third party's layer may have but the other kind."""
     sync = getattr(layer, "sync", None)
     if sync is not None:

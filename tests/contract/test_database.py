@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from channels.database import DatabaseChannelLayer
-from channels.testing.layers import LayerConformance
+from channels.testing.layers import Features, LayerConformance
 from channels.testing.layers.groups import GroupCases
 from tests.layers.databases import (
     alias,
@@ -43,6 +43,8 @@ def on_server(server_tables: str, request: pytest.FixtureRequest) -> Callable[..
 
 
 class TestSqlite(LayerConformance):
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+
     @pytest.fixture
     def layer_factory(self, sqlite_alias: str) -> Callable[..., Any]:
         return lambda **config: DatabaseChannelLayer(sqlite_alias, **config)

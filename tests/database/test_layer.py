@@ -13,7 +13,12 @@ from django.db import connections
 import channels.layers
 from channels.database import DatabaseChannelLayer
 from channels.database.tables import make_tables
-from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError, InvalidOption
+from channels.exceptions import (
+    ChannelFull,
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    InvalidOption,
+)
 from channels.layers.registry import ChannelLayerManager
 from tests.layers.databases import alias, sqlite_alias
 
@@ -160,3 +165,119 @@ async def test_a_quiet_layer_looks_less_often(make_layer: MakeLayer) -> None:
         await asyncio.sleep(0.05)
         await layer.group_send("room", {"type": "x"})
         assert await read(layer, channel) == {"type": "x"}
+
+
+async def test_tables_of_the_version_before_are_used_and_completed(
+    make_layer: MakeLayer, sqlite_alias: str
+) -> None:
+    tables = make_tables("channels_layer")
+
+    def drop_held() -> None:
+        with connections[sqlite_alias].schema_editor() as editor:
+            editor.delete_model(tables.held)
+        connections[sqlite_alias].close()
+
+    before = make_layer()
+    await before.send("work", {"type": "old"})
+    await before.close()
+    await asyncio.to_thread(drop_held)
+    layer = make_layer(delivery={"work": "at-least-once"})
+    await layer.send("work", {"type": "new"}, delay=0.05)
+    for kind in ("old", "new"):
+        message, lease = await take(layer)
+        assert (message, lease.attempts) == ({"type": kind}, 1)
+        assert await lease.ack()
+
+
+async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
+    make_layer: MakeLayer, sqlite_alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "channels.layers")
+    tables = make_tables("channels_layer")
+
+    def make_all_but_held() -> None:
+        tables.create(sqlite_alias, may_create=True)
+        with connections[sqlite_alias].schema_editor() as editor:
+            editor.delete_model(tables.held)
+        connections[sqlite_alias].close()
+
+    await asyncio.to_thread(make_all_but_held)
+    layer = make_layer(create_tables=False, send_timeout=0.3)
+    with pytest.raises(ChannelLayerUnavailable):
+        await layer.send("work", {"type": "x"})
+    assert "has no table channels_layer_held" in caplog.text
+
+
+async def take(layer: DatabaseChannelLayer) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        return await layer.receive_leased("work")
+
+
+async def test_places_in_queues_take_no_room_in_the_log(make_layer: MakeLayer) -> None:
+    layer = make_layer(max_messages=100, send_timeout=10)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    for _ in range(3):
+        await asyncio.gather(*(layer.send("work", {"type": "x"}) for _ in range(50)))
+        for _ in range(50):
+            await read(layer, "work")
+    await layer.group_send("room", {"type": "y"})
+    assert await read(layer, channel) == {"type": "y"}
+
+
+async def test_a_lease_keeps_its_place_and_nothing_is_left_behind(
+    make_layer: MakeLayer, sqlite_alias: str
+) -> None:
+    layer = make_layer(delivery={"work": {"retry_delay": 0.0}})
+    for number in range(3):
+        await layer.send("work", {"type": "x", "number": number})
+    leases = [(await take(layer))[1] for _ in range(3)]
+    # In another order than they were taken in.
+    for number in (1, 2, 0):
+        assert await leases[number].retry(delay=0)
+    for number in range(3):
+        message, lease = await take(layer)
+        assert (message["number"], lease.attempts) == (number, 2)
+        assert await lease.extend()
+        assert await lease.ack()
+    tables = make_tables("channels_layer")
+
+    def left() -> list[int]:
+        counts = [
+            model.objects.using(sqlite_alias).count() for model in (tables.held, tables.queue)
+        ]
+        connections[sqlite_alias].close()
+        return counts
+
+    assert await asyncio.to_thread(left) == [0, 0]
+
+
+async def test_another_process_sees_to_what_a_dead_one_has_delayed(make_layer: MakeLayer) -> None:
+    sender, reader = make_layer(), make_layer()
+    await sender.send("later", {"type": "x"}, delay=0.5)
+    reading = asyncio.create_task(reader.receive("later"))
+    await reader.new_channel()
+    await sender.close()
+    async with asyncio.timeout(PATIENCE):
+        assert await reading == {"type": "x"}
+
+
+async def test_what_has_expired_while_it_was_held_is_dropped(make_layer: MakeLayer) -> None:
+    layer = make_layer(delivery={"work": {"expiry": 0.3}})
+    await layer.send("work", {"type": "void"})
+    _, lease = await take(layer)
+    assert await lease.retry(delay=0.5)
+    await layer.send("work", {"type": "good"}, delay=0.6)
+    message, lease = await take(layer)
+    assert (message, lease.attempts) == ({"type": "good"}, 1)
+    assert await lease.ack()
+
+
+async def test_the_bound_holds_for_all_processes_together(make_layer: MakeLayer) -> None:
+    layers = [make_layer(max_delayed=10, send_timeout=10) for _ in range(2)]
+    await asyncio.gather(*(layer.new_channel() for layer in layers))
+    sent = await asyncio.gather(
+        *(layer.send("work", {"type": "x"}, delay=60) for layer in layers for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in sent if each is not None] == [ChannelFull] * 10

@@ -15,8 +15,11 @@ What is guaranteed
     * Nothing is lost, doubled or reordered while the database is out of reach, for as long as
       messages live (`expiry`), and nothing by its restart.  A batch whose answer was lost is looked
       up in a journal that is written with it.
-    * A queue's message goes to one process, at most once.  Capacity is exact.
-    * Deadlines are by the clocks of the machines, which must agree to within a second or so.
+    * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
+      exact.
+    * What is delayed, and what was taken on lease, is in a third table until it is due: then
+      whatever process is connected puts it into its queue, within five seconds.
+    * Deadlines and leases are by the clocks of the machines, which must agree to within a second or so.
 
 The layer makes its tables itself when they are not there; they are in no migration and no app.
 Each batch of sends is a transaction, so a few hundred batches a second are the limit; and writers

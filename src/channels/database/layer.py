@@ -26,11 +26,11 @@ CLOSE_SECONDS: Final = 0.7
 class DatabaseTransport(TableTransport):
     """Moves envelopes through tables; see `channels.database`."""
 
-    clock_offset: Final = 0.0
-
     def __init__(self, alias: str, options: DatabaseOptions, prefix: str) -> None:
         super().__init__(CallLine(options.max_pending), prefix, options.max_messages)
-        self.capabilities: Final = Capabilities(reconnect_window=options.node_life, durable=True)
+        self.capabilities: Final = Capabilities(
+            reconnect_window=options.node_life, durable=True, delays=True, leases=True
+        )
         self.store = Store(alias, make_tables(options.tables), prefix, options.max_messages)
         self._session = Session(self.store, options, self)
 

@@ -11,22 +11,24 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
-import msgpack
 from django.db import connections, transaction
 from django.db.models import F
 
+from channels.database.batch import Batch, Room, pack_journal, read_journal
 from channels.database.tables import ONE, Tables
 from channels.exceptions import ChannelsError
 from channels.layers.tables.calls import Call, Result
+from channels.layers.tables.session import Registration
 
 #: Rows of one page, and hashes in one query; Oracle takes no more than 1,000 values in a list.
 PAGE: Final = 500
 MOST_NAMED: Final = 200
 #: Expired rows deleted in one go.
 CLEAN_BATCH: Final = 500
+#: Held messages that are put into their queues in one go.
+MOST_DUE: Final = 100
 
 
 #: (id, hash, payload).
@@ -35,18 +37,6 @@ LogRow = tuple[int, int, bytes]
 
 class FencedOff(ChannelsError):
     """Another connection of the same process has taken this one's place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a process finds when it connects."""
-
-    fence: int
-    batch: int
-    results: dict[int, Result]
-    incarnation: str
-    horizon: int
-    last: int
 
 
 def now_ms() -> int:
@@ -96,7 +86,7 @@ class Store:
         return Registration(
             row.epoch + 1,
             row.batch,
-            _unpack(journal) if journal else {},
+            read_journal(journal) if journal else {},
             counter.incarnation,
             counter.horizon,
             counter.last,
@@ -123,14 +113,13 @@ class Store:
             FencedOff: If another connection of this process has registered since.
         """
         with self._writing() as counter:
-            batch = _Batch(self, counter, now_ms())
+            batch = self._batch(counter)
             for index, call in enumerate(calls):
                 batch.results[index] = batch.carry_out(call)
             batch.insert()
-            if batch.last != counter.last:
-                self._rows(self.tables.counter).filter(id=ONE).update(last=batch.last)
+            self._note_last(counter, batch)
             found = self._rows(self.tables.node).filter(name=node, epoch=fence)
-            if not found.update(batch=number, seen=batch.now, journal=_pack(batch.results)):
+            if not found.update(batch=number, seen=batch.now, journal=pack_journal(batch.results)):
                 raise FencedOff("this connection has been replaced")
         return batch.results, batch.last
 
@@ -138,6 +127,28 @@ class Store:
         """True if one of these queues holds something."""
         rows = self._rows(self.tables.queue)
         return bool(rows.filter(hash__in=list(hashes), expires__gt=now_ms()).exists())
+
+    def tick(self) -> tuple[float | None, int, int]:
+        """Put what is due into its queue.
+
+        Returns:
+            Seconds until the next is due, how many leases had run out, and the log's last id or 0.
+        """
+        held = self._rows(self.tables.held)
+
+        def wait() -> float | None:
+            due = held.order_by("due").values_list("due", flat=True).first()
+            return None if due is None else max(0, due - now_ms()) / 1000
+
+        # Most looks find nothing: no need to take the counter's row.
+        left = wait()
+        if left is None or left > 0:
+            return left, 0, 0
+        with self._writing() as counter:
+            batch = self._batch(counter)
+            run_out = batch.release_due(MOST_DUE)
+            self._note_last(counter, batch)
+        return wait(), run_out, batch.last
 
     def last(self) -> int:
         """The log's last id; all up to it can be seen."""
@@ -196,146 +207,18 @@ class Store:
         self._rows(self.tables.node).filter(seen__lte=now - int(node_life * 1000)).delete()
         return count
 
-    @property
-    def prefix(self) -> str:
-        return self._prefix
-
-    def free(self, counter: Any) -> int:
-        """How many messages the log may still take."""
-        return int(self._max_messages - (counter.last - counter.horizon))
-
-
-class _Batch:
-    """One batch under way."""
-
-    def __init__(self, store: Store, counter: Any, now: int) -> None:
-        self.results: dict[int, Result] = {}
-        self.last: int = counter.last
-        self.now = now
-        self._store = store
-        self._free = store.free(counter)
-        self._messages: list[Any] = []
-        self._tables = store.tables
-
-    def _rows(self, model: Any) -> Any:
-        return model.objects.using(self._store.alias)
-
-    def carry_out(self, call: Call) -> Result:
-        return _CARRY_OUT[call.kind](self, call)
-
-    def insert(self) -> None:
-        """Write the messages that were gathered."""
-        if self._messages:
-            self._rows(self._tables.message).bulk_create(self._messages, batch_size=100)
-
-    def publish(self, call: Call) -> Result:
-        full = members = 0
-        found = self._rows(self._tables.member).filter(hash=call.hash, expires__gt=self.now)
-        for member in found:
-            members += 1
-            full += not self._append(member.queue, member.capacity, call)
-        return (full if self._log(call) else -1, members, [])
-
-    def push_node(self, call: Call) -> Result:
-        if not self._rows(self._tables.node).filter(name=call.name).exists():
-            return (-2, 0, [])
-        return (0 if self._log(call) else -1, 0, [])
-
-    def push(self, call: Call) -> Result:
-        return (0 if self._append(call.hash, call.number, call) else -1, 0, [])
-
-    def join(self, call: Call) -> Result:  # noqa: ARG002 - where the log ends says it all
-        return (self.last, 0, [])
-
-    def add(self, call: Call) -> Result:
-        found = self._rows(self._tables.member).filter(hash=call.hash, queue=call.extra)
-        if not found.update(expires=call.deadline, capacity=call.number):
-            self._rows(self._tables.member).create(
-                hash=call.hash,
-                queue=call.extra,
-                prefix=self._store.prefix,
-                capacity=call.number,
-                expires=call.deadline,
-            )
-        return (0, 0, [])
-
-    def discard(self, call: Call) -> Result:
-        self._rows(self._tables.member).filter(hash=call.hash, queue=call.extra).delete()
-        return (0, 0, [])
-
-    def pull(self, call: Call) -> Result:
-        rows = self._rows(self._tables.queue).filter(hash=call.hash, expires__gt=self.now)
-        found = list(rows.order_by("place").values_list("id", "place", "payload")[: call.number])
-        if found:
-            self._rows(self._tables.queue).filter(id__in=[row[0] for row in found]).delete()
-        return (len(found), 0, [(place, bytes(payload)) for _, place, payload in found])
-
-    def give_back(self, call: Call) -> Result:
-        place = call.number
-        if not place:
-            rows = self._rows(self._tables.queue).filter(hash=call.hash).order_by("place")
-            first = rows.values_list("place", flat=True).first()
-            place = (0 if first is None else first) - 1
-        # Readers that wait for it look when the log's end has moved.
-        self.last += 1
-        self._fill(call.hash, place, call)
-        return (0, 0, [])
-
-    def flush(self, call: Call) -> Result:  # noqa: ARG002 - it is all of the prefix
-        for model in (self._tables.queue, self._tables.member):
-            self._rows(model).filter(prefix=self._store.prefix).delete()
-        return (0, 0, [])
-
-    def _log(self, call: Call) -> bool:
-        if self._free <= 0:
-            return False
-        self._free -= 1
-        self.last += 1
-        self._messages.append(
-            self._tables.message(
-                id=self.last, hash=call.hash, expires=call.deadline, payload=call.payload
-            )
-        )
-        return True
-
-    def _append(self, queue: int, capacity: int, call: Call) -> bool:
-        rows = self._rows(self._tables.queue).filter(hash=queue, expires__gt=self.now)
-        if rows.count() >= capacity:
-            return False
-        self.last += 1
-        self._fill(queue, self.last, call)
-        return True
-
-    def _fill(self, queue: int, place: int, call: Call) -> None:
-        self._rows(self._tables.queue).create(
-            hash=queue,
-            place=place,
-            prefix=self._store.prefix,
-            expires=call.deadline,
-            payload=call.payload,
+    def _batch(self, counter: Any) -> Batch:
+        # More than are there: places in queues are numbers of the counter, too.
+        most = counter.last - counter.horizon
+        return Batch(
+            self.tables,
+            self.alias,
+            self._prefix,
+            now_ms(),
+            counter.last,
+            Room(self._rows(self.tables.message), self._max_messages, most),
         )
 
-
-_CARRY_OUT: Final = {
-    "g": _Batch.publish,
-    "n": _Batch.push_node,
-    "q": _Batch.push,
-    "j": _Batch.join,
-    "a": _Batch.add,
-    "d": _Batch.discard,
-    "p": _Batch.pull,
-    "b": _Batch.give_back,
-    "f": _Batch.flush,
-}
-
-
-def _pack(results: dict[int, Result]) -> bytes:
-    packed: bytes = msgpack.packb(list(results.items()))
-    return packed
-
-
-def _unpack(journal: bytes) -> dict[int, Result]:
-    return {
-        index: (first, second, [(place, payload) for place, payload in pulled])
-        for index, (first, second, pulled) in msgpack.unpackb(journal)
-    }
+    def _note_last(self, counter: Any, batch: Batch) -> None:
+        if batch.last != counter.last:
+            self._rows(self.tables.counter).filter(id=ONE).update(last=batch.last)

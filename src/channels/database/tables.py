@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.apps.registry import Apps
@@ -22,6 +24,8 @@ class Tables:
     Attributes:
         message: The log.  Times are milliseconds since 1970.
         queue: Unread messages of channels that no process owns.
+        held: Messages that are to enter their queue later: delayed ones, and those that were taken
+            from it on lease or are tried again.
         member: Such channels as members of groups.
         node: Processes: when they were last heard of, their fence and their journal.
         counter: One row: the log's last id and incarnation, and the highest id cleaned away.
@@ -29,13 +33,14 @@ class Tables:
 
     message: Any
     queue: Any
+    held: Any
     member: Any
     node: Any
     counter: Any
 
     @property
     def all(self) -> list[Any]:
-        return [self.message, self.queue, self.member, self.node, self.counter]
+        return [self.message, self.queue, self.held, self.member, self.node, self.counter]
 
     def create(self, alias: str, may_create: bool) -> None:
         """Make the tables that are not there, and the counter's row.
@@ -76,21 +81,7 @@ class Tables:
 
 def make_tables(begin: str) -> Tables:
     """The models of tables whose names begin so."""
-    registry = Apps()
-
-    def model(name: str, indexes: list[models.Index] | None = None, /, **columns: Any) -> Any:
-        meta = {
-            "apps": registry,
-            "app_label": "channels_database",
-            "db_table": f"{begin}_{name}",
-            "indexes": indexes or [],
-        }
-        body = {"__module__": __name__, "Meta": type("Meta", (), meta), **columns}
-        return type(name.title(), (models.Model,), body)
-
-    def number(**options: Any) -> models.BigIntegerField[Any, Any]:
-        return models.BigIntegerField(**options)
-
+    model = partial(_model, Apps(), begin)
     return Tables(
         message=model(
             "message",
@@ -109,6 +100,7 @@ def make_tables(begin: str) -> Tables:
             expires=number(db_index=True),
             payload=models.BinaryField(),
         ),
+        held=_held(model, begin),
         member=model(
             "member",
             [models.Index(fields=["hash", "queue"], name=f"{begin[:20]}_member_q")],
@@ -135,3 +127,46 @@ def make_tables(begin: str) -> Tables:
             incarnation=models.CharField(max_length=32),
         ),
     )
+
+
+def _held(model: Callable[..., Any], begin: str) -> Any:
+    return model(
+        "held",
+        [
+            models.Index(fields=["due", "id"], name=f"{begin[:20]}_held_d"),
+            models.Index(fields=["prefix", "place"], name=f"{begin[:20]}_held_p"),
+        ],
+        id=models.BigAutoField(primary_key=True),
+        # Of its lease; None: it is on none.
+        token=number(null=True, unique=True),
+        hash=number(),
+        # That it had in its queue; None: it was never in it.
+        place=number(null=True),
+        prefix=models.CharField(max_length=100),
+        due=number(),
+        expires=number(),
+        payload=models.BinaryField(),
+    )
+
+
+def _model(
+    registry: Apps,
+    begin: str,
+    name: str,
+    indexes: list[models.Index] | None = None,
+    /,
+    **columns: Any,
+) -> Any:
+    meta = {
+        "apps": registry,
+        "app_label": "channels_database",
+        "db_table": f"{begin}_{name}",
+        "indexes": indexes or [],
+    }
+    body = {"__module__": __name__, "Meta": type("Meta", (), meta), **columns}
+    return type(name.title(), (models.Model,), body)
+
+
+def number(**options: Any) -> models.BigIntegerField[Any, Any]:
+    """A column of 64 bits."""
+    return models.BigIntegerField(**options)

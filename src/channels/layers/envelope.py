@@ -169,3 +169,12 @@ def decode_envelope(data: bytes) -> Envelope:
         if isinstance(error, MalformedEnvelope):
             raise
         raise MalformedEnvelope(f"{len(data)} octets are no envelope: {error}") from error
+
+
+def attempted(data: bytes, more: int) -> bytes:
+    """An encoded envelope with so many attempts more; what is too short to be one stays."""
+    if len(data) < _HEAD.size:
+        return data
+    flags = data[1] & ((1 << _ATTEMPTS_SHIFT) - 1)
+    count = max(0, min(MOST_ATTEMPTS, (data[1] >> _ATTEMPTS_SHIFT) + more))
+    return data[:1] + bytes([flags | count << _ATTEMPTS_SHIFT]) + data[2:]

@@ -145,7 +145,7 @@ class Node:
         if delay:
             push = self._later_push(channel, node, payload, delay)
         elif node is None:
-            envelope = self._envelope(Kind.CHANNEL, channel, payload, self._life(channel))
+            envelope = self._envelope(Kind.CHANNEL, channel, payload, self.life_of(channel))
             limit = self._policy.get_capacity(channel)
             push = partial(self.transport.push, channel, envelope, limit)
         else:
@@ -172,7 +172,7 @@ class Node:
                 f"{type(self._policy).__name__} cannot delay a message for {channel!r}: send it "
                 "when it is due, or use a backend that can (RedisChannelLayer for one)."
             )
-        life = self._life(channel)
+        life = self.life_of(channel)
         envelope = self._envelope(
             Kind.CHANNEL, channel, payload, None if life is None else life + delay
         )
@@ -343,7 +343,7 @@ class Node:
     def _broker_time(self) -> float:
         return self._clock.time() + self.transport.clock_offset
 
-    def _life(self, channel: str) -> float | None:
+    def life_of(self, channel: str) -> float | None:
         """Seconds until a message for a queue expires; None: never."""
         delivery = self.deliveries.find(channel)
         return self._policy.expiry if delivery is None else delivery.expiry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -201,6 +202,82 @@ async def test_full_channels_and_queue_members(make_layer: MakeLayer, postgres_d
 
     await asyncio.to_thread(work)
     assert [await read(layer, "work") for _ in range(2)] == ["one", "two"]
+
+
+async def test_a_channel_that_is_read_at_least_once(
+    make_layer: MakeLayer, postgres_dsn: str
+) -> None:
+    layer = make_layer(expiry=0.2, delivery={"work": "at-least-once"})
+
+    def work() -> None:
+        with psycopg.connect(postgres_dsn) as connection:
+            layer.atomic_send(connection, "work", {"type": "lost"})
+            connection.rollback()
+            layer.atomic_send(connection, "work", {"type": "kept"})
+
+    await asyncio.to_thread(work)
+    # What goes to such a channel does not expire.
+    await asyncio.sleep(0.3)
+    for attempt in (1, 2):
+        async with asyncio.timeout(PATIENCE):
+            message, lease = await layer.receive_leased("work")
+        assert (message, lease.attempts) == ({"type": "kept"}, attempt)
+        assert await (lease.retry(delay=0) if attempt == 1 else lease.ack())
+
+
+async def test_a_delay(make_layer: MakeLayer, postgres_dsn: str) -> None:
+    layer = make_layer()
+    own = await layer.new_channel()
+    began = time.monotonic()
+
+    def work() -> None:
+        with psycopg.connect(postgres_dsn) as connection:
+            for channel in ("work", own):
+                layer.atomic_send(connection, channel, {"type": "lost"}, delay=0.1)
+            connection.rollback()
+            for channel in ("work", own):
+                layer.atomic_send(connection, channel, {"type": "late"}, delay=0.5)
+                layer.atomic_send(connection, channel, {"type": "now"})
+
+    await asyncio.to_thread(work)
+    for channel in ("work", own):
+        assert [await read(layer, channel) for _ in range(2)] == ["now", "late"]
+    assert time.monotonic() - began >= 0.45
+
+
+async def test_what_commits_after_it_was_due_comes_right_after(
+    make_layer: MakeLayer, postgres_alias: str
+) -> None:
+    layer = make_layer()
+    reading = asyncio.create_task(read(layer, "work"))
+
+    def work() -> None:
+        with transaction.atomic(using=postgres_alias):
+            atomic_send("work", {"type": "x"}, using=postgres_alias, layer=layer, delay=0.05)
+            # The process has looked in vain by then, and will look again in five seconds.
+            time.sleep(0.4)
+            assert not reading.done()
+        connections[postgres_alias].close()
+
+    await asyncio.to_thread(work)
+    began = time.monotonic()
+    assert await reading == "x"
+    assert time.monotonic() - began < 3
+
+
+async def test_delays_that_cannot_be(make_layer: MakeLayer, postgres_dsn: str) -> None:
+    layer = make_layer(max_delayed=1)
+
+    def work() -> None:
+        with psycopg.connect(postgres_dsn) as connection:
+            with pytest.raises(ValueError, match="expected seconds from 0 to"):
+                layer.atomic_send(connection, "work", {"type": "x"}, delay=-1)
+            layer.atomic_send(connection, "work", {"type": "x"}, delay=60)
+            with pytest.raises(ChannelFull, match="max_delayed"):
+                layer.atomic_send(connection, "work", {"type": "x"}, delay=60)
+
+    await asyncio.to_thread(work)
+    await layer.flush()
 
 
 def test_another_kind_of_database_is_refused() -> None:

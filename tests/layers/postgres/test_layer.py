@@ -161,16 +161,14 @@ async def test_what_comes_back_goes_to_its_old_place(make_layer: MakeLayer) -> N
     for number in range(4):
         await layer.send("work", {"type": "x", "number": number})
     taken: list[Any] = []
-    transport._events = type(
-        "Events", (), {"on_pulled": lambda _, queue, data: taken.append(data)}
-    )()
+    transport.readers.begin(lambda _, data: taken.append(data))
     transport.demand("work", 3)
     async with asyncio.timeout(PATIENCE):
         while len(taken) < 3:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0.005)
     transport.give_back("work", taken[2:])
     transport.give_back("work", taken[:2])
-    transport._events = layer.node
+    transport.readers.begin(layer.node.on_pulled)
     assert [(await read(layer, "work"))["number"] for _ in range(4)] == [0, 1, 2, 3]
 
 

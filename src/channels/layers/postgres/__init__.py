@@ -21,8 +21,10 @@ What is guaranteed
       sent if that commits and as it commits.  Its id is older than its commit, so readers look for
       ids that were missing until the transactions of that time have ended.  Each process gets it
       once; its place among other senders' messages may differ from process to process.
-    * A queue's message goes to one process, at most once.  Capacity is exact, but for sends that
-      join a transaction.
+    * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
+      exact, but for sends that join a transaction.
+    * What is delayed, and what was taken on lease, is in a third table until it is due: then
+      whatever process is connected puts it into its queue, within five seconds.
 
 The layer makes its tables and functions itself when they are not there (`create_schema`);
 `channels.layers.postgres.schema.schema_sql` prints them for whoever may do that instead.  They are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.envelope import Envelope, Kind
+from channels.layers.later import pack_later
 from channels.layers.names import new_sender, node_of
+from channels.layers.node import Node
 from channels.layers.postgres.schema import VERSION
 from channels.layers.postgres.transport import PostgresTransport
 from channels.layers.tables.calls import NEVER
@@ -37,49 +40,80 @@ class AtomicSender:
     """Writes messages on connections of the caller's.
 
     Args:
-        expiry: Seconds that a message lives, from the call on, not from the commit.
-        capacity_of: How many unread messages a channel may hold.
-        prepare: Makes the tables, on a connection of the layer's own.
+        expiry: Seconds that a message for a group lives.
+        max_delayed: How many delayed messages may be pending.
     """
 
     def __init__(
         self,
         transport: PostgresTransport,
+        node: Node,
         expiry: Callable[[], float],
-        capacity_of: Callable[[str], int],
-        prepare: Callable[[], None],
+        max_delayed: int,
     ) -> None:
         self._transport = transport
+        self._node = node
         self._expiry = expiry
-        self._capacity_of = capacity_of
-        self._prepare = prepare
+        self._max_delayed = max_delayed
         self._is_prepared = False
         schema = transport.schema
-        self._send = f"SELECT {schema.function('send')}(%s, %s, %s, %s, %s, %s, %s)"
+        self._send = f"SELECT {schema.function('send')}(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
         self._wake = f"SELECT {schema.function('wake')}(string_to_array(%s, ','))"
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
-        self._write(connection, "g", group, self._envelope(Kind.GROUP, group, payload), 0)
+        envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
+        self._write(connection, "g", group, envelope)
 
-    def send(self, connection: CallerConnection, channel: str, payload: bytes) -> None:
+    def send(
+        self, connection: CallerConnection, channel: str, payload: bytes, delay: float
+    ) -> None:
         """Send an encoded message to a channel."""
-        envelope = self._envelope(Kind.CHANNEL, channel, payload)
         node = node_of(channel)
+        life = self._node.life_of(channel)
+        if life is not None:
+            life += delay
         if node is not None:
-            self._write(connection, "n", node, envelope, 0)
+            kind = Kind.CHANNEL
+            if delay:
+                kind, payload = Kind.LATER, pack_later(self._now() + delay, payload)
+            self._write(connection, "n", node, self._envelope(kind, channel, payload, life))
             return
-        capacity = self._capacity_of(channel)
+        envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
+        if delay:
+            due = math.ceil((self._now() + delay) * 1000)
+            if not self._write(connection, "q", channel, envelope, 0, due):
+                raise ChannelFull(
+                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
+                )
+            self._tell_ticker(connection, delay)
+            return
+        capacity = self._node.capacity_of(channel)
         if not self._write(connection, "q", channel, envelope, capacity):
             raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
 
-    def _envelope(self, kind: Kind, name: str, payload: bytes) -> Envelope:
-        deadline = time.time() + self._transport.clock_offset + self._expiry()
+    def _now(self) -> float:
+        return time.time() + self._transport.clock_offset
+
+    def _envelope(self, kind: Kind, name: str, payload: bytes, life: float | None) -> Envelope:
+        """One that lives so long from the call on, not from the commit; None: for ever."""
+        deadline = 0 if life is None else int((self._now() + life) * 1000)
         # A sender of its own: it arrives when its transaction commits, which may be long after
         # what this process has sent since.
-        return Envelope(
-            kind, name, payload, sender=new_sender(), seq=1, deadline=int(deadline * 1000)
-        )
+        return Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
+
+    def _tell_ticker(self, connection: CallerConnection, delay: float) -> None:
+        """Look when it is due; and after the commit, which may come later than that."""
+        due = time.monotonic() + delay
+        link, ticker = self._node.link, self._transport.ticker
+
+        def look_when_due() -> None:
+            link.tell(lambda: ticker.due_in(max(0.0, due - time.monotonic())))
+
+        look_when_due()
+        on_commit = getattr(connection, "on_commit", None)
+        if on_commit is not None:
+            on_commit(look_when_due, robust=True)
 
     def _write(
         self,
@@ -87,9 +121,14 @@ class AtomicSender:
         kind: str,
         name: str,
         envelope: Envelope,
-        capacity: int,
+        capacity: int = 0,
+        due: int = 0,
     ) -> bool:
-        """True if it was taken."""
+        """True if it was taken.
+
+        Args:
+            due: When it enters its queue, in milliseconds; 0: now.
+        """
         vendor = getattr(connection, "vendor", "postgresql")
         if vendor != "postgresql":
             raise InvalidChannelLayerError(
@@ -109,11 +148,13 @@ class AtomicSender:
                     capacity,
                     envelope.deadline or NEVER,
                     envelope.encoded,
+                    due,
+                    self._max_delayed,
                 ),
             )
             woken = cursor.fetchone()[0]
-            if woken is None:
-                return False
+            if not woken:
+                return woken is not None
             on_commit = getattr(connection, "on_commit", None)
             if on_commit is None:
                 cursor.execute(self._wake, (woken,))
@@ -145,7 +186,7 @@ class AtomicSender:
                 self._is_prepared = True
                 return
             if attempt == 0:
-                self._prepare()
+                self._node.link.owner.call_sync(self._node.link.start, self._node.link.patience)
                 # In an open transaction the server looks again at its cache of names when it locks
                 # a table that it had not locked yet; this is one that nobody uses.
                 cursor.execute("SELECT FROM pg_catalog.pg_conversion LIMIT 0", ())

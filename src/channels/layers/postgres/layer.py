@@ -45,14 +45,16 @@ class PostgresChannelLayer(NodeChannelLayer):
         self.postgres_options = own
         transport = PostgresTransport(Places(dsn, listen_dsn, database), own, prefix)
         super().__init__(transport, options)
-        self._atomic = AtomicSender(
-            transport, lambda: self.expiry, self.get_capacity, self._prepare
-        )
+        self._atomic = AtomicSender(transport, self.node, lambda: self.expiry, options.max_delayed)
 
-    def _prepare(self) -> None:
-        self.node.link.owner.call_sync(self.node.link.start, self.node.link.patience)
-
-    def atomic_send(self, connection: CallerConnection, channel: str, message: Message) -> None:
+    def atomic_send(
+        self,
+        connection: CallerConnection,
+        channel: str,
+        message: Message,
+        *,
+        delay: float = 0.0,
+    ) -> None:
         """Send to one channel as part of the transaction that is open on a connection.
 
         It is sent when that commits, and never if it is rolled back.  Blocks for a statement on
@@ -60,16 +62,21 @@ class PostgresChannelLayer(NodeChannelLayer):
 
         Args:
             connection: Django's, for the database that the layer is in, or psycopg's.
+            delay: As for `send`, counted from this call; within five seconds of it, or of the
+                commit if that comes later.
 
         Raises:
             TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
-            ChannelFull: If the channel holds its capacity; several transactions at a time may
-                exceed it.
+            ValueError: If the delay is negative, not finite, or over `max_delay`.
+            ChannelFull: If the channel holds its capacity, or `max_delayed` messages are pending;
+                several transactions at a time may exceed both.
             MessageTooLarge: If it is over `max_message_bytes` once encoded.
             InvalidChannelLayerError: If it is a connection to another database.
         """
         self.require_valid_channel_name(channel)
-        self._atomic.send(connection, channel, self.node.codec.encode(message))
+        if delay:
+            self._check_delay(delay)
+        self._atomic.send(connection, channel, self.node.codec.encode(message, delay), delay)
 
     def atomic_group_send(self, connection: CallerConnection, group: str, message: Message) -> None:
         """Send to a group as part of the transaction that is open on a connection.

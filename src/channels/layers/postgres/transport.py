@@ -24,7 +24,7 @@ class PostgresTransport(TableTransport):
     def __init__(self, places: Places, options: PostgresOptions, prefix: str) -> None:
         super().__init__(CallLine(options.max_pending), prefix, options.max_messages)
         self.capabilities: Final = Capabilities(
-            reconnect_window=options.node_life, durable=options.logged
+            reconnect_window=options.node_life, durable=options.logged, delays=True, leases=True
         )
         self.schema = Schema(options)
         self._options = options

@@ -11,15 +11,18 @@ from typing import Any, Final
 import psycopg
 from psycopg import OperationalError
 
-from channels.layers.postgres.connection import Connection, Row
+from channels.layers.postgres.connection import Connection
 from channels.layers.postgres.options import PostgresOptions
 from channels.layers.postgres.schema import Schema
 from channels.layers.tables.calls import Call, CallLine, Result, results_of
+from channels.layers.tables.session import TableSession
 
 #: Seconds of silence after which an empty batch says that this process lives.
 HEARTBEAT: Final = 5.0
 #: Expired rows deleted in one go.
 CLEAN_BATCH: Final = 1000
+#: Held messages that are put into their queues in one go.
+MOST_DUE: Final = 100
 #: How often a batch is tried that the server refuses.
 ATTEMPTS: Final = 3
 #: A replaced connection, and tables or functions that are to be made again.
@@ -38,48 +41,47 @@ class Writer:
         self._prefix = prefix
         self._node = ""
         self._failures = 0
-        self._is_finishing = False
         self._write = (
             f"SELECT * FROM {schema.function('write')}(%s, %s, %s, %s, %s, %s::text[], %s::text[],"
             " %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %b::bytea[])"
         )
         self._clean = f"SELECT {schema.function('clean')}(%s, %s)"
+        self._tick = f"SELECT * FROM {schema.function('tick')}(%s)"
         self._leave = f"DELETE FROM {schema.table('node')} WHERE name = %s AND epoch = %s"
 
     def prepare(self, node: str) -> None:
         """Begin anew as this node."""
         self._node = node
-        self._is_finishing = False
 
-    def recover(self, number: int, row: Row) -> None:
-        """As `CallLine.recover`; `row` is what the write function gave."""
-        self._line.recover(number, _results(row))
-
-    async def run(self, connection: Connection, fence: int) -> None:
-        """Carry out calls until the connection breaks, or `finish` is called.
+    async def run(self, connection: Connection, fence: int, session: TableSession) -> None:
+        """Carry out calls until the connection breaks, or the session is finishing; say good-bye.
 
         Raises:
             psycopg.Error: When it breaks.
         """
         loop, line = asyncio.get_running_loop(), self._line
         clean_at = loop.time() + random.random() * self._options.clean_interval
-        while not (self._is_finishing and not line.is_waiting):
+        beat_at = loop.time() + HEARTBEAT
+        while not session.is_finishing:
             if not line.is_waiting and not connection.is_aborted:
-                await line.wait(min(HEARTBEAT, clean_at - loop.time()))
+                await line.wait(min(beat_at, clean_at) - loop.time())
             began = loop.time()
-            await self._flush(connection, fence)
+            # A word of one that waits no more may have ended the wait: then there is nothing to do.
+            if line.is_waiting or connection.is_aborted or began >= beat_at:
+                await self._flush(connection, fence)
+                beat_at = loop.time() + HEARTBEAT
             if loop.time() >= clean_at:
                 full = await self._clean_up(connection)
                 clean_at = loop.time() + (0.1 if full else self._options.clean_interval)
-            pause = began + self._options.flush_interval - loop.time()
-            if pause > 0:
-                await asyncio.sleep(pause)
+            # At least once round: what was taken for readers that have gone comes back.
+            await asyncio.sleep(max(0.0, began + self._options.flush_interval - loop.time()))
         await connection.fetch(self._leave, (self._node, fence))
 
-    def finish(self) -> None:
-        """Send what waits, say good-bye, and let `run` return."""
-        self._is_finishing = True
-        self._line.rouse()
+    async def tick(self, connection: Connection) -> float | None:
+        """As `Tick`."""
+        ((wait, run_out),) = await connection.fetch(self._tick, (MOST_DUE,))
+        self.counters["leases_run_out"] += run_out
+        return None if wait is None else wait / 1000
 
     async def _flush(self, connection: Connection, fence: int) -> None:
         flight = self._line.gather()
@@ -91,7 +93,7 @@ class Writer:
             self._reject_if_hopeless(error)
             raise
         self._failures = 0
-        self._line.settle(_results(rows[0]))
+        self._line.settle(results_of_row(rows[0]))
 
     def _reject_if_hopeless(self, error: psycopg.Error) -> None:
         """The server refuses these; trying for ever would stop all that comes after them."""
@@ -123,7 +125,8 @@ class Writer:
         return bool(rows[0][0] >= CLEAN_BATCH)
 
 
-def _results(row: Row) -> dict[int, Result]:
+def results_of_row(row: Sequence[Any]) -> dict[int, Result]:
+    """What the write function gave, or the journal has of it."""
     firsts, seconds, pulled_by, pulled_id, pulled = row
     # Indexes of SQL begin with 1.
     indexes = [number - 1 for number in pulled_by]

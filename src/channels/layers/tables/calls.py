@@ -22,7 +22,7 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 #: A deadline that never comes, in milliseconds.
 NEVER: Final = 1 << 62
 
-#: What comes of a call: two numbers, and what was pulled with its ids.
+#: What comes of a call: two numbers, and what was taken with its ids.
 Result = tuple[int, int, list[tuple[int, bytes]]]
 
 
@@ -36,16 +36,24 @@ def target_hash(prefix: str, kind: str, name: str) -> int:
 class Call:
     """One element of a batch.
 
-    kind                        name    hash    extra        number     result
-    g   publish                 group   group                           full, member queues
-    n   push to a node          node    node                            0, -1 full, -2 gone
-    q   push                    queue   queue                capacity   0, -1 full
-    j   join                                                            the log's last id
-    a   add a queue to a group  queue   group   queue's hash capacity
-    d   take it out             queue   group   queue's hash
-    p   pull                    queue   queue                how many   what was pulled
-    b   give back               queue   queue                id or 0
+    kind                       name    hash    extra        number     deadline  result
+    g   publish                group   group                           message's full, members
+    n   push to a node         node    node                            message's 0, -1 full, -2 none
+    q   push                   queue   queue                capacity   message's 0, -1 full
+    w   push later             queue   queue   when         bound      message's 0, -1 full
+    j   join                                                                     the log's last id
+    a   add a queue to a group queue   group   queue's hash capacity   its end
+    d   take it out            queue   group   queue's hash
+    p   pull                   queue   queue                how many             places, payloads
+    l   lease                  queue   queue   first token  how many   a life    tokens, payloads
+    k   acknowledge                            token                             1, 0 it was over
+    r   release                                token        pause                1, 0 it was over
+    u   the same, uncounted                    token        pause                1, 0 it was over
+    e   extend                                 token        a life               1, 0 it was over
+    b   give back              queue   queue                id or 0    message's
     f   flush
+
+    Pauses and lives are milliseconds, times the same since 1970.
     """
 
     kind: str
@@ -122,6 +130,7 @@ class CallLine:
     def gather(self) -> list[Call]:
         """The next batch, without the calls that were cancelled meanwhile."""
         assert not self._flight, "one batch at a time"
+        self._wake.clear()
         found: list[Call] = []
         size = 0
         while self._waiting and len(found) < BATCH and size < BATCH_BYTES:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, OrderedDict
+import math
+import time
+from collections import Counter
 from collections.abc import Sequence
-from typing import Final
 
-from channels.exceptions import (
-    ChannelFull,
-    ChannelLayerUnavailable,
-    MalformedEnvelope,
-    NodeGone,
-    TransportDown,
-)
-from channels.layers.envelope import Envelope, decode_envelope
+from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.layers.envelope import Envelope
 from channels.layers.tables.calls import NEVER, Call, CallLine, Result, target_hash
+from channels.layers.tables.readers import QueueReaders, Taker, read_token
+from channels.layers.ticker import Ticker
 from channels.layers.transport import TransportEvents
-
-#: Messages taken from a queue at a time.
-MOST_PULLED: Final = 100
-#: Messages whose place in their queue is remembered, in case they come back.
-MOST_PLACES: Final = 10_000
 
 
 class TableTransport:
@@ -43,26 +34,28 @@ class TableTransport:
         self.wanted: dict[int, int] = {}
         self.counters: Counter[str] = Counter()
         self._max_messages = max_messages
-        self._demand: dict[str, int] = {}
-        #: Queues that are being asked, and whether there was a wake-up meanwhile.
-        self._asking: dict[str, bool] = {}
-        self._places: OrderedDict[tuple[bytes, int], int] = OrderedDict()
+        self.ticker = Ticker()
+        self.readers = QueueReaders(line, prefix, self.ticker)
         self._events: TransportEvents
         self._node = ""
+
+    @property
+    def clock_offset(self) -> float:
+        """As `Transport.clock_offset`."""
+        return 0.0
 
     def begin(self, node: str, events: TransportEvents) -> None:
         """Call it in `start`."""
         self._node, self._events = node, events
         self.forget()
         self.line.prepare()
+        self.readers.begin(events.on_pulled)
 
     def forget(self) -> None:
         """Call it in `stop` and `abandon`."""
         self.is_up = False
         self.wanted.clear()
-        self._demand.clear()
-        self._asking.clear()
-        self._places.clear()
+        self.readers.forget()
 
     def want_node(self, last: int) -> None:
         """Read this node's own inbox from here on."""
@@ -141,12 +134,15 @@ class TableTransport:
         extra = self.hash_of("q", queue)
         await self._do(Call("d", queue, self.hash_of("g", group), extra=extra))
 
-    def _call(self, kind: str, name: str, envelope: Envelope, number: int = 0) -> Call:
+    def _call(
+        self, kind: str, name: str, envelope: Envelope, number: int = 0, extra: int = 0
+    ) -> Call:
         return Call(
             kind,
             name,
-            self.hash_of("q" if kind == "b" else kind, name),
-            number=number,
+            self.hash_of("q" if kind == "w" else kind, name),
+            extra,
+            number,
             deadline=envelope.deadline or NEVER,
             payload=envelope.encoded,
         )
@@ -154,76 +150,52 @@ class TableTransport:
     # Queues.
 
     def demand(self, queue: str, count: int) -> None:
-        if count <= 0:
-            self._demand.pop(queue, None)
-        else:
-            self._demand[queue] = count
-            self._ask(queue)
+        self.readers.demand(queue, count)
 
-    def _ask(self, queue: str) -> None:
-        """Take from a queue what is in demand; one question at a time."""
-        if queue in self._asking:
-            self._asking[queue] = True
-            return
-        count = min(self._demand.get(queue, 0), MOST_PULLED)
-        if count <= 0:
-            return
-        call = Call("p", queue, self.hash_of("q", queue), number=count)
-        self._asking[queue] = False
-        try:
-            # It may wait there for a connection.
-            answer = self.line.put(call)
-        except ChannelLayerUnavailable:
-            # The next look, within `poll_interval`, asks again.
-            del self._asking[queue]
-            return
-        answer.add_done_callback(lambda done: self._answered(queue, done))
-
-    def _answered(self, queue: str, done: asyncio.Future[Result]) -> None:
-        was_woken = self._asking.pop(queue, False)
-        if done.cancelled() or done.exception() is not None:
-            return
-        taken = done.result()[2]
-        left = self._demand.get(queue, 0) - len(taken)
-        self._demand[queue] = left
-        if left <= 0:
-            del self._demand[queue]
-        for place, payload in taken:
-            try:
-                envelope = decode_envelope(payload)
-            except MalformedEnvelope:
-                self._events.on_pulled(queue, payload)
-                continue
-            self._places[envelope.sender, envelope.seq] = place
-            self._events.on_pulled(queue, envelope)
-        while len(self._places) > MOST_PLACES:
-            self._places.popitem(last=False)
-        if taken or was_woken:
-            self._ask(queue)
+    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+        self.readers.give_back(queue, envelopes)
 
     def woken(self, hashes: set[int] | None) -> None:
         """There is something in these; None: perhaps in any."""
-        for queue in list(self._demand):
-            if hashes is None or self.hash_of("q", queue) in hashes:
-                self._ask(queue)
+        self.readers.woken(hashes)
 
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        # The last first: each one without a remembered place goes to the head.
-        for envelope in reversed(envelopes):
-            place = self._places.pop((envelope.sender, envelope.seq), 0)
-            try:
-                self.line.put(self._call("b", queue, envelope, place)).add_done_callback(_ignore)
-            except ChannelLayerUnavailable:
-                self.counters["dropped_given_back"] += 1
+    # What is held back from its queue.
+
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        # Rounded up: it must not come too early.
+        call = self._call("w", queue, envelope, bound, extra=math.ceil(due * 1000))
+        ((first, _, _),) = await self._do(call)
+        if first == -1:
+            raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
+        self.ticker.due_in(due - time.time() - self.clock_offset)
+
+    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        self.readers.demand_leased(queue, count, seconds, taker)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - tokens differ
+        return await self._on_lease("k", token)
+
+    async def release(
+        self,
+        queue: str,  # noqa: ARG002 - tokens differ
+        token: bytes,
+        delay: float,
+        counted: bool,
+    ) -> bool:
+        done = await self._on_lease("r" if counted else "u", token, max(0.0, delay))
+        self.ticker.due_in(delay)
+        return done
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return await self._on_lease("e", token, seconds)
+
+    async def _on_lease(self, kind: str, token: bytes, seconds: float = 0.0) -> bool:
+        call = Call(kind, extra=read_token(token), number=math.ceil(seconds * 1000))
+        ((first, _, _),) = await self._do(call)
+        return first == 1
 
     def counted(self) -> Counter[str]:
         """The counters of the operations and the line."""
-        found = self.counters + self.line.counters
+        found = self.counters + self.readers.counters + self.line.counters
         found["pending"] = len(self.line)
         return found
-
-
-def _ignore(done: asyncio.Future[Result]) -> None:
-    """Nobody waits for it; its error is in the counts."""
-    if not done.cancelled():
-        done.exception()
