@@ -48,7 +48,10 @@ class PostgresOptions:
     )
     create_schema: bool = option(True, help="make the tables and functions if they are missing")
     flush_interval: float = option(
-        0.002, unit="seconds", minimum=0.0, help="least time between two batches of a process"
+        0.0,
+        unit="seconds",
+        minimum=0.0,
+        help="least time between two batches of a process; more of it, more calls in each",
     )
     poll_interval: float = option(
         1.0, unit="seconds", minimum=0.01, maximum=10.0, help="look for messages without a wake-up"
