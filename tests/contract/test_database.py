@@ -1,7 +1,4 @@
-"""The conformance suite over the layer in a database of Django's.
-
-Whole over SQLite; over servers, where nothing but their transactions differs, its cases on groups.
-"""
+"""The conformance suite over the layer in a database of Django's: SQLite, MariaDB, PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ import pytest
 
 from channels.database import DatabaseChannelLayer
 from channels.testing.layers import Features, LayerConformance
-from channels.testing.layers.groups import GroupCases
 from tests.layers.databases import (
     alias,
+    mysql_address,
     mysql_alias,
     postgres_alias,
     postgres_dsn,
@@ -25,6 +22,7 @@ from tests.layers.databases import (
 
 __all__ = [
     "alias",
+    "mysql_address",
     "mysql_alias",
     "postgres_alias",
     "postgres_dsn",
@@ -44,13 +42,17 @@ def on_server(server_tables: str, request: pytest.FixtureRequest) -> Callable[..
 
 class TestSqlite(LayerConformance):
     features: ClassVar[Features] = Features(delays=True, leases=True)
+    cancelled_readers = 100
 
     @pytest.fixture
     def layer_factory(self, sqlite_alias: str) -> Callable[..., Any]:
         return lambda **config: DatabaseChannelLayer(sqlite_alias, **config)
 
 
-class TestMysql(GroupCases):
+@pytest.mark.xdist_group("mariadb")
+class TestMysql(LayerConformance):
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+    cancelled_readers = 100
     server = "mysql_alias"
 
     @pytest.fixture
@@ -58,7 +60,9 @@ class TestMysql(GroupCases):
         return on_server
 
 
-class TestPostgres(GroupCases):
+class TestPostgres(LayerConformance):
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+    cancelled_readers = 100
     server = "postgres_alias"
 
     @pytest.fixture

@@ -10,21 +10,31 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.mariadb import mariadb_server
+from tests.cluster.postgres import PostgresFolder
 from tests.cluster.servers import missing
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn() -> str:
-    """The DSN of a PostgreSQL: of `CHANNELS_TEST_POSTGRES`, or the one of this machine."""
+def postgres_dsn() -> Iterator[str]:
+    """The DSN of a PostgreSQL: of `CHANNELS_TEST_POSTGRES`, of this machine, or the tests' own."""
     psycopg = pytest.importorskip("psycopg")
-    dsn = os.environ.get(
-        "CHANNELS_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test?connect_timeout=3"
-    )
+    named = os.environ.get("CHANNELS_TEST_POSTGRES")
+    dsn = named or "postgresql://postgres@127.0.0.1:5432/test?connect_timeout=3"
     try:
         psycopg.connect(dsn).close()
     except psycopg.OperationalError as error:
-        missing(f"no PostgreSQL answers (CHANNELS_TEST_POSTGRES): {error}")
-    return dsn
+        if named:
+            missing(f"no PostgreSQL answers (CHANNELS_TEST_POSTGRES): {error}")
+    else:
+        yield dsn
+        return
+    folder = PostgresFolder()
+    try:
+        with folder.server() as server:
+            yield f"{server.dsn}?connect_timeout=3"
+    finally:
+        folder.remove()
 
 
 @pytest.fixture(scope="session")
@@ -91,25 +101,40 @@ def sqlite_alias(alias: Callable[..., str], tmp_path: Path) -> str:
     )
 
 
-@pytest.fixture
-def mysql_alias(alias: Callable[..., str]) -> str:
-    """An alias for a MySQL or MariaDB: of this machine, or at `CHANNELS_TEST_MYSQL` (host:port)."""
+@pytest.fixture(scope="session")
+def mysql_address() -> Iterator[tuple[str, int]]:
+    """Host and port of a MySQL or MariaDB: of `CHANNELS_TEST_MYSQL` (host:port), or the tests' own.
+
+    It takes "root" without a password, and has a database "test".
+    """
     pymysql = pytest.importorskip("pymysql")
     pymysql.install_as_MySQLdb()
-    host, _, port = os.environ.get("CHANNELS_TEST_MYSQL", "127.0.0.1:3306").partition(":")
+    named = os.environ.get("CHANNELS_TEST_MYSQL")
+    if not named:
+        with mariadb_server() as server:
+            yield "127.0.0.1", server.port
+        return
+    host, _, port = named.partition(":")
     try:
         pymysql.connect(
             host=host, port=int(port), user="root", database="test", connect_timeout=3
         ).close()
     except pymysql.err.OperationalError as error:
         missing(f"no MySQL answers (CHANNELS_TEST_MYSQL): {error}")
+    yield host, int(port)
+
+
+@pytest.fixture
+def mysql_alias(mysql_address: tuple[str, int], alias: Callable[..., str]) -> str:
+    """An alias for the server of `mysql_address`."""
+    host, port = mysql_address
     return alias(
         "mysql",
         ENGINE="django.db.backends.mysql",
         NAME="test",
         USER="root",
         HOST=host,
-        PORT=port,
+        PORT=str(port),
     )
 
 

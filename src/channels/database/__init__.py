@@ -19,7 +19,8 @@ What is guaranteed
       exact.
     * What is delayed, and what was taken on lease, is in a third table until it is due: then
       whatever process is connected puts it into its queue, within five seconds.
-    * Deadlines and leases are by the clocks of the machines, which must agree to within a second or so.
+    * Deadlines and leases are by the clocks of the machines, which must agree to within a second or
+      so.
 
 The layer makes its tables itself when they are not there; they are in no migration and no app.
 Each batch of sends is a transaction, so a few hundred batches a second are the limit; and writers

@@ -72,9 +72,9 @@ class DelayCases(ConformanceBase):
     async def test_what_was_accepted_enters_a_full_channel(self, make_layer: MakeLayer) -> None:
         self.need("delays", "exact_capacity")
         layer = await make_layer(capacity=1)
-        await layer.send("worker", {"type": "late"}, delay=0.1)
+        await layer.send("worker", {"type": "late"}, delay=SHORT)
         await layer.send("worker", {"type": "now"})
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(SHORT + 0.1)
         assert await receive_all(layer, "worker", 2) == [{"type": "now"}, {"type": "late"}]
 
     async def test_no_more_than_max_delayed_wait(self, make_layer: MakeLayer) -> None:
