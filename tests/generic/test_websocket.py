@@ -7,6 +7,7 @@ import gc
 import json
 import threading
 import weakref
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import pytest
@@ -679,7 +680,7 @@ async def test_groups_that_a_consumer_adds_to_its_own_are_left_too(way_out: str)
     channel_layers.backends["default"] = layer  # type: ignore[assignment]
 
     class Subscribing(AsyncWebsocketConsumer):
-        groups = ("all",)
+        groups: Iterable[str] | None = ("all",)
 
         async def connect(self) -> None:
             await self.channel_layer.group_add("mine", self.channel_name)
