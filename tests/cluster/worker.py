@@ -1,6 +1,6 @@
 """A worker process of a cluster test: `python -m tests.cluster.worker '<settings as JSON>'`.
 
-    {"backend": ..., "config": {...}, "channel": ..., "shutdown_timeout": ...}
+    {"backend": ..., "config": {...}, "channel": ..., "shutdown_timeout": ..., "databases": {...}}
 
 It handles the channel's messages, which say what becomes of their handler:
 
@@ -22,6 +22,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+import django
+from django.conf import settings as django_settings
 
 from channels.kit.types import Receive, Scope, Send
 from channels.worker import Worker, WorkerOptions
@@ -46,6 +49,9 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
 
 def work(settings: Mapping[str, Any]) -> None:
     """Until SIGTERM."""
+    if settings["databases"]:
+        django_settings.configure(DATABASES=settings["databases"])
+        django.setup()
     layer = make_layer(settings["backend"], settings["config"])
     options = WorkerOptions(shutdown_timeout=settings["shutdown_timeout"])
     say("ready")
@@ -57,10 +63,18 @@ class WorkerProcess:
 
     Attributes:
         began, done: (number, attempts) of the handlers that did.
+
+    Args:
+        databases: Django's, for a layer that is in one of them.
     """
 
     def __init__(
-        self, backend: str, config: Mapping[str, Any], channel: str, shutdown_timeout: float = 10.0
+        self,
+        backend: str,
+        config: Mapping[str, Any],
+        channel: str,
+        shutdown_timeout: float = 10.0,
+        databases: Mapping[str, Any] | None = None,
     ) -> None:
         self.began: list[tuple[int, int]] = []
         self.done: list[tuple[int, int]] = []
@@ -69,6 +83,7 @@ class WorkerProcess:
             "config": dict(config),
             "channel": channel,
             "shutdown_timeout": shutdown_timeout,
+            "databases": dict(databases or {}),
         }
         self._reading: asyncio.Task[None]
         self._process: asyncio.subprocess.Process
