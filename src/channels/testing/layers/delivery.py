@@ -30,6 +30,8 @@ class DelayCases(ConformanceBase):
     async def test_a_delayed_message_comes_when_it_is_due(self, make_layer: MakeLayer) -> None:
         self.need("delays")
         first, second = await self.make_two(make_layer)
+        # Connected already, it does not find the message by its first look.
+        await second.new_channel()
         loop = asyncio.get_running_loop()
         began = loop.time()
         await first.send("worker", {"type": "late"}, delay=SHORT)
@@ -37,6 +39,8 @@ class DelayCases(ConformanceBase):
         assert await receive_all(second, "worker", 2) == [{"type": "now"}, {"type": "late"}]
         # Deadlines are in milliseconds and the broker's clock is another.
         assert loop.time() - began >= SHORT - 0.05
+        # Within a second, says the contract; a busy machine gets more.
+        assert loop.time() - began < SHORT + 3
 
     async def test_delayed_messages_come_in_the_order_of_their_times(
         self, make_layer: MakeLayer
