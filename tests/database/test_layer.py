@@ -263,11 +263,12 @@ async def test_another_process_sees_to_what_a_dead_one_has_delayed(make_layer: M
 
 
 async def test_what_has_expired_while_it_was_held_is_dropped(make_layer: MakeLayer) -> None:
-    layer = make_layer(delivery={"work": {"expiry": 0.3}})
+    layer = make_layer(delivery={"work": {"expiry": 1.0}})
+    await layer.new_channel()
     await layer.send("work", {"type": "void"})
     _, lease = await take(layer)
-    assert await lease.retry(delay=0.5)
-    await layer.send("work", {"type": "good"}, delay=0.6)
+    assert await lease.retry(delay=1.1)
+    await layer.send("work", {"type": "good"}, delay=1.2)
     message, lease = await take(layer)
     assert (message, lease.attempts) == ({"type": "good"}, 1)
     assert await lease.ack()

@@ -249,6 +249,7 @@ async def test_what_commits_after_it_was_due_comes_right_after(
     make_layer: MakeLayer, postgres_alias: str
 ) -> None:
     layer = make_layer()
+    await layer.new_channel()
     reading = asyncio.create_task(read(layer, "work"))
 
     def work() -> None:

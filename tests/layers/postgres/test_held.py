@@ -224,10 +224,11 @@ async def test_nothing_is_left_behind(place: Place) -> None:
 
 
 async def test_what_has_expired_while_it_was_held_is_dropped(place: Place) -> None:
-    layer = place.layer(delivery={"work": {"expiry": 0.2}})
+    layer = place.layer(delivery={"work": {"expiry": 1.0}})
+    await layer.new_channel()
     await layer.send("work", {"type": "void"})
     _, lease = await soon(layer.receive_leased("work"))
-    assert await lease.retry(delay=0.4)
+    assert await lease.retry(delay=1.1)
     await soon(until_held(place, 0))
     await layer.send("work", {"type": "x"})
     message, lease = await soon(layer.receive_leased("work"))
@@ -267,3 +268,14 @@ async def test_the_attempts_stand_in_the_envelope(place: Place) -> None:
     for data in ("", "ff", "00" * 26):
         query = f"SELECT channels_layer_attempted_{VERSION}('\\x{data}', 1)"
         assert await place.run(query) == [(bytes.fromhex(data),)]
+
+
+async def test_who_has_nothing_that_is_due_does_not_look_again_and_again(place: Place) -> None:
+    layer = place.layer()
+    await layer.new_channel()
+    tick = f"SELECT * FROM channels_layer_tick_{VERSION}(100)"
+    assert await place.run(tick) == [(None, 0)]
+    await layer.send("work", {"type": "x"}, delay=60)
+    ((wait, run_out),) = await place.run(tick)
+    assert 30_000 < wait <= 60_000
+    assert run_out == 0

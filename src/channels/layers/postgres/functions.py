@@ -86,7 +86,7 @@ BEGIN
         END IF;
         woken := woken || item.hash::text;
     END LOOP;
-    SELECT greatest(0, min(t.due) - now_ms) INTO wait FROM ${base}_held t;
+    SELECT min(t.due) - now_ms INTO wait FROM ${base}_held t;
     IF cardinality(woken) > 0 THEN
         PERFORM ${base}_wake_$version(woken);
     END IF;
