@@ -57,7 +57,7 @@ OURS = [
         "channels.layers.PostgresChannelLayer",
         "postgres",
         ROOMY,
-        # A call waits for a commit, and that for the next batch.
+        # A call waits for a commit.
         unpromised=frozenset({"sync"}),
     ),
 ]

@@ -198,3 +198,16 @@ async def test_two_connections_for_a_process(make_layer: MakeLayer, postgres_dsn
     reader.cancel()
     await asyncio.wait([reader])
     await layer.close()
+
+
+@pytest.mark.parametrize("name", ["null", "NULL", "a.b-c_d", "9"])
+async def test_names_that_mean_something_to_sql(make_layer: MakeLayer, name: str) -> None:
+    layer = make_layer()
+    channel = await layer.new_channel()
+    await layer.group_add(name, channel)
+    await layer.group_add(name, "queue")
+    await layer.group_send(name, {"type": "group"})
+    assert await read(layer, channel) == {"type": "group"}
+    await layer.send(name, {"type": "queue"})
+    assert await read(layer, name) == {"type": "queue"}
+    assert await read(layer, "queue") == {"type": "group"}
