@@ -126,3 +126,22 @@ async def test_a_crash_of_the_server(
     async with working([other], done):
         await until(lambda: done.keys() == {0, 1, 2}, "all three", 30)
     assert not await lease.ack(), "it ran out"
+
+
+@pytest.mark.parametrize("kind", ["postgres"])
+async def test_a_crash_of_a_server_with_unlogged_tables(
+    make_layer: MakeLayer, server: PostgresServer
+) -> None:
+    layer = make_layer()
+    await layer.send("jobs", {"type": "x", "number": 0})
+    _, lease = await layer.receive_leased("jobs")
+    await layer.send("jobs", {"type": "x", "number": 1}, delay=0.5)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
+    await layer.send("jobs", {"type": "x", "number": 2})
+    done = Counter[int]()
+    async with working([layer], done):
+        await until(lambda: 2 in done, "what was sent afterwards", 30)
+    assert done.keys() == {2}, "the others went with the tables"
+    assert not await lease.ack()
+    assert server.run("SELECT count(*) FROM channels_layer_held") == [(0,)]
