@@ -12,6 +12,7 @@ from django.core.signals import got_request_exception
 from channels.consumer import AsyncConsumer
 from channels.exceptions import StopConsumer
 from channels.kit.mailbox import MailboxBounds
+from channels.kit.types import Message
 from tests.consumer.stubs import ForeignLayer, ForeignServer, OurServer, StubLayer
 
 Server = type[ForeignServer]
@@ -191,6 +192,19 @@ async def test_a_consumer_has_the_means_to_read_its_channel(
     assert consumer.channel_name == "foreign!1"
     foreign_layer.queue.put_nowait({"type": "chat.message"})
     assert await consumer.channel_receive() == {"type": "chat.message"}
+
+
+async def test_an_instance_may_be_driven_by_hand() -> None:
+    """Workers of some packages make a consumer and call `dispatch` themselves."""
+    consumer = Echo()
+    said: list[Message] = []
+
+    async def send(message: Message) -> None:
+        said.append(message)
+
+    consumer.base_send = send
+    await consumer.dispatch({"type": "chat.message", "text": "a"})
+    assert said == [{"type": "websocket.send", "text": "layer: a"}]
 
 
 async def test_an_error_of_a_third_party_layer_is_outlived(

@@ -1,0 +1,1 @@
+"""Packages that build on Channels, driven over real sockets: see README.md."""
