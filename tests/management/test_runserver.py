@@ -17,6 +17,7 @@ from django.test import override_settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from channels import __version__
 from channels.management.commands.runserver import Command
 from tests.processes import Child, free_port
 from tests.tutorial.browsing import get
@@ -226,7 +227,7 @@ class TestOtherRunservers:
         )
         with project.serve() as server:
             port = server.wait_for_port()
-            server.wait_for(f"Starting ASGI/{label} version")
+            server.wait_for(f"Starting ASGI/{label} development server")
             # WhiteNoise tells how long a file may be kept; Django's handler says nothing of it.
             with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
                 client.sendall(
@@ -240,7 +241,8 @@ class TestOtherRunservers:
         project = self.make(tmp_path, apps)
         with project.serve() as server:
             port = server.wait_for_port()
-            server.wait_for(f"Starting ASGI/{apps[0].title()} version")
+            label = {"daphne": f"Daphne version {__version__}", "channels": "Channels"}[apps[0]]
+            server.wait_for(f"Starting ASGI/{label} development server at http://127.0.0.1:{port}/")
             with open_socket(port) as client:
                 assert client.recv(PATIENCE_SECONDS) == "edition 1"
             assert get(port, "/static/admin/css/base.css")[0] == 200

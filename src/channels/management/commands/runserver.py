@@ -26,7 +26,6 @@ from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
 
-from channels import __version__
 from channels.cli import ListeningServer, tcp_endpoint
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.types import Address, Application
@@ -215,7 +214,7 @@ class Command(DjangoCommand):
         self.stdout.write(
             f"{datetime.now():%B %d, %Y - %X}\n"
             f"Django version {self.get_version()}, using settings {settings.SETTINGS_MODULE!r}\n"
-            f"Starting ASGI/{self.server_label} version {__version__} development server at "
+            f"Starting ASGI/{self.server_label} development server at "
             f"{self.protocol}://{host}:{port}/\n"
             "Quit the server with CONTROL-C.\n"
         )
