@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -60,7 +62,8 @@ class Calls:
         self._queue_life = queue_life
         self._index = itertools.count(1)
         self._executed: OrderedDict[Mark, bool] = OrderedDict()
-        self._returned: list[tuple[str, list[bytes]]] = []
+        #: (queue, what names this return, envelopes)
+        self._returned: list[tuple[str, str, list[bytes]]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def next_index(self) -> int:
@@ -192,7 +195,7 @@ class Calls:
     def give_back(self, queue: str, envelopes: Sequence[bytes]) -> None:
         """As `Transport.give_back`; kept until Redis is in reach."""
         if envelopes:
-            self._returned.append((queue, list(envelopes)))
+            self._returned.append((queue, secrets.token_hex(8), list(envelopes)))
         if self.line.is_open:
             self.give_back_returned()
         while len(self._returned) > MAX_GIVEN_BACK:
@@ -271,18 +274,18 @@ class Calls:
     def give_back_returned(self) -> None:
         """Give back what could not be while Redis was out of reach."""
         returned, self._returned = self._returned, []
-        for queue, envelopes in returned:
-            key = self.keys.queue(queue)
-
-            async def give(key: str = key, envelopes: list[bytes] = envelopes) -> None:
-                await self.line.call(
-                    *scripts.evaluation(scripts.GIVE_BACK, (key,), self._life(), *envelopes)
+        for each in returned:
+            queue, token, envelopes = each
+            call = self.line.call(
+                *scripts.evaluation(
+                    scripts.GIVE_BACK,
+                    (self.keys.queue(queue), self.keys.returned(token)),
+                    self._life(),
+                    KEEP,
+                    *envelopes,
                 )
-
-            def keep(queue: str = queue, envelopes: list[bytes] = envelopes) -> None:
-                self._returned.append((queue, envelopes))
-
-            self.later(give(), keep)
+            )
+            self.later(call, partial(self._returned.append, each))
 
     def later(self, work: Any, on_failure: Callable[[], None]) -> None:
         """Do something that nobody waits for."""

@@ -12,6 +12,7 @@
     <prefix>:hb              hash: token -> queue and envelope of both
     <prefix>:sq:<session>    hash: index of the last call of a process that filled a queue
     <prefix>:sf:<session>    list: indexes of those that found it full
+    <prefix>:gb:<token>      mark: these envelopes were given back to their queue
     <prefix>:wk:<session>    list: wakes the process's own queue reader
 
 Not kept, but published to:
@@ -58,6 +59,9 @@ class Keys:
 
     def refused(self, session: str) -> str:
         return f"{self.base}sf:{session}"
+
+    def returned(self, token: str) -> str:
+        return f"{self.base}gb:{token}"
 
     def wake(self, session: str) -> str:
         return f"{self.base}wk:{session}"

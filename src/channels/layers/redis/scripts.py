@@ -365,9 +365,11 @@ return {wait, run_out}
 """
 )
 
-#: KEYS queue; ARGV life_ms envelope...
+#: KEYS queue mark; ARGV life_ms keep_ms envelope...
+#: The mark is this return's own: asked for again after a lost answer, it is not done twice.
 GIVE_BACK: Final = """
-for i = #ARGV, 2, -1 do redis.call('LPUSH', KEYS[1], ARGV[i]) end
+if not redis.call('SET', KEYS[2], '1', 'PX', ARGV[2], 'NX') then return 0 end
+for i = #ARGV, 3, -1 do redis.call('LPUSH', KEYS[1], ARGV[i]) end
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 1
 """
