@@ -1,13 +1,13 @@
 """The conformance suite over NATS."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
 
 from channels.layers import NatsChannelLayer
-from channels.testing.layers import Features, LayerConformance
+from channels.testing.layers import Broker, Features, LayerConformance
 from tests.cluster.servers import OwnServer, nats_server
 
 
@@ -19,9 +19,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
 
 class TestNats(LayerConformance):
     #: Two senders' messages may reach two processes in different orders.
-    features: ClassVar[Features] = Features(ordered_groups=False, queue_members=False)
+    features: ClassVar[Features] = Features(
+        ordered_groups=False, queue_members=False, reconnect_window=False
+    )
 
     @pytest.fixture
-    def layer_factory(self, server: OwnServer) -> Callable[..., Any]:
-        url, prefix = f"nats://127.0.0.1:{server.port}", f"test-{uuid.uuid4().hex[:8]}"
-        return lambda **config: NatsChannelLayer(url, prefix, **config)
+    def broker(self, server: OwnServer) -> Broker:
+        prefix = f"test-{uuid.uuid4().hex[:8]}"
+
+        def make(address: tuple[str, int], **config: Any) -> NatsChannelLayer:
+            config = {"ack_wait": 3.0, **config}
+            return NatsChannelLayer("nats://{}:{}".format(*address), prefix, **config)
+
+        return Broker(("127.0.0.1", server.port), make, {"ping_interval": 0.4})

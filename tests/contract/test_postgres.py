@@ -1,12 +1,11 @@
 """The conformance suite over PostgreSQL."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 
-from channels.testing.layers import Features, LayerConformance
+from channels.testing.layers import Broker, Features, LayerConformance
 from tests.layers.databases import postgres_dsn, postgres_tables
 
 __all__ = ["postgres_dsn", "postgres_tables"]
@@ -16,10 +15,16 @@ class TestPostgres(LayerConformance):
     features: ClassVar[Features] = Features(delays=True, leases=True)
 
     @pytest.fixture
-    def layer_factory(self, postgres_dsn: str, postgres_tables: str) -> Callable[..., Any]:
+    def broker(self, postgres_dsn: str, postgres_tables: str) -> Broker:
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
         from channels.layers.postgres import PostgresChannelLayer
 
-        prefix = uuid.uuid4().hex
-        return lambda **config: PostgresChannelLayer(
-            postgres_dsn, prefix=prefix, tables=postgres_tables, **config
-        )
+        prefix, found = uuid.uuid4().hex, conninfo_to_dict(postgres_dsn)
+
+        def make(address: tuple[str, int], **config: Any) -> PostgresChannelLayer:
+            dsn = make_conninfo(postgres_dsn, host=address[0], port=address[1])
+            return PostgresChannelLayer(dsn, prefix=prefix, tables=postgres_tables, **config)
+
+        address = (str(found.get("host", "127.0.0.1")), int(found.get("port") or 5432))
+        return Broker(address, make, {"answer_timeout": 0.4, "poll_interval": 0.1})

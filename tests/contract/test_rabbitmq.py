@@ -1,13 +1,12 @@
 """The conformance suite over RabbitMQ."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
 
 from channels.layers import RabbitMQChannelLayer
-from channels.testing.layers import Features, LayerConformance
+from channels.testing.layers import Broker, Features, LayerConformance
 from tests.cluster.servers import OwnServer
 
 
@@ -16,7 +15,11 @@ class TestRabbitMQ(LayerConformance):
     features: ClassVar[Features] = Features(ordered_groups=False)
 
     @pytest.fixture
-    def layer_factory(self, rabbitmq: OwnServer) -> Callable[..., Any]:
-        url = f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/"
+    def broker(self, rabbitmq: OwnServer) -> Broker:
         prefix = f"test-{uuid.uuid4().hex[:8]}"
-        return lambda **config: RabbitMQChannelLayer(url, prefix, **config)
+
+        def make(address: tuple[str, int], **config: Any) -> RabbitMQChannelLayer:
+            url = "amqp://guest:guest@{}:{}/".format(*address)
+            return RabbitMQChannelLayer(url, prefix, **config)
+
+        return Broker(("127.0.0.1", rabbitmq.port), make, {"heartbeat": 1})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.proxy import Address, ChaosProxy
+from channels.testing.proxy import Address, ChaosProxy
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -148,6 +148,9 @@ class MemoryEngine:
         """
         with self.lock:
             self._check_memberships()
+            if (entry := self.queues.get(queue)) is not None:
+                # Who joins lives: what expired before must not take it out of the group again.
+                self._drop_expired(entry)
             members = self.groups.setdefault(group, {})
             members.pop(queue, None)
             members[queue] = expires

@@ -149,6 +149,9 @@ class LocalChannels:
         with self.lock:
             if channel not in self.hub.channels:
                 self.inbox(channel)
+            elif (inbox := self.inboxes.get(channel)) is not None:
+                # Who joins lives: what expired before must not take it out of the group again.
+                inbox.drop_expired()
             self.hub.add(group, channel)
 
     def discard(self, group: str, channel: str) -> None:

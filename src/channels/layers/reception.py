@@ -64,6 +64,8 @@ class Reception:
                 self._to_channel(envelope)
             else:
                 self.on_control(envelope)
+        except MalformedEnvelope as error:
+            self.count_malformed(error)
         except Exception:
             # Nothing that comes in may stop what comes after it.
             logger.exception("An envelope for %s could not be delivered", envelope.name)

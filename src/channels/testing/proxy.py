@@ -217,7 +217,7 @@ class _End(asyncio.Protocol):
         else:
             transport.pause_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self._proxy.ends.discard(self)
         if self._peer is not None and not self._proxy.is_swallowing:
             self._peer.end()

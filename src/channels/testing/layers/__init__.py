@@ -18,19 +18,29 @@ options: expiry, group_expiry, capacity, channel_capacity.
 It needs pytest and pytest-asyncio.
 """
 
-from channels.testing.layers.base import ConformanceBase, Features, MakeLayer
+from channels.testing.layers.base import Broker, ConformanceBase, Features, MakeLayer
+from channels.testing.layers.chaos import ChaosCases
 from channels.testing.layers.delivery import DelayCases, LeaseCases
 from channels.testing.layers.groups import GroupCases
+from channels.testing.layers.hostile import HostileCases
 from channels.testing.layers.life import LifeCases
 from channels.testing.layers.members import MemberCases
 from channels.testing.layers.messages import MessageCases
 from channels.testing.layers.queues import QueueCases
 
-__all__ = ["Features", "LayerConformance", "MakeLayer"]
+__all__ = ["Broker", "Features", "LayerConformance", "MakeLayer"]
 
 
 class LayerConformance(
-    MessageCases, QueueCases, GroupCases, MemberCases, LifeCases, DelayCases, LeaseCases
+    MessageCases,
+    QueueCases,
+    GroupCases,
+    MemberCases,
+    LifeCases,
+    DelayCases,
+    LeaseCases,
+    HostileCases,
+    ChaosCases,
 ):
     """All cases; what a layer has not is said in `features` and skipped with its reason."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import pytest
@@ -22,6 +23,22 @@ class MakeLayer(Protocol):
     """Makes a layer of the backend under test; it is closed after the test."""
 
     async def __call__(self, **config: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The server of a backend, for the cases that break connections to it.
+
+    Attributes:
+        address: Where it listens: (host, port), or the path of a Unix socket.
+        make: Called with an address and `config`; makes a layer that connects there.  All that it
+            makes within one test are the same layer on several processes.
+        quick: Options with which a connection that is silently dead is found out in a few seconds.
+    """
+
+    address: tuple[str, int] | str
+    make: Callable[..., Any]
+    quick: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,9 @@ class Features:
         forks: Usable in a forked child.
         carries_bytes: The serializer takes bytes.
         refuses_objects: What no other process could read is refused where it is sent.
+        reconnect_window: What is sent to a group while a process is cut off waits for it.
+        queue_window: No message of a queue is lost when connections break.
+        most_sockets: Connections to the server that a process has, whoever calls the layer.
         delays: `send` takes `delay`; not in the contract, so it must be said.
         leases: `delivery` may be "at-least-once"; not in the contract either.
     """
@@ -62,6 +82,9 @@ class Features:
     forks: bool = True
     carries_bytes: bool = True
     refuses_objects: bool = True
+    reconnect_window: bool = True
+    queue_window: bool = True
+    most_sockets: int = 3
     delays: bool = False
     leases: bool = False
 
@@ -75,9 +98,16 @@ class ConformanceBase:
     pytestmark: ClassVar[list[Any]] = [pytest.mark.asyncio]
 
     @pytest.fixture
-    def layer_factory(self) -> Callable[..., Any]:
-        """Override it; may also give an awaitable."""
-        raise NotImplementedError("Define the fixture layer_factory.")
+    def broker(self) -> Broker | None:
+        """Override it if the layer reaches a server over a network."""
+        return None
+
+    @pytest.fixture
+    def layer_factory(self, broker: Broker | None) -> Callable[..., Any]:
+        """Override it if there is no `broker`; may also give an awaitable."""
+        if broker is None:
+            raise NotImplementedError("Define the fixture layer_factory, or the fixture broker.")
+        return partial(broker.make, broker.address)
 
     @pytest_asyncio.fixture
     async def make_layer(self, layer_factory: Callable[..., Any]) -> AsyncIterator[MakeLayer]:
@@ -126,10 +156,10 @@ async def nothing_comes(layer: Any, channel: str, seconds: float = 0.3) -> None:
             pytest.fail(f"{channel} should be empty, found {message!r}")
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
+async def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
     """Waits for a condition."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE
+    deadline = loop.time() + seconds
     while not condition():
         assert loop.time() < deadline, f"waited in vain: {what}"
         await asyncio.sleep(0.005)

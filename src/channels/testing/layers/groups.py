@@ -62,6 +62,20 @@ class GroupCases(ConformanceBase):
         await layer.group_send("room", {"type": "x"})
         assert await soon(layer.receive(channel)) == {"type": "x"}
 
+    async def test_discarding_another_processs_channel_that_is_no_member_does_nothing(
+        self, make_layer: MakeLayer
+    ) -> None:
+        first, second = await self.make_two(make_layer)
+        channels = [await second.new_channel()]
+        if self.features.queues and self.features.queue_members:
+            channels += ["worker", "tgp!reply"]
+        for channel in channels:
+            await first.group_discard("room", channel)
+            await first.group_add("room", channel)
+            await first.group_send("room", {"type": "x"})
+            assert await soon(second.receive(channel)) == {"type": "x"}
+            await first.group_discard("room", channel)
+
     async def test_a_group_without_members_takes_messages(self, make_layer: MakeLayer) -> None:
         layer = await make_layer()
         await layer.group_send("nobody", {"type": "x"})
@@ -168,6 +182,53 @@ class GroupCases(ConformanceBase):
         if self.features.over_capacity_log:
             lines = [record.getMessage() for record in caplog.records]
             assert "1 of 2 channels over capacity in group room" in lines
+
+    async def test_a_full_queue_in_a_group_is_passed_over_and_nothing_is_raised(
+        self, make_layer: MakeLayer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.need("queues", "queue_members", "exact_capacity")
+        first, second = await self.make_two(make_layer, capacity=2)
+        for channel in ("full", "free"):
+            await second.group_add("room", channel)
+        with caplog.at_level("INFO"):
+            for number in range(4):
+                await first.group_send("room", {"type": "x", "number": number})
+                assert (await soon(second.receive("free")))["number"] == number
+        got = [message["number"] for message in await receive_all(first, "full", 2)]
+        assert got == [0, 1]
+        await nothing_comes(second, "full", 0.1)
+        if self.features.over_capacity_log:
+            lines = [record.getMessage() for record in caplog.records]
+            # Not every broker says how many of how many.
+            words = ("over capacity", "full")
+            assert any("room" in line and any(map(line.__contains__, words)) for line in lines)
+
+    async def test_what_was_sent_to_a_group_expires(self, make_layer: MakeLayer) -> None:
+        self.need("expiry")
+        first, second = await self.make_two(make_layer, expiry=1.0)
+        channel = await second.new_channel()
+        await second.group_add("room", channel)
+        await first.group_send("room", {"type": "old"})
+        await asyncio.sleep(1.2 + self.features.expiry_slack)
+        # Who let messages expire unread may be out of its groups: it is taken for dead.
+        await second.group_add("room", channel)
+        await first.group_send("room", {"type": "young"})
+        assert await soon(second.receive(channel)) == {"type": "young"}
+
+    async def test_a_channel_that_is_read_stays_a_member_if_refreshed(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("group_expiry")
+        first, second = await self.make_two(make_layer, group_expiry=1.0)
+        refreshed, forgotten = await second.new_channel(), await second.new_channel()
+        for channel in (refreshed, forgotten):
+            await second.group_add("room", channel)
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            await second.group_add("room", refreshed)
+        await first.group_send("room", {"type": "x"})
+        assert await soon(second.receive(refreshed)) == {"type": "x"}
+        await nothing_comes(second, forgotten, 0.1)
 
     async def test_membership_expires_unless_refreshed(self, make_layer: MakeLayer) -> None:
         self.need("group_expiry", "queues", "queue_members")

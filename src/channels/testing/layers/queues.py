@@ -50,6 +50,23 @@ class QueueCases(ConformanceBase):
             got = [message["number"] for message in await receive_all(second, channel, 50)]
             assert got == list(range(50))
 
+    async def test_a_channel_of_another_process_is_not_read_here(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("spans_processes")
+        first, second = await self.make_two(make_layer)
+        channel = await second.new_channel()
+        thief = asyncio.create_task(first.receive(channel))
+        try:
+            for number in range(10):
+                await first.send(channel, {"type": "x", "number": number})
+            got = [message["number"] for message in await receive_all(second, channel, 10)]
+            assert got == list(range(10))
+            assert not thief.done()
+        finally:
+            thief.cancel()
+            await asyncio.wait([thief])
+
     async def test_messages_wait_for_a_reader(self, make_layer: MakeLayer) -> None:
         self.need("queues")
         first, second = await self.make_two(make_layer)
@@ -119,6 +136,20 @@ class QueueCases(ConformanceBase):
             with pytest.raises(ChannelFull):
                 await layer.send(channel, {"type": "x"})
 
+    async def test_capacity_by_pattern_counts_for_names_with_a_local_part(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("exact_capacity")
+        layer = await make_layer(capacity=3, channel_capacity={"small*": 1, "tgp!*": 2})
+        limits = {await layer.new_channel("small"): 1, await layer.new_channel("large"): 3}
+        if self.features.queues:
+            limits |= {"tgp!one": 2, "tgp!two": 2, "tgq!one": 3}
+        for channel, limit in limits.items():
+            for _ in range(limit):
+                await layer.send(channel, {"type": "x"})
+            with pytest.raises(ChannelFull):
+                await layer.send(channel, {"type": "x"})
+
     async def test_one_full_channel_does_not_fill_another(self, make_layer: MakeLayer) -> None:
         self.need("exact_capacity")
         layer = await make_layer(capacity=2)
@@ -140,6 +171,22 @@ class QueueCases(ConformanceBase):
         for channel in channels:
             await first.send(channel, {"type": "young"})
             assert await soon(second.receive(channel)) == {"type": "young"}
+
+    async def test_old_and_young_messages_in_one_channel(self, make_layer: MakeLayer) -> None:
+        self.need("expiry")
+        first, second = await self.make_two(make_layer, expiry=3.0)
+        channels = [await second.new_channel()] + (["worker"] if self.features.queues else [])
+        for channel in channels:
+            for number in range(3):
+                await first.send(channel, {"type": "old", "number": number})
+        await asyncio.sleep(2.0)
+        for channel in channels:
+            for number in range(3):
+                await first.send(channel, {"type": "young", "number": number})
+        await asyncio.sleep(1.2 + self.features.expiry_slack)
+        for channel in channels:
+            expected = [{"type": "young", "number": number} for number in range(3)]
+            assert await receive_all(second, channel, 3) == expected
 
     async def test_expired_messages_do_not_count_against_capacity(
         self, make_layer: MakeLayer

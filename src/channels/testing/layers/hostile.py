@@ -1,0 +1,227 @@
+"""What others may put into the backend, and how much: forged messages, and floods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from channels.exceptions import ChannelFull, ChannelsError
+from channels.layers.envelope import Envelope, Kind
+from channels.testing.layers.base import ConformanceBase, MakeLayer, soon
+
+#: Forged envelopes that are on their way at a time.
+_AT_A_TIME = 50
+#: A message's text in floods, and how often three are sent: 48 MiB, of which 32 find no reader.
+_FLOOD_TEXT = 64 * 1024
+_FLOOD_COUNT = 256
+#: A process may grow by so much under that flood.
+_FLOOD_BOUND = 20 * 1024 * 1024
+
+
+class Forger:
+    """Makes envelopes that no node would: the octets, the payload, the sender or the key is wrong.
+
+    Args:
+        genuine: Payloads of the layer under attack.
+        sealed: The same, sealed with other keys; empty if nothing is sealed.
+    """
+
+    def __init__(self, genuine: list[bytes], sealed: list[bytes]) -> None:
+        self._chance = random.Random(5)
+        self._genuine = genuine
+        self._sealed = sealed
+        self._seqs = itertools.count(1)
+
+    def envelopes(self, name: str, kind: Kind, count: int) -> Iterator[Envelope]:
+        """So many, for a channel or a group."""
+        for number in range(count):
+            payload = self._payload()
+            envelope = self._envelope(kind, name, payload)
+            if number % 3 == 0:
+                envelope = _with_octets(envelope, self._octets(envelope.encoded))
+            yield envelope
+
+    def controls(self, name: str, count: int) -> Iterator[Envelope]:
+        """What one node asks of another, with nonsense in it."""
+        kinds = (Kind.ADD, Kind.DISCARD, Kind.DONE, Kind.LATER)
+        for _ in range(count):
+            yield self._envelope(self._chance.choice(kinds), name, self._noise())
+
+    def _envelope(self, kind: Kind, name: str, payload: bytes) -> Envelope:
+        return Envelope(kind, name, payload, sender=b"forger--", seq=next(self._seqs))
+
+    def _payload(self) -> bytes:
+        """No message of this layer, whatever it looks like."""
+        genuine = self._chance.choice(self._genuine)
+        ways: list[Callable[[], bytes]] = [
+            self._noise,
+            lambda: genuine[: self._chance.randrange(len(genuine))],
+            lambda: b"",
+            # What is a value, but no message.
+            lambda: b"\xc0",
+        ]
+        if self._sealed:
+            ways.append(lambda: self._chance.choice(self._sealed))
+        return self._chance.choice(ways)()
+
+    def _octets(self, encoded: bytes) -> bytes:
+        """No envelope: noise, a part of one, or one of another version."""
+        cut = encoded[: self._chance.randrange(29)]
+        return self._chance.choice([b"\xff" + self._noise(), cut, b"\x09" + encoded[1:]])
+
+    def _noise(self) -> bytes:
+        # 0xc1 is never used in MessagePack, and no JSON either.
+        return b"\xc1" + self._chance.randbytes(self._chance.randrange(200))
+
+
+def _with_octets(envelope: Envelope, octets: bytes) -> Envelope:
+    envelope._encoded = octets
+    return envelope
+
+
+class HostileCases(ConformanceBase):
+    """Forged, repeated and damaged messages are counted and dropped; floods meet a bound."""
+
+    #: Forged envelopes for a group; a tenth of them for a queue.
+    forgeries: ClassVar[int] = 1000
+
+    async def _fling(self, layer: Any, way: Callable[[Envelope], Any], some: Any) -> None:
+        """Give envelopes to the transport as if a node had made them."""
+
+        async def one(envelope: Envelope) -> None:
+            # A transport that reads what it carries may refuse it.
+            with contextlib.suppress(ChannelsError):
+                await layer.node.link.do(len(envelope.payload), partial(way, envelope))
+
+        while batch := list(itertools.islice(some, _AT_A_TIME)):
+            await asyncio.gather(*map(one, batch))
+
+    @pytest.mark.parametrize("keys", [None, ["the key of the site"]], ids=["open", "sealed"])
+    async def test_forged_messages_are_counted_and_dropped(
+        self, make_layer: MakeLayer, keys: list[str] | None
+    ) -> None:
+        self.need("node", "carries_bytes")
+        config: dict[str, Any] = {"capacity": 10_000, "send_timeout": 20.0}
+        if keys is not None:
+            pytest.importorskip("cryptography")
+            config["symmetric_encryption_keys"] = keys
+        first, second = await self.make_two(make_layer, **config)
+        other = await make_layer(symmetric_encryption_keys=["another"]) if keys else None
+        messages = [{"type": "x", "number": number, "raw": bytes(50)} for number in range(20)]
+        forger = Forger(
+            [first.node.codec.encode(message) for message in messages],
+            [other.node.codec.encode(message) for message in messages] if other else [],
+        )
+        channel = await second.new_channel()
+        await second.group_add("room", channel)
+        transport, capabilities = first.node.transport, first.capabilities
+        reader = asyncio.create_task(second.receive("worker"))
+        before = second.statistics().get("dropped_malformed", 0)
+        await self._fling(
+            first,
+            lambda envelope: transport.publish("room", envelope),
+            # A direct transport hands envelopes on as they are: no octets to damage.
+            forger.envelopes("room", Kind.GROUP, self.forgeries),
+        )
+        if not capabilities.is_direct:
+            await self._fling(
+                first,
+                lambda envelope: transport.push_node(second.node.id, envelope),
+                forger.controls("room", self.forgeries // 10),
+            )
+        # What was sent by the same process comes after them.
+        await first.group_send("room", {"type": "genuine"})
+        assert await soon(second.receive(channel)) == {"type": "genuine"}
+        counted = second.statistics()["dropped_malformed"] - before
+        assert counted >= self.forgeries * 0.9, "each is counted"
+        if self.features.queues:
+            await first.send("worker", {"type": "genuine"})
+            assert await soon(reader) == {"type": "genuine"}
+        reader.cancel()
+        await asyncio.wait([reader])
+
+    async def test_forged_messages_in_a_queue_cost_its_reader_nothing(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("node", "queues", "carries_bytes")
+        first, second = await self.make_two(make_layer, capacity=100_000, send_timeout=20.0)
+        forger = Forger([first.node.codec.encode({"type": "x", "raw": bytes(50)})], [])
+        reader = asyncio.create_task(second.receive("worker"))
+        forged = [
+            envelope
+            for envelope in forger.envelopes("worker", Kind.CHANNEL, self.forgeries // 10)
+            # Some backends look into what they queue; these are for those that do not.
+            if envelope.encoded[:1] == b"\x01" and len(envelope.encoded) > 29
+        ]
+        push = first.node.transport.push
+        await self._fling(first, lambda envelope: push("worker", envelope, 100_000), iter(forged))
+        await first.send("worker", {"type": "genuine"})
+        assert await soon(reader) == {"type": "genuine"}
+        assert second.statistics()["dropped_malformed"] >= len(forged)
+
+    async def test_what_comes_twice_is_delivered_once(self, make_layer: MakeLayer) -> None:
+        self.need("node")
+        first, second = await self.make_two(make_layer, capacity=10_000, send_timeout=20.0)
+        if first.capabilities.is_direct:
+            pytest.skip("a direct transport carries nothing that could come twice")
+        channel = await second.new_channel()
+        await second.group_add("room", channel)
+        payload = first.node.codec.encode({"type": "once"})
+        sent = [
+            Envelope(Kind.GROUP, "room", payload, sender=b"replayer", seq=seq) for seq in range(50)
+        ]
+        publish = first.node.transport.publish
+        for again in (sent, sent, sent[:1]):
+            await self._fling(first, lambda envelope: publish("room", envelope), iter(again))
+        await first.group_send("room", {"type": "last"})
+        got = []
+        while (message := await soon(second.receive(channel))) != {"type": "last"}:
+            got.append(message)
+        assert got == [{"type": "once"}] * len(sent)
+
+    async def test_a_flood_that_nobody_reads_meets_a_bound(self, make_layer: MakeLayer) -> None:
+        self.need("exact_capacity")
+        if not sys.platform.startswith("linux"):
+            pytest.skip("reads /proc")
+        first, second = await self.make_two(make_layer, capacity=20, send_timeout=20.0)
+        lazy, busy = await second.new_channel(), await second.new_channel()
+        for channel in (lazy, busy):
+            await second.group_add("room", channel)
+        message = {"type": "x", "text": "x" * _FLOOD_TEXT}
+        # Buffers and pools that stay belong to the layer at work, not to the flood.
+        await self._flood(first, second, lazy, busy, message, 64)
+        before = resident_bytes()
+        refused = await self._flood(first, second, lazy, busy, message, _FLOOD_COUNT)
+        assert refused > 0, "one of the two must have been full"
+        assert resident_bytes() - before < _FLOOD_BOUND
+
+    async def _flood(
+        self, first: Any, second: Any, lazy: str, busy: str, message: Any, count: int
+    ) -> int:
+        refused = 0
+        for number in range(count):
+            await first.group_send("room", message)
+            for channel in [lazy] + (["worker"] if self.features.queues else []):
+                try:
+                    await first.send(channel, message)
+                except ChannelFull:
+                    refused += 1
+            if number % 10 == 9:
+                for _ in range(10):
+                    await soon(second.receive(busy))
+        return refused
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
