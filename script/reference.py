@@ -112,7 +112,8 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "WebsocketCommunicator",
                 "ChannelsLiveServerTestCase",
             ],
-            "channels.testing.layers": ["LayerConformance", "Features"],
+            "channels.testing.layers": ["LayerConformance", "Features", "Broker"],
+            "channels.testing.proxy": ["ChaosProxy"],
         },
     ),
     "server": (

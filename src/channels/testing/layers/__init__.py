@@ -15,7 +15,8 @@ The one fixture gives a function that makes a layer.  Layers made by it within o
 same layer on several processes: they share their backend and prefix.  `config` holds the general
 options: expiry, group_expiry, capacity, channel_capacity.
 
-It needs pytest and pytest-asyncio.
+A class with the fixture `broker` in its place gets the cases that break connections, too: see
+`Broker`.  It needs pytest and pytest-asyncio.
 """
 
 from channels.testing.layers.base import Broker, ConformanceBase, Features, MakeLayer

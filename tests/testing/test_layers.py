@@ -1,0 +1,72 @@
+"""The suite in the hands of a third party: outside this repository, on the layer of the docs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.tutorial import BLOCK, ROOT
+
+PAGE = ROOT / "docs" / "topics" / "testing.md"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The page's files, in a folder of their own."""
+    written = {found["path"]: found["code"] for found in BLOCK.finditer(PAGE.read_text())}
+    assert set(written) == {"toylayer.py", "test_toylayer.py"}
+    for path, code in written.items():
+        (tmp_path / path).write_text(code)
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str]:
+    """pytest as it runs there: what is installed, and no setting of this repository's."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PY", "DJANGO"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:randomly", *arguments],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_layer_of_ones_own_passes_the_suite(folder: Path) -> None:
+    code, output = run(folder, "-rs")
+    assert code == 0, output
+    passed = re.search(r"(\d+) passed", output)
+    assert passed, output
+    assert int(passed[1]) > 40
+    assert "the layer has not: node" in output
+    assert "failed" not in output
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "case"),
+    [
+        (
+            "self.groups[group].pop(channel, None)",
+            "pass",
+            "test_who_has_left_gets_nothing",
+        ),
+        (">= self.get_capacity(channel)", "> self.get_capacity(channel)", "test_full_at_one_over"),
+        ("waiting and waiting[0][0] <= time.monotonic()", "False", "test_unread_messages_expire"),
+    ],
+)
+def test_it_finds_what_is_wrong(folder: Path, right: str, wrong: str, case: str) -> None:
+    layer = folder / "toylayer.py"
+    source = layer.read_text()
+    assert right in source
+    layer.write_text(source.replace(right, wrong))
+    code, output = run(folder, "-x", "-k", case)
+    assert code == 1, output
+    assert f"FAILED test_toylayer.py::TestToyLayer::{case}" in output
