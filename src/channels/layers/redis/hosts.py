@@ -57,6 +57,16 @@ class OwnConnection(AbstractConnection):
         if self._writer is not None:
             self._writer.write(data)
 
+    def take_over(self, on_reply: OnReply) -> None:
+        """Have replies go to this function from now on; `serve` says how.
+
+        Before the first command is written: what comes earlier is lost to the stream that redis-py
+        reads, and a loop may well read before it starts a task.
+        """
+        if self._writer is not None and HAS_HIREDIS:
+            self._replies = Replies(on_reply)
+            self._writer.transport.set_protocol(self._replies)
+
     async def serve(self, on_reply: OnReply) -> None:
         """Give each reply to a function, an error's as an exception, until the connection ends.
 
@@ -65,14 +75,14 @@ class OwnConnection(AbstractConnection):
         Raises:
             RedisError, OSError: Why it has ended; or what `on_reply` raised.
         """
-        writer = self._writer
-        if writer is None:
+        if self._writer is None:
             raise RedisConnectionError("the connection is closed")
         if not HAS_HIREDIS:
             await self._serve_slowly(on_reply)
             return
-        self._replies = Replies(on_reply)
-        writer.transport.set_protocol(self._replies)
+        if self._replies is None:
+            self.take_over(on_reply)
+        assert self._replies is not None, "it was taken over above, or before"
         await self._replies.ended
 
     async def _serve_slowly(self, on_reply: OnReply) -> None:

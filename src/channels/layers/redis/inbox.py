@@ -94,6 +94,7 @@ class InboxReader:
     async def _serve(self) -> None:
         try:
             connection = self._connection = await self._open()
+            connection.take_over(self._take)
             try:
                 self._ask(connection)
                 await run_until_one_fails(connection.serve(self._take), self._watch())

@@ -128,6 +128,7 @@ class QueueReader:
 
     async def _serve(self, connection: OwnConnection) -> None:
         self._connection = connection
+        connection.take_over(self._take)
         try:
             self._ask()
             await run_until_one_fails(connection.serve(self._take), self._watch())
