@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from channels.kit.tasks import TaskScope
 
@@ -134,8 +134,8 @@ class _End(asyncio.Protocol):
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is none by its class.
+        self._transport = cast(asyncio.Transport, transport)
         self._proxy.ends.add(self)
         self.regulate()
         if self.is_client:

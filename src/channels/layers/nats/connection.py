@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from channels.layers.descriptors import let_go
 from channels.layers.nats.address import Address
@@ -209,8 +209,8 @@ class NatsConnection(asyncio.Protocol):
     # What the loop tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # By its verbs: uvloop's is none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         if self._timer is None:
             self._tick()
 

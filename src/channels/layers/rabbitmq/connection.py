@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pamqp.frame
 from pamqp import commands
@@ -118,8 +118,8 @@ class AmqpConnection(asyncio.Protocol):
     # What the loop tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is none by its class.
+        self._transport = transport = cast(asyncio.Transport, transport)
         transport.write(ProtocolHeader().marshal())
         self._tick()
 
