@@ -40,6 +40,7 @@ class Shell:
             scopes=ScopeBuilder(options),
             stamp=Stamp("test"),
             tasks=self.tasks,
+            loop=asyncio.get_running_loop(),
             context=copy_context(),
             upgrade=WebSocketSession,
             on_access=self.records.append,

@@ -22,7 +22,7 @@ def opening(*fields: tuple[bytes, bytes], method: str = "GET", compress: bool = 
         expects_continue=False,
         upgrade=b"websocket",
     )
-    return Opening(request, lambda: [(b"server", b"us")], compress=compress)
+    return Opening(request, lambda: [(b"server", b"server: us\r\n")], compress=compress)
 
 
 DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")

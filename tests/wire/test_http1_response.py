@@ -11,7 +11,7 @@ Pairs = list[tuple[bytes, bytes]]
 
 
 def writer(method: str = "GET", version: str = "1.1", *, keep_alive: bool = True) -> ResponseWriter:
-    return ResponseWriter(method, version, keep_alive, lambda: [(b"server", b"us")])
+    return ResponseWriter(method, version, keep_alive, lambda: [(b"server", b"server: us\r\n")])
 
 
 def written(

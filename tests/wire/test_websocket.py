@@ -459,7 +459,7 @@ def test_every_transition_leads_towards_closed() -> None:
     order = [Phase.OPEN, Phase.ANSWERING, Phase.FAILING, Phase.CLOSING, Phase.CLOSED]
     for (before, _), after in NEXT_PHASE.items():
         assert order.index(after) > order.index(before)
-    assert Phase.CLOSED not in READING | SENDING
+    assert Phase.CLOSED not in READING + SENDING
     assert {before for before, _ in NEXT_PHASE} == set(Phase) - {Phase.CLOSED}
 
 

@@ -20,10 +20,15 @@ class TaskScope:
 
     Close order: `close` cancels what still runs, then awaits all of it.  An error that nobody
     awaited is logged with its traceback when its task ends.
+
+    Args:
+        loop: Where the tasks run; None for the one that runs when a task is started, which it takes
+            a system call to find out.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.name = name
+        self._loop = loop
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
@@ -49,7 +54,8 @@ class TaskScope:
         if self._closed:
             work.close()
             raise RuntimeError(f"The task scope {self.name!r} is closed.")
-        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
+        loop = self._loop or asyncio.get_running_loop()
+        task = loop.create_task(work, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._forget if on_done is None else self._tasks.discard)
         if on_done is not None:

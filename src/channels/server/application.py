@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from typing import Final
+from typing import Any, Final
 
 from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
+from channels.kit.doors import DOOR
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.server.counts import counts
@@ -23,36 +24,38 @@ logger: Final = logging.getLogger("django.channels.server")
 class ApplicationCall:
     """The application, called once for a connection or a request.
 
+    Afterwards the server's ways to it are taken out of the scope: scope, door and connection would
+    hold each other, and leave every request to the garbage collector.
+
     Args:
         on_end: Called once at the end, with what the application raised, or None.
     """
 
-    __slots__ = ("_application", "_on_end", "_receive", "_scope", "_send", "_task", "_timer")
+    __slots__ = ("_extensions", "_on_end", "_scope", "_task", "_timer")
 
-    def __init__(
-        self,
-        application: Application,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        on_end: Callable[[BaseException | None], None],
-    ) -> None:
-        self._application = application
+    def __init__(self, scope: Scope, on_end: Callable[[BaseException | None], None]) -> None:
         self._scope = scope
-        self._receive = receive
-        self._send = send
-        self._on_end = on_end
+        self._extensions: dict[str, Any] = scope["extensions"]
+        self._on_end: Callable[[BaseException | None], None] | None = on_end
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, tasks: TaskScope, context: Context) -> None:
-        """Run it in a task of this scope, and in this context, which belongs to it alone."""
-        self._task = tasks.spawn(self._run(), name="application", context=context)
+    def start(
+        self,
+        application: Application,
+        receive: Receive,
+        send: Send,
+        tasks: TaskScope,
+        context: Context,
+    ) -> None:
+        """Run it in a task of `tasks`, and in this context, which belongs to it alone."""
+        work = self._run(application, receive, send)
+        self._task = tasks.spawn(work, name="application", context=context)
 
-    async def _run(self) -> None:
+    async def _run(self, application: Application, receive: Receive, send: Send) -> None:
         error: BaseException | None = None
         try:
-            await self._application(self._scope, self._receive, self._send)
+            await application(self._scope, receive, send)
         except KeyboardInterrupt:
             raise
         except BaseException as caught:
@@ -60,7 +63,10 @@ class ApplicationCall:
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-        self._on_end(error)
+        on_end, self._on_end = self._on_end, None
+        assert on_end is not None, "an application ends once"
+        on_end(error)
+        self._extensions.pop(DOOR, None)
 
     @property
     def is_running(self) -> bool:
@@ -69,9 +75,9 @@ class ApplicationCall:
 
     def cancel_in(self, seconds: float) -> None:
         """Give it so many seconds to end by itself; a second call changes nothing."""
-        if self.is_running and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._cancel, seconds)
+        task = self._task
+        if task is not None and self._timer is None and not task.done():
+            self._timer = task.get_loop().call_later(seconds, self._cancel, seconds)
 
     def _cancel(self, seconds: float) -> None:
         if self._task is not None and self._task.cancel():

@@ -25,6 +25,10 @@ class Timers(Protocol):
     def call_at(self, when: float, callback: Callable[[], object], /) -> Timer: ...
 
 
+def _tell_nobody(name: str) -> None:
+    """Its connection is gone."""
+
+
 class Deadlines:
     """Named moments; each that passes is named once to `on_due`."""
 
@@ -55,8 +59,9 @@ class Deadlines:
         self._moments.pop(name, None)
 
     def close(self) -> None:
-        """Forget everything and release the timer."""
+        """Forget everything, release the timer, and whom it would have told."""
         self._moments.clear()
+        self._on_due = _tell_nobody
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -26,8 +26,11 @@ DISCONNECT: Final = "http.disconnect"
 class Answers(Protocol):
     """The session, as its present exchange sees it."""
 
-    def respond(self, event: ResponseStart | ResponseBody) -> bool:
-        """Write a part of the response; False if the client must read first: await `drain`."""
+    def start_response(self, event: ResponseStart) -> None:
+        """Take status and fields of the response."""
+
+    def respond(self, event: ResponseBody) -> bool:
+        """Write a piece of the body; False if the client must read first: await `drain`."""
 
     async def drain(self, exchange: HttpExchange) -> None:
         """Wait until the client has read."""
@@ -52,20 +55,20 @@ class HttpExchange:
         #: When the head was complete, by the loop's clock.
         self.began = began
         self.mailbox = Mailbox()
-        self._context = service.context.copy()
         #: True once nothing more is sent for it.
         self.is_over = False
-        receive, send = self.receive, self.send
-        if not request.expects_continue:
-            # Through the door the body would be asked for without our knowing.
-            scope["extensions"][DOOR] = Door(receive, send, self.mailbox, context=self._context)
-        self._call = ApplicationCall(service.application, scope, receive, send, self._ended)
+        self._call = ApplicationCall(scope, self._ended)
 
     def start(self) -> None:
         """Call the application."""
-        if not self.request.has_body:
+        request, service = self.request, self._service
+        if not request.has_body:
             self.put_body(b"", more=False)
-        self._call.start(self._service.tasks, self._context)
+        receive, send, context = self.receive, self.send, service.context.copy()
+        if not request.expects_continue:
+            # Through the door the body would be asked for without our knowing.
+            self.scope["extensions"][DOOR] = Door(receive, send, self.mailbox, context=context)
+        self._call.start(service.application, receive, send, service.tasks, context)
 
     def put_body(self, data: bytes, *, more: bool) -> None:
         """Hand a piece of the request's body on."""
@@ -112,24 +115,26 @@ class HttpExchange:
             ClientDisconnected: If the client has gone.
             LocalProtocolError: If the message is not allowed here; nothing of it is sent.
         """
-        event = _as_event(message)
+        kind = message.get("type")
+        if kind == "http.response.body":
+            body = _as_bytes(message.get("body", b""))
+            self._check_not_over()
+            if not self._session.respond(ResponseBody(body, bool(message.get("more_body")))):
+                await self._session.drain(self)
+        elif kind == "http.response.start":
+            if "status" not in message:
+                raise LocalProtocolError("http.response.start needs a status.")
+            self._check_not_over()
+            start = ResponseStart(message["status"], message.get("headers", ()))
+            self._session.start_response(start)
+        else:
+            raise LocalProtocolError(
+                f"Message type {kind!r}: expected http.response.start or http.response.body."
+            )
+
+    def _check_not_over(self) -> None:
         if self.is_over:
             raise ClientDisconnected("The response is over, or its client has gone.")
-        if not self._session.respond(event):
-            await self._session.drain(self)
-
-
-def _as_event(message: Message) -> ResponseStart | ResponseBody:
-    kind = message.get("type")
-    if kind == "http.response.body":
-        return ResponseBody(_as_bytes(message.get("body", b"")), bool(message.get("more_body")))
-    if kind == "http.response.start":
-        if "status" not in message:
-            raise LocalProtocolError("http.response.start needs a status.")
-        return ResponseStart(message["status"], message.get("headers", ()))
-    raise LocalProtocolError(
-        f"Message type {kind!r}: expected http.response.start or http.response.body."
-    )
 
 
 def _as_bytes(body: Any) -> bytes:

@@ -100,7 +100,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._turns = TurnEnds(self._loop)
         context = copy_context()
-        tasks = TaskScope("the server")
+        tasks = TaskScope("the server", self._loop)
         stamp = Stamp(self.options.server_name)
         scopes = ScopeBuilder(self.options)
         self._lifespan = Lifespan(self.application, is_required=self.options.lifespan == "on")
@@ -110,6 +110,7 @@ class Server:
             scopes,
             stamp,
             tasks,
+            self._loop,
             context,
             WebSocketSession,
             self._on_access,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextvars import Context
@@ -10,7 +11,7 @@ from email.utils import formatdate
 from typing import Protocol
 
 from channels.kit.tasks import TaskScope
-from channels.kit.types import Address, Application, Headers, Scope
+from channels.kit.types import Address, Application, Scope
 from channels.server.access import AccessRecord, Kind
 from channels.server.counts import counts
 from channels.server.options import ServerOptions
@@ -21,20 +22,21 @@ from channels.wire.http1_request import Request
 
 
 class Stamp:
-    """The fields that every response carries: Date, made once a second, and Server."""
+    """The lines that every response carries: Date, made once a second, and Server."""
 
     def __init__(self, server_name: str) -> None:
-        self._server: Headers = [(b"server", server_name.encode("latin-1"))] if server_name else []
+        name = server_name.encode("latin-1")
+        self._server = [(b"server", b"server: %b\r\n" % name)] if name else []
         self._second = 0
-        self._headers: Headers = []
+        self._lines: list[tuple[bytes, bytes]] = []
 
-    def __call__(self) -> Headers:
+    def __call__(self) -> list[tuple[bytes, bytes]]:
         now = int(time.time())
         if now != self._second:
             self._second = now
             date = formatdate(now, usegmt=True).encode()
-            self._headers = [(b"date", date), *self._server]
-        return self._headers
+            self._lines = [(b"date", b"date: %b\r\n" % date), *self._server]
+        return self._lines
 
 
 class HttpOutlet(Outlet, Protocol):
@@ -64,6 +66,7 @@ class Service:
     scopes: ScopeBuilder
     stamp: Stamp
     tasks: TaskScope
+    loop: asyncio.AbstractEventLoop
     #: Context variables as they were when the server started.
     context: Context
     upgrade: Upgrade

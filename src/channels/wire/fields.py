@@ -14,7 +14,8 @@ from typing import Any, Final
 from channels.exceptions import LocalProtocolError
 
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_TOKEN_MATCH: Final = TOKEN.fullmatch
+_VALUE_MATCH: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 def is_token(data: bytes) -> bool:
@@ -37,17 +38,22 @@ def checked_fields(fields: Iterable[Any]) -> list[tuple[bytes, bytes]]:
             raise LocalProtocolError(
                 f"A header field is a pair of name and value: found {field!r}."
             ) from None
-        if not isinstance(name, (bytes, bytearray)) or not isinstance(value, (bytes, bytearray)):
+        if type(name) is not bytes or type(value) is not bytes:
+            name, value = _as_bytes(name, value)
+        if _TOKEN_MATCH(name) is None:
+            raise LocalProtocolError(f"A header field's name is a token: found {name!r}.")
+        if _VALUE_MATCH(value) is None:
             raise LocalProtocolError(
-                f"A header field's name and value are byte strings: found {name!r} ="
-                f" {value!r}, of types {type(name).__name__} and {type(value).__name__}."
+                f"The header field {name!r} has a control character in its value: {value!r}."
             )
-        if not is_token(bytes(name)):
-            raise LocalProtocolError(f"A header field's name is a token: found {bytes(name)!r}.")
-        if _VALUE.fullmatch(value) is None:
-            raise LocalProtocolError(
-                f"The header field {bytes(name)!r} has a control character in its value:"
-                f" {bytes(value)!r}."
-            )
-        checked.append((bytes(name).lower(), bytes(value).strip(b" \t")))
+        checked.append((name.lower(), value.strip(b" \t")))
     return checked
+
+
+def _as_bytes(name: Any, value: Any) -> tuple[bytes, bytes]:
+    if isinstance(name, (bytes, bytearray)) and isinstance(value, (bytes, bytearray)):
+        return bytes(name), bytes(value)
+    raise LocalProtocolError(
+        f"A header field's name and value are byte strings: found {name!r} ="
+        f" {value!r}, of types {type(name).__name__} and {type(value).__name__}."
+    )

@@ -36,7 +36,7 @@ from channels.wire.http1_response import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BodyChunk:
     """Bytes of the request's body; the last one may have none."""
 
@@ -78,6 +78,13 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+#: Python 3.11 takes 0.1 µs to find a member in its class; a request asks for one twenty times.
+_HEAD: Final = Phase.HEAD
+_BODY: Final = Phase.BODY
+_DONE: Final = Phase.DONE
+_CLOSED: Final = Phase.CLOSED
+
+
 class Http1Connection:
     """The server's side of one connection.
 
@@ -113,7 +120,7 @@ class Http1Connection:
         self._skipped_empty_line = False
         self._body: BodyReader | None = None
         self._body_bytes = 0
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
         #: The response to the present request; one without a request answers a Failure.
         self.response = ResponseWriter("GET", "1.1", False, stamp)
 
@@ -121,7 +128,7 @@ class Http1Connection:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the peer; `next_event` tells what they mean."""
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not _CLOSED:
             self._buffer += data
 
     def receive_eof(self) -> None:
@@ -136,21 +143,21 @@ class Http1Connection:
     @property
     def is_idle(self) -> bool:
         """True between two requests while nothing of the next one has come."""
-        return self.phase is Phase.HEAD and not self._buffer and not self._skipped_empty_line
+        return self.phase is _HEAD and not self._buffer and not self._skipped_empty_line
 
     def take_buffer(self) -> bytes:
         """Hand over what was received and not used: the connection changes to another protocol."""
         rest = bytes(self._buffer)
         self._buffer.clear()
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         return rest
 
     def next_event(self) -> Event | None:
         """The next event, or None if it takes more input or the next cycle."""
         try:
-            if self.phase is Phase.HEAD:
+            if self.phase is _HEAD:
                 return self._next_head()
-            if self.phase is Phase.BODY:
+            if self.phase is _BODY:
                 return self._next_body()
         except RemoteProtocolError as error:
             self.fail()
@@ -159,10 +166,10 @@ class Http1Connection:
 
     def fail(self) -> None:
         """Read nothing more: the peer broke a rule, perhaps one that only a clock can see."""
-        if self.phase is Phase.HEAD:
+        if self.phase is _HEAD:
             self.response = ResponseWriter("GET", "1.1", False, self._stamp)
         self.response.close_after()
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         self._buffer.clear()
 
     def _next_head(self) -> Event | None:
@@ -233,7 +240,7 @@ class Http1Connection:
         self._skipped_empty_line = False
         length = request.content_length
         if length == 0:
-            self.phase = Phase.DONE
+            self.phase = _DONE
         else:
             self._start_body(length)
         self.response = ResponseWriter(
@@ -246,7 +253,7 @@ class Http1Connection:
             self._check_body_bytes(length)
         self._body = ChunkedBody(self._limits) if length is None else LengthBody(length)
         self._body_bytes = 0
-        self.phase = Phase.BODY
+        self.phase = _BODY
 
     def _check_body_bytes(self, size: int) -> None:
         most = self._limits.max_body_bytes
@@ -259,7 +266,7 @@ class Http1Connection:
             self._body_bytes += len(data)
             self._check_body_bytes(self._body_bytes)
         if self._body.is_done:
-            self.phase = Phase.DONE
+            self.phase = _DONE
             return BodyChunk(data, more=False)
         if data:
             return BodyChunk(data)
@@ -268,7 +275,7 @@ class Http1Connection:
         return None
 
     def _end_of_input(self) -> Event:
-        self.phase = Phase.CLOSED
+        self.phase = _CLOSED
         return END_OF_INPUT
 
     # Output.
@@ -276,7 +283,7 @@ class Http1Connection:
     @property
     def can_start_next_cycle(self) -> bool:
         """True once request and response are complete and the connection goes on."""
-        return self.phase is Phase.DONE and self.response.is_complete and self.response.keep_alive
+        return self.phase is _DONE and self.response.is_complete and self.response.keep_alive
 
     def start_next_cycle(self) -> None:
         """Go on to the next request.
@@ -287,7 +294,7 @@ class Http1Connection:
         """
         if not self.can_start_next_cycle:
             raise LocalProtocolError("The present request is not over, or it is the last one.")
-        self.phase = Phase.HEAD
+        self.phase = _HEAD
 
     def send(self, event: ResponseStart | ResponseBody | Continue) -> None:
         """Say something to the peer; `data_to_send` has the bytes.

