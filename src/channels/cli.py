@@ -37,6 +37,7 @@ from channels.server import Server, ServerOptions
 from channels.server.access import AccessRecord
 from channels.server.access_log import AccessLog, client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
+from channels.supervisor.reloading import Watched, is_child, run_reloading
 
 logger = logging.getLogger("channels.cli")
 
@@ -112,10 +113,32 @@ class Reporting:
         check_options(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Reloading:
+    """Whether `channels serve` starts anew when the code changes: for development."""
+
+    reload: bool = option(False, help="start anew whenever a Python file changes")
+    reload_dir: tuple[str, ...] = option(
+        (),
+        help="folder to watch, in place of the working directory; may be given several times",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+#: What the server does differently while it is started anew all the time, unless told otherwise:
+#: clients are asked to come back at once, and nothing holds it up for long.
+RELOADED = {"websocket_stop_code": 1012, "shutdown_timeout": 1.0}
+#: Between the server's own shutdown timeout and the end of its process by force.
+KILL_SECONDS = 3.0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the `channels` command; returns the process's exit status."""
     parser = make_parser()
-    namespace = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    namespace = parser.parse_args(arguments, argparse.Namespace(words=arguments))
     run: Callable[[argparse.Namespace], int] = namespace.run
     try:
         return run(namespace)
@@ -152,6 +175,11 @@ def run_serve(namespace: argparse.Namespace) -> int:
     values = given_values(namespace)
     reporting = from_mapping(Reporting, values)
     set_up_logging(reporting.verbosity, reporting.log_format)
+    reloading = from_mapping(Reloading, values)
+    if reloading.reload:
+        values = RELOADED | values
+        if not is_child(os.environ):
+            return _run_reloading(namespace, reloading, server_options(values))
     configure_threads(from_mapping(ThreadOptions, values))
     server = ListeningServer(
         load_application(namespace.application),
@@ -166,6 +194,15 @@ def run_serve(namespace: argparse.Namespace) -> int:
         sys.stderr.write(f"channels serve: error: {error}\n")
         return CANNOT_START
     return 0
+
+
+def _run_reloading(
+    namespace: argparse.Namespace, reloading: Reloading, options: ServerOptions
+) -> int:
+    command = [sys.executable, "-m", "channels", *namespace.words]
+    folders = reloading.reload_dir or (os.getcwd(),)
+    stop_seconds = options.timeouts.shutdown_timeout + KILL_SECONDS
+    return run_reloading(Watched(command, folders, stop_seconds))
 
 
 def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
@@ -191,7 +228,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
 
 def _tables() -> Iterator[type]:
     """Every table of options that `channels serve` takes."""
-    yield from (Listening, Reporting, ThreadOptions)
+    yield from (Listening, Reporting, Reloading, ThreadOptions)
     yield from dict(_server_tables()).values()
 
 

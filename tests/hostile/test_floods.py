@@ -26,7 +26,7 @@ MIB = 1 << 20
 #: How much the process may grow: its buffers' bounds together, and what the allocator rounds up.
 SPARE_BYTES = 4 * MIB
 #: While a client is not read it cannot say that it goes: a ping finds that out.
-TIMEOUTS = {"close_timeout": 0.3, "write_timeout": 1.0, "ping_interval": 0.5, "ping_timeout": 60.0}
+TIMEOUTS = {"close_timeout": 0.3, "write_timeout": 3.0, "ping_interval": 0.5, "ping_timeout": 60.0}
 OPTIONS = {"timeouts": TIMEOUTS}
 
 DEFLATE = b"Sec-WebSocket-Extensions: permessage-deflate"

@@ -1,0 +1,1 @@
+"""Processes that run a server: started, watched, started again."""
