@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from channels.cli import ListeningServer, listening_text
 from channels.kit.limits import MIB, Limits, Timeouts
-from channels.kit.types import Address, Application
+from channels.kit.types import Address, Application, Message, Receive, Scope, Send
+from channels.middleware import single_callable
 from channels.server.access import AccessRecord
 from channels.server.access_log import client_text
 from channels.server.endpoints import parse_endpoint
 from channels.server.options import ProxyOptions, ServerOptions
+from daphne.protocol import ListeningPort, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +28,10 @@ ActionLogger = Callable[[str, str, dict[str, Any]], object]
 
 class Server:
     """Serves `application` on `endpoints` from `run()` until `stop()`.
+
+    A subclass may override what is called for each request and WebSocket (`protocol_connected`,
+    `create_application`, `handle_reply`, `protocol_disconnected`) and for each endpoint
+    (`listen_success`, `listen_error`).
 
     Args:
         endpoints: Strings as `build_endpoint_description_strings` makes them.
@@ -57,6 +65,7 @@ class Server:
         websocket_max_frame_size: int = MIB,
     ) -> None:
         self.application = application
+        self._application = single_callable(application)
         self.endpoints = list(endpoints or [])
         self.signal_handlers = signal_handlers
         self.action_logger = action_logger
@@ -64,6 +73,8 @@ class Server:
         self.verbosity = verbosity
         self.ready_callable = ready_callable
         self.listening_addresses: list[tuple[str, int | None]] = []
+        #: What is being served -> {"connected": time.time(), "application_instance": its task}.
+        self.connections: dict[Protocol, dict[str, Any]] = {}
         connect_timeouts = (websocket_connect_timeout, websocket_handshake_timeout)
         options = ServerOptions(
             limits=Limits(
@@ -90,7 +101,7 @@ class Server:
 
     def _make_server(self, options: ServerOptions) -> ListeningServer:
         return ListeningServer(
-            self.application,
+            self._serve,
             [parse_endpoint(text) for text in self.endpoints],
             options,
             self._on_listening,
@@ -103,13 +114,90 @@ class Server:
         Raises:
             OSError: If an endpoint cannot be bound.
         """
-        self._server.run(install_signals=self.signal_handlers)
+        try:
+            self._server.run(install_signals=self.signal_handlers)
+        except OSError as error:
+            self.listen_error(error)
+            raise
 
     def stop(self) -> None:
         """End `run`, from any thread: connections are closed in order."""
         self._server.request_stop()
 
     request_stop = stop
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+            return
+        protocol = Protocol(scope, send)
+        self.protocol_connected(protocol)
+        try:
+            application = self.create_application(protocol, scope)
+            # A `send` of its own costs consumers their direct way to the socket.
+            if type(self).handle_reply is not Server.handle_reply:
+                send = partial(self.handle_reply, protocol)
+            await application(scope, receive, send)
+        finally:
+            self.protocol_disconnected(protocol)
+
+    # What a subclass may override.
+
+    def protocol_connected(self, protocol: Protocol) -> None:
+        """A request or a WebSocket begins."""
+        self.connections[protocol] = {
+            "connected": time.time(),
+            "application_instance": asyncio.current_task(),
+        }
+
+    def protocol_disconnected(self, protocol: Protocol) -> None:
+        """Its application has ended."""
+        self.connections.pop(protocol, None)
+
+    def create_application(self, protocol: Protocol, scope: Scope) -> Application:  # noqa: ARG002
+        """The application for this request or WebSocket; the scope may be changed here."""
+        return self._application
+
+    async def handle_reply(self, protocol: Protocol, message: Message) -> None:
+        """Send what the application says."""
+        await protocol.handle_reply(message)
+
+    def listen_success(self, port: ListeningPort) -> None:
+        """An endpoint listens."""
+        where = port.getHost()
+        logger.info("%s", listening_text((where.host, where.port)))
+
+    def listen_error(self, failure: BaseException) -> None:
+        """An endpoint cannot be had; `run` raises the error afterwards."""
+        logger.critical("Listen failure: %s", failure)
+
+    # What Daphne's callers may call.
+
+    def kill_all_applications(self) -> None:
+        """Cancel everything that is being served; from any thread."""
+        for details in [*self.connections.values()]:
+            task: asyncio.Task[None] = details["application_instance"]
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def application_checker(self) -> None:
+        """There is nothing to check: each connection hears of its application's end at once."""
+
+    def timeout_checker(self) -> None:
+        """There is nothing to check: each connection keeps its own deadlines."""
+
+    @staticmethod
+    def check_headers_type(message: Message) -> None:
+        """Look at a message's headers as `send` does.
+
+        Raises:
+            ValueError: If a name or a value is not bytes.
+        """
+        for pair in message.get("headers", ()):
+            for what, found in zip(("name", "value"), pair, strict=True):
+                if not isinstance(found, bytes):
+                    raise ValueError(
+                        f"A header's {what} is bytes: found {found!r}, a {type(found).__name__}."
+                    )
 
     def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
         """Hand a happening on to the action logger, if there is one."""
@@ -123,7 +211,7 @@ class Server:
             asyncio.get_running_loop().set_default_executor(pool)
         self.listening_addresses = list(addresses)
         for address in addresses:
-            logger.info("%s", listening_text(address))
+            self.listen_success(ListeningPort(*address))
         if self.ready_callable is not None:
             self.ready_callable()
 
@@ -144,13 +232,12 @@ class Server:
 def believed(address: str | None, port: str | None, proto: str | None) -> ProxyOptions:
     """Proxy options for header names: with a name for the address, whoever connects is believed.
 
-    That is what Daphne's users know: they let only their proxy connect.
+    `Daphne-Root-Path` is believed even without.  That is what Daphne's users know: they let only
+    their proxy connect.
     """
-    if not address:
-        return ProxyOptions()
     return ProxyOptions(
         trusted_proxies=("*",),
-        address_header=address,
-        port_header=port or "",
-        proto_header=proto or "",
+        address_header=address or "",
+        port_header=(address and port) or "",
+        proto_header=(address and proto) or "",
     )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from channels.exceptions import InvalidOption
-from channels.kit.types import Receive, Scope, Send
+from channels.kit.types import Application, Receive, Scope, Send
 from daphne.access import AccessLogGenerator
 from daphne.cli import CommandLineInterface
 from tests.processes import Child
@@ -172,3 +172,38 @@ def test_the_command_tells_errors_in_one_line(tmp_path: Path) -> None:
             assert server.wait() == 2
         assert "daphne: error: " in server.output
         assert "Traceback" not in server.output
+
+
+def test_verbosity_3_turns_the_debug_mode_of_asyncio_on(tmp_path: Path) -> None:
+    (tmp_path / "pages.py").write_text(
+        "import asyncio\n"
+        "async def application(scope, receive, send):\n"
+        "    said = str(asyncio.get_running_loop().get_debug()).encode()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': said})\n"
+    )
+    for level, debug in (("1", "False"), ("3", "True")):
+        words = ("-m", "daphne", "-v", level, "-p", "0", "pages:application")
+        with Child(*words, cwd=tmp_path) as server:
+            assert get(server.wait_for_port(), "/") == (200, debug)
+
+
+def test_a_subclass_of_the_command_finds_applications_in_its_own_way() -> None:
+    class Own(CommandLineInterface):
+        server_class = NoServer  # type: ignore[assignment]
+
+        def load_asgi_app(self, asgi_app_path: str) -> Application:
+            assert asgi_app_path == "somewhere"
+            return application
+
+    interface = Own()
+    interface.run(["somewhere"])
+    assert isinstance(interface.server, NoServer)
+    assert interface.server.given["application"] is application
+
+
+def test_the_form_of_a_log_line(tmp_path: Path) -> None:
+    (tmp_path / "pages.py").write_text("async def application(scope, receive, send): ...\n")
+    words = ("--log-fmt", "LINE %(levelname)s %(message)s", "-p", "0", "pages:application")
+    with Child("-m", "daphne", *words, cwd=tmp_path) as server:
+        server.wait_for(r"^LINE INFO Listening on TCP address 127\.0\.0\.1:\d+$")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from channels.kit.types import Receive, Scope, Send
+from channels.kit.types import Application, Message, Receive, Scope, Send
 from daphne.endpoints import build_endpoint_description_strings
+from daphne.protocol import ListeningPort, Protocol
 from daphne.server import Server, believed
 from tests.tutorial.browsing import get
 
@@ -33,10 +36,10 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def running(**options: Any) -> Iterator[Server]:
+def running(kind: type[Server] = Server, **options: Any) -> Iterator[Server]:
     ready = threading.Event()
-    server = Server(
-        application,
+    server = kind(
+        options.pop("application", application),
         endpoints=build_endpoint_description_strings(host="127.0.0.1", port=0),
         signal_handlers=False,
         ready_callable=ready.set,
@@ -96,8 +99,12 @@ def test_forwarded_headers_are_believed_if_they_are_named() -> None:
         assert get(port_of(server), "/", **headers)[1] == " 10.1.2.3 https"
 
 
-def test_without_a_header_for_the_address_nobody_is_believed() -> None:
-    assert believed(None, "X-Forwarded-Port", "X-Forwarded-Proto").trusted_proxies == ()
+def test_without_a_header_for_the_address_only_the_root_path_is_believed() -> None:
+    names = believed(None, "X-Forwarded-Port", "X-Forwarded-Proto")
+    assert (names.address_header, names.port_header, names.proto_header) == ("", "", "")
+    headers = {"X-Forwarded-Proto": "https", "Daphne-Root-Path": "/mounted%20here"}
+    with running(proxy_forwarded_proto_header="X-Forwarded-Proto") as server:
+        assert get(port_of(server), "/", **headers)[1] == "/mounted here 127.0.0.1 http"
 
 
 def test_zero_and_negative_numbers_mean_no_bound() -> None:
@@ -116,3 +123,125 @@ def test_zero_and_negative_numbers_mean_no_bound() -> None:
     assert options.timeouts.websocket_timeout is None
     assert options.timeouts.handshake_timeout is None
     assert options.timeouts.ping_interval is None
+
+
+class Overridden(Server):
+    """A subclass that looks at everything and changes what is said."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.happened: list[str] = []
+        self.at_most = 0
+        super().__init__(*args, **kwargs)
+
+    def protocol_connected(self, protocol: Protocol) -> None:
+        super().protocol_connected(protocol)
+        self.at_most = max(self.at_most, len(self.connections))
+        self.happened.append(f"connected {protocol.scope['type']}")
+
+    def protocol_disconnected(self, protocol: Protocol) -> None:
+        super().protocol_disconnected(protocol)
+        self.happened.append("disconnected")
+
+    def create_application(self, protocol: Protocol, scope: Scope) -> Application:
+        scope["root_path"] = "/changed"
+        return super().create_application(protocol, scope)
+
+    async def handle_reply(self, protocol: Protocol, message: Message) -> None:
+        self.check_headers_type(message)
+        if message["type"] == "http.response.body":
+            message = {**message, "body": message["body"] + b" with a word more"}
+        await super().handle_reply(protocol, message)
+
+    def listen_success(self, port: ListeningPort) -> None:
+        super().listen_success(port)
+        self.happened.append(f"listens at {port.getHost().host}")
+
+    def listen_error(self, failure: BaseException) -> None:
+        super().listen_error(failure)
+        self.happened.append(f"cannot listen: {type(failure).__name__}")
+
+
+def test_a_subclass_sees_and_changes_what_is_served() -> None:
+    with running(Overridden) as server:
+        assert isinstance(server, Overridden)
+        text = "/changed 127.0.0.1 http with a word more"
+        assert get(port_of(server), "/page") == (201, text)
+        with connect(f"ws://127.0.0.1:{port_of(server)}/yes"):
+            pass
+    assert server.happened == [
+        "listens at 127.0.0.1",
+        *("connected http", "disconnected", "connected websocket", "disconnected"),
+    ]
+    assert server.at_most == 1
+    assert server.connections == {}
+
+
+def test_a_subclass_hears_that_an_endpoint_cannot_be_had() -> None:
+    with running() as taken:
+        host, port = taken.listening_addresses[0]
+        strings = build_endpoint_description_strings(host=host, port=int(port or 0))
+        server = Overridden(application, endpoints=strings, signal_handlers=False)
+        with pytest.raises(OSError, match="in use"):
+            server.run()
+    assert server.happened == ["cannot listen: OSError"]
+
+
+def test_all_applications_can_be_killed() -> None:
+    begun = threading.Semaphore(0)
+    cancelled = threading.Semaphore(0)
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return
+        begun.release()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.release()
+            raise
+
+    with running(application=endless) as server, ThreadPoolExecutor() as threads:
+        answers = [threads.submit(get, port_of(server), "/page") for _ in range(2)]
+        for _ in answers:
+            assert begun.acquire(timeout=PATIENCE_SECONDS)
+        assert len(server.connections) == 2
+        server.kill_all_applications()
+        assert [answer.result(PATIENCE_SECONDS)[0] for answer in answers] == [500, 500]
+        for _ in answers:
+            assert cancelled.acquire(timeout=PATIENCE_SECONDS)
+        # Nothing is left to do for these: they are called by habit.
+        server.application_checker()
+        server.timeout_checker()
+
+
+def test_the_types_of_headers_are_looked_at() -> None:
+    Server.check_headers_type({"type": "http.response.start", "headers": [(b"a", b"b")]})
+    Server.check_headers_type({"type": "http.response.body"})
+    for pair, said in (
+        (("a", b"b"), "name is bytes: found 'a', a str"),
+        ((b"a", 5), "found 5, a int"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            Server.check_headers_type({"headers": [pair]})
+
+
+@pytest.mark.parametrize(("number", "meet"), [("1", "False"), ("2", "True")])
+def test_asgi_threads_is_the_size_of_the_default_executor(
+    monkeypatch: pytest.MonkeyPatch, number: str, meet: str
+) -> None:
+    monkeypatch.setenv("ASGI_THREADS", number)
+
+    async def in_threads(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return
+        other = threading.Event()
+        loop = asyncio.get_running_loop()
+        first = loop.run_in_executor(None, other.wait, 0.5 if meet == "False" else PATIENCE_SECONDS)
+        second = loop.run_in_executor(None, other.set)
+        said = f"{await first}".encode()
+        await second
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": said})
+
+    with running(application=in_threads) as server:
+        assert get(port_of(server), "/") == (200, meet)
