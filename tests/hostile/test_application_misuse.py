@@ -47,6 +47,9 @@ def ask(client: RawClient, path: str) -> Response | None:
         # RFC 9110 section 8.6: a length is digits; two of them are a smuggling tool.
         "bad-length",
         "two-lengths",
+        # RFC 9110 section 15.3.6: "a server MUST NOT generate content in a 205 response".
+        "205-with-body",
+        "205-with-length",
     ],
 )
 def test_answered_with_500(server: ServerProcess, path: str) -> None:
@@ -101,6 +104,18 @@ def test_body_longer_than_stated(server: ServerProcess) -> None:
         if answer.status != 500:
             assert (answer.status, len(answer.body) <= 5) == (200, True)
             assert client.read_to_end() == b""
+
+
+def test_reset_content_says_that_it_is_empty(server: ServerProcess) -> None:
+    with RawClient(server.address) as client:
+        for _ in range(2):
+            answer = ask(client, "205")
+            assert answer is not None
+            assert (answer.status, answer.header(b"content-length"), answer.body) == (
+                205,
+                b"0",
+                b"",
+            )
 
 
 def test_body_where_none_may_be(server: ServerProcess) -> None:

@@ -74,6 +74,15 @@ CODINGS = [
     # RFC 9112 section 5.1: whitespace before the colon "MUST" be 400.
     Row("h10-space-before-colon", post(b"Transfer-Encoding : chunked", body=HELLO), refused(400)),
     Row("h11-vertical-tab", post(b"Transfer-Encoding: \x0bchunked", body=HELLO), refused(400)),
+    Row("h11c-empty", post(b"Transfer-Encoding: ", body=HELLO), refused(400, 501)),
+    Row("h11d-empty-elements", post(b"Transfer-Encoding: , chunked", body=HELLO),
+        served("POST / 5") + refused(400, 501)),
+    Row("h11e-parameter", post(b"Transfer-Encoding: chunked;q=1", body=HELLO), refused(400, 501)),
+    Row("h11f-form-feed", post(b"Transfer-Encoding: chunked\x0c", body=HELLO), refused(400)),
+    Row("h11g-named-with-underscore",
+        post(b"Transfer_Encoding: chunked", b"Content-Length: 5", body=b"hello"),
+        served("POST / 5")),
+    Row("h11h-length-with-underscore", post(b"Content_Length: 500"), served("POST / 0")),
     Row("h11b-quoted", post(b'Transfer-Encoding: "chunked"', body=HELLO), refused(400, 501)),
     # RFC 9112 section 6.1: in HTTP/1.0 the framing is "faulty", "even if a Content-Length is
     # present": there is nothing to process, so 400.
@@ -103,6 +112,16 @@ CHUNKS = [
     Row("h57b-empty-size", chunked(b"\r\nhello\r\n0\r\n\r\n"), refused(400, seen=BROKEN)),
     Row("h57c-space-before-size", chunked(b" 5\r\nhello\r\n0\r\n\r\n"),
         refused(400, seen=BROKEN)),
+    Row("h57e-nul-in-extension", chunked(b"5;a\0b\r\nhello\r\n0\r\n\r\n"),
+        refused(400, seen=BROKEN)),
+    Row("h57f-carriage-return-in-extension", chunked(b"5;a\rb\r\nhello\r\n0\r\n\r\n"),
+        refused(400, seen=BROKEN)),
+    # BWS after the size: RFC 9112 section 7.1.1 lets it be ignored before an extension only.
+    Row("h57g-space-after-size", chunked(b"5 \r\nhello\r\n0\r\n\r\n"),
+        served("POST / 5") + refused(400, seen=BROKEN)),
+    Row("h57h-line-feed-ends-trailers", chunked(b"5\r\nhello\r\n0\r\n\n"),
+        refused(400, seen=BROKEN)),
+    Row("h57i-line-end-in-data", chunked(b"4\r\n\r\n\r\n\r\n0\r\n\r\n"), served("POST / 4")),
     Row("h57d-carriage-return-only", chunked(b"5\rhello\r0\r\r"), refused(400, seen=BROKEN)),
     # RFC 9112 section 7.1.1: "a server ought to limit the total length of chunk extensions".
     Row("h58-extension-of-100-KB", chunked(b"5;" + b"a" * 100_000 + b"\r\nhello\r\n0\r\n\r\n"),

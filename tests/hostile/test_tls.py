@@ -80,12 +80,12 @@ def test_no_handshake(server: ServerProcess, sent: bytes) -> None:
 
 def test_handshakes_broken_off(server: ServerProcess) -> None:
     for sent in (b"", HELLO, HELLO + b"\0" * 100, b"GET / HTTP/1.1\r\n"):
-        for _ in range(50):
+        for _ in range(100):
             with RawClient(server.address) as client:
                 client.send(sent)
                 client.reset()
     before = server.state()
-    for _ in range(200):
+    for _ in range(600):
         with RawClient(server.address) as client:
             client.send(HELLO)
             client.reset()

@@ -11,6 +11,7 @@ import pytest
 from channels.exceptions import InvalidOption
 from channels.kit.types import Receive, Scope, Send
 from channels.server.endpoints import Endpoint, Tls
+from channels.server.listeners import tls_context
 from tests.server.applications import echo, respond
 from tests.server.client import Client, connect
 from tests.server.conftest import Serve, settled
@@ -171,3 +172,8 @@ async def test_plain_http_on_a_tls_port_harms_nobody(serve: Serve, tls: Tls) -> 
 async def test_a_certificate_that_is_not_there(serve: Serve) -> None:
     with pytest.raises(InvalidOption, match=r"nowhere\.pem"):
         await serve(echo, "ssl:0:privateKey=nowhere.pem")
+
+
+def test_tls_does_not_negotiate_again(tls: Tls) -> None:
+    assert tls_context(tls).options & ssl.OP_NO_RENEGOTIATION
+    assert tls_context(tls).minimum_version >= ssl.TLSVersion.TLSv1_2

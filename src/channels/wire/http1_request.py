@@ -10,6 +10,7 @@ RFC 9112 section 3 (request line), 5 (fields), 6 (body); RFC 9110 section 7.2 (H
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -24,9 +25,11 @@ _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE: Final = re.compile(
     rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) (HTTP/([0-9]\.[0-9]))"
 )
+#: RFC 3986 section 3.2.2: a name, an IPv4 address or a literal in brackets; then perhaps a port.
 _HOST: Final = re.compile(
-    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]*|\[[0-9A-Fa-fvV:.]+\])(?::[0-9]{0,5})?"
+    rb"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[([^\]]*)\])(?::[0-9]{0,5})?"
 )
+_FUTURE_ADDRESS: Final = re.compile(rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]+)([^?]*)(.*)")
 #: 18 digits fit in 63 bits; no body is longer.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
@@ -181,8 +184,22 @@ def _check_host(hosts: list[bytes] | None, version: bytes) -> None:
             raise RemoteProtocolError("An HTTP/1.1 request needs a Host field.")
     elif len(hosts) > 1:
         raise RemoteProtocolError(f"Found {len(hosts)} Host fields: expected one.")
-    elif _HOST.fullmatch(hosts[0]) is None:
+    elif not _is_host(hosts[0]):
         raise RemoteProtocolError(f"Malformed Host field: {hosts[0][:80]!r}.")
+
+
+def _is_host(text: bytes) -> bool:
+    match = _HOST.fullmatch(text)
+    if match is None:
+        return False
+    literal: bytes | None = match[1]
+    if literal is None or _FUTURE_ADDRESS.fullmatch(literal):
+        return True
+    try:
+        ipaddress.IPv6Address(literal.decode("ascii"))
+    except ValueError:
+        return False
+    return b"%" not in literal
 
 
 def _split_target(method: bytes, target: bytes, fields: _Fields) -> tuple[bytes, bytes]:
@@ -195,7 +212,7 @@ def _split_target(method: bytes, target: bytes, fields: _Fields) -> tuple[bytes,
     if target == b"*" and method == b"OPTIONS":
         return target, b""
     absolute = _ABSOLUTE.fullmatch(target)
-    if absolute is None or not _HOST.fullmatch(absolute[1]):
+    if absolute is None or not _is_host(absolute[1]):
         raise RemoteProtocolError(f"Malformed request target: {target[:80]!r}.")
     # RFC 9112 section 3.2.2: with an absolute-form target an origin server "MUST ignore the
     # received Host header field (if any) and instead use the host information of the request-

@@ -6,6 +6,7 @@ application gave none, and an error in between can still be answered with anothe
 RFC 9112 section 6.3 decides how the end of the body is told:
 
     HEAD, 204, 304              no body
+    205                         no body, and Content-Length says so
     Content-Length given        that many bytes, neither more nor fewer
     whole body in one piece     Content-Length added
     HTTP/1.1                    chunks
@@ -162,7 +163,18 @@ class ResponseWriter:
         self._headers = self._check_headers(event.headers)
         self._status = status
         self._without_body = self.method == "HEAD" or status in {204, 304}
+        if status == 205:
+            self._check_reset()
         self._phase = _HELD
+
+    def _check_reset(self) -> None:
+        # RFC 9110 section 15.3.6: "a server MUST NOT generate content in a 205 response".  Unlike
+        # 204 it has a body by the rules of framing: one of no bytes.
+        if self._left:
+            raise LocalProtocolError(f"A response 205 has no body: found {self._left} bytes.")
+        if self._left is None:
+            self._headers.append((b"content-length", b"0"))
+        self._left = 0
 
     def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         checked = checked_fields(headers)
