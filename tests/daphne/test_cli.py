@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import subprocess
 import sys
 from argparse import ArgumentError
 from pathlib import Path
@@ -13,7 +16,8 @@ from channels.exceptions import InvalidOption
 from channels.kit.types import Application, Receive, Scope, Send
 from daphne.access import AccessLogGenerator
 from daphne.cli import CommandLineInterface
-from tests.processes import Child
+from tests.processes import PATIENCE_SECONDS, Child, environment
+from tests.server.conftest import make_certificate
 from tests.tutorial.browsing import get
 
 MIB = 1024 * 1024
@@ -207,3 +211,74 @@ def test_the_form_of_a_log_line(tmp_path: Path) -> None:
     words = ("--log-fmt", "LINE %(levelname)s %(message)s", "-p", "0", "pages:application")
     with Child("-m", "daphne", *words, cwd=tmp_path) as server:
         server.wait_for(r"^LINE INFO Listening on TCP address 127\.0\.0\.1:\d+$")
+
+
+SERVED = """\
+async def application(scope, receive, send):
+    said = f"{scope['scheme']} {scope['server']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": said})
+"""
+HELLO = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def answer(sock: socket.socket) -> str:
+    """The body of the answer on a socket that is connected."""
+    sock.settimeout(PATIENCE_SECONDS)
+    sock.sendall(HELLO)
+    received = b""
+    while piece := sock.recv(4096):
+        received += piece
+    return received.rpartition(b"\r\n")[2].decode()
+
+
+def test_it_serves_tls_and_a_unix_socket(tmp_path: Path) -> None:
+    (tmp_path / "pages.py").write_text(SERVED)
+    tls = make_certificate(tmp_path)
+    files = f"privateKey={tls.private_key}:certKey={tls.certificate}"
+    words = ("-m", "daphne", "-u", "web.sock", "-e", f"ssl:0:{files}:interface=127.0.0.1")
+    with Child(*words, "pages:application", cwd=tmp_path) as server:
+        port = server.wait_for_port()
+        server.wait_for(r"Listening on Unix socket web\.sock$")
+        context = ssl.create_default_context(cafile=tls.certificate)
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+        ):
+            assert answer(secure) == f"https ('127.0.0.1', {port})"
+        with socket.socket(socket.AF_UNIX) as unix:
+            unix.connect(str(tmp_path / "web.sock"))
+            assert answer(unix) == "http ('web.sock', None)"
+        assert server.stop() == 0
+    assert not (tmp_path / "web.sock").exists()
+
+
+@pytest.mark.parametrize("how", ["--fd", "fd:", "systemd:index="])
+def test_it_serves_a_socket_that_it_inherits(tmp_path: Path, how: str) -> None:
+    (tmp_path / "pages.py").write_text(SERVED)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        # A client that comes before the server waits in the socket's queue.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as early:
+            # The socket must be descriptor 3: systemd passes no other as the first.
+            place = ["--fd", "3"] if how == "--fd" else ["-e", how + ("3" if how == "fd:" else "0")]
+            command = [sys.executable, "-m", "daphne", *place, "pages:application"]
+            code = (
+                "import os, sys; number = int(sys.argv[1]); "
+                "number == 3 or os.dup2(number, 3); os.set_inheritable(3, True); "
+                "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+                "os.execv(sys.argv[2], sys.argv[2:])"
+            )
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, str(listening.fileno()), *command],
+                pass_fds=[listening.fileno()],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                assert answer(early) == f"http ('127.0.0.1', {port})"
+            finally:
+                process.terminate()
+                assert process.wait(PATIENCE_SECONDS) == 0

@@ -19,10 +19,7 @@ WEBSOCKET_WORDS = {
     "websocket.disconnected": "WSDISCONNECT",
 }
 
-#: A decoded path may hold anything: a newline in it would forge a line of the log.
-_UNSAFE = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160), 0x2028, 0x2029)}
-_UNSAFE[ord('"')] = '\\"'
-_UNSAFE[ord("\\")] = "\\\\"
+_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 
 def access_line(
@@ -50,8 +47,19 @@ def client_text(client: Address | str | None) -> str:
 
 
 def safe(text: str) -> str:
-    """`text` without a character that could end or disguise a line."""
-    return text.translate(_UNSAFE)
+    """`text` without a character that could end or disguise a line.
+
+    A decoded path may hold anything: a newline in it would forge a line of the log, and marks of
+    writing direction would turn one round.
+    """
+    text = text.translate(_QUOTED)
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode("ascii")
 
 
 class AccessLog:
