@@ -54,6 +54,10 @@ class MailboxBounds:
 
 DEFAULT_BOUNDS: Final = MailboxBounds()
 
+#: The layer's lane of whoever has had no layer event yet: an empty deque takes 0.7 KiB.  Nothing is
+#: ever put into this one.
+_UNUSED: Final[deque[tuple[Message, int, float | None]]] = deque()
+
 
 class Mailbox:
     """Two bounded lanes and one wake-up.
@@ -91,8 +95,9 @@ class Mailbox:
     ) -> None:
         self.bounds = bounds
         self.clock = clock
-        self._client: deque[tuple[Message, int]] = deque()
-        self._layer: deque[tuple[Message, int, float | None]] = deque()
+        # Short, and empty nearly always: a list is as fast here, and a tenth of a deque's size.
+        self._client: list[tuple[Message, int]] = []
+        self._layer = _UNUSED
         self._client_bytes = 0
         self._layer_bytes = 0
         self._layer_turn = False
@@ -161,11 +166,15 @@ class Mailbox:
         Returns False if the event was dropped.  An event larger than `capacity_bytes` still fits
         into an empty lane.
         """
-        if self._layer and self._is_over(size):
-            self._drop_expired()
-            if not self._make_room(size):
-                return False
-        self._layer.append((event, size, deadline))
+        layer = self._layer
+        if layer:
+            if self._is_over(size):
+                self._drop_expired()
+                if not self._make_room(size):
+                    return False
+        elif layer is _UNUSED:
+            layer = self._layer = deque()
+        layer.append((event, size, deadline))
         self._layer_bytes += size
         # As `_wake` does it: this is what a message to a large group runs most often.
         on_event = self.on_event
@@ -277,7 +286,7 @@ class Mailbox:
 
     def _take_client(self) -> Message:
         was_full = self.client_is_full if self.on_room is not None else False
-        event, size = self._client.popleft()
+        event, size = self._client.pop(0)
         self._client_bytes -= size
         if was_full and self.on_room is not None and not self.client_is_full:
             self.on_room()
