@@ -16,7 +16,7 @@ from tests.hostile.process import ServerProcess
 
 OPTIONS = {"timeouts": {"close_timeout": 0.3, "shutdown_timeout": 3.0}}
 MIB = 1 << 20
-#: HOSTILE_SCALE=50 makes 10,000 of each out of 200: what a release should stand.
+#: HOSTILE_SCALE=15 makes 3,000 of each out of 200: what a release should stand.
 SCALE = int(os.environ.get("HOSTILE_SCALE", "1"))
 MANY = 200 * SCALE
 

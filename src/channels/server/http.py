@@ -158,12 +158,14 @@ class HttpSession:
             return
         scope = service.scopes.build("http", request, outlet.peer)
         exchange = HttpExchange(service, self, request, scope, self._loop.time())
-        exchange.mailbox.on_room = self._has_room
         self._exchange = exchange
-        self._asked_for_body = False
-        self._discarded = 0
-        self._deadlines.set("response", self._timeouts.http_timeout)
-        if self._got_eof and not request.has_body:
+        if self._timeouts.http_timeout is not None:
+            self._deadlines.set("response", self._timeouts.http_timeout)
+        if request.has_body:
+            exchange.mailbox.on_room = self._has_room
+            self._asked_for_body = False
+            self._discarded = 0
+        elif self._got_eof:
             self._deadlines.set("gone", HALF_CLOSE_SECONDS)
         exchange.start()
 

@@ -117,8 +117,11 @@ class HttpExchange:
         """
         kind = message.get("type")
         if kind == "http.response.body":
-            body = _as_bytes(message.get("body", b""))
-            self._check_not_over()
+            body = message.get("body", b"")
+            if type(body) is not bytes:
+                body = _as_bytes(body)
+            if self.is_over:
+                self._check_not_over()
             if not self._session.respond(ResponseBody(body, bool(message.get("more_body")))):
                 await self._session.drain(self)
         elif kind == "http.response.start":
@@ -138,8 +141,6 @@ class HttpExchange:
 
 
 def _as_bytes(body: Any) -> bytes:
-    if isinstance(body, bytes):
-        return body
-    if isinstance(body, (bytearray, memoryview)):
+    if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     raise LocalProtocolError(f"A body of {type(body).__name__}: expected bytes.")

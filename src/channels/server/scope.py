@@ -42,13 +42,14 @@ class ScopeBuilder:
 
     def __init__(self, options: ServerOptions, state: Mapping[str, Any] | None = None) -> None:
         self._proxies = Proxies(options.proxy)
+        self._trusts_anyone = bool(self._proxies)
         self._root_path = options.root_path
         self.state = state
 
     def build(self, kind: Literal["http", "websocket"], request: Request, peer: Peer) -> Scope:
         """The scope of a request; `extensions` is a fresh dict to be filled."""
         headers, root_path = request.headers, self._root_path
-        if self._proxies and self._proxies.trusts(peer):
+        if self._trusts_anyone and self._proxies.trusts(peer):
             peer = self._proxies.resolve(peer, headers)
             root_path = _forwarded_root_path(headers) or root_path
         scope: Scope = {

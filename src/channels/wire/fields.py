@@ -14,6 +14,10 @@ from typing import Any, Final
 from channels.exceptions import LocalProtocolError
 
 TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+#: Names that were found good, in lower case: an application sends the same few again and again.
+_NAMES: Final[dict[bytes, bytes]] = {}
+_MOST_NAMES: Final = 256
+_LONGEST_NAME: Final = 64
 _TOKEN_MATCH: Final = TOKEN.fullmatch
 _VALUE_MATCH: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
@@ -40,14 +44,24 @@ def checked_fields(fields: Iterable[Any]) -> list[tuple[bytes, bytes]]:
             ) from None
         if type(name) is not bytes or type(value) is not bytes:
             name, value = _as_bytes(name, value)
-        if _TOKEN_MATCH(name) is None:
-            raise LocalProtocolError(f"A header field's name is a token: found {name!r}.")
+        lower = _NAMES.get(name)
+        if lower is None:
+            lower = _checked_name(name)
         if _VALUE_MATCH(value) is None:
             raise LocalProtocolError(
                 f"The header field {name!r} has a control character in its value: {value!r}."
             )
-        checked.append((name.lower(), value.strip(b" \t")))
+        checked.append((lower, value.strip(b" \t")))
     return checked
+
+
+def _checked_name(name: bytes) -> bytes:
+    if _TOKEN_MATCH(name) is None:
+        raise LocalProtocolError(f"A header field's name is a token: found {name!r}.")
+    lower = name.lower()
+    if len(_NAMES) < _MOST_NAMES and len(name) <= _LONGEST_NAME:
+        _NAMES[name] = lower
+    return lower
 
 
 def _as_bytes(name: Any, value: Any) -> tuple[bytes, bytes]:

@@ -27,7 +27,8 @@ _REQUEST_LINE: Final = re.compile(
 )
 #: RFC 3986 section 3.2.2: a name, an IPv4 address or a literal in brackets; then perhaps a port.
 _HOST: Final = re.compile(
-    rb"(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})*|\[([^\]]*)\])(?::[0-9]{0,5})?"
+    rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=]*(?:%[0-9A-Fa-f]{2}[A-Za-z0-9\-._~!$&'()*+,;=]*)*"
+    rb"|\[([^\]]*)\])(?::[0-9]{0,5})?"
 )
 _FUTURE_ADDRESS: Final = re.compile(rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]+)([^?]*)(.*)")

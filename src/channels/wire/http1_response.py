@@ -84,6 +84,7 @@ class ResponseWriter:
         "_head",
         "_headers",
         "_left",
+        "_names",
         "_phase",
         "_stamp",
         "_status",
@@ -104,6 +105,8 @@ class ResponseWriter:
         self._phase = _IDLE
         self._status = 0
         self._headers: Headers = []
+        #: The same by name, to see what is there.
+        self._names: dict[bytes, bytes] = {}
         self._left: int | None = None
         self._chunked = False
         self._without_body = False
@@ -178,7 +181,7 @@ class ResponseWriter:
 
     def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
         checked = checked_fields(headers)
-        names = dict(checked)
+        self._names = names = dict(checked)
         length = names.get(b"content-length")
         if length is not None:
             is_alone = len(names) == len(checked) or _count(checked, b"content-length") == 1
@@ -236,12 +239,11 @@ class ResponseWriter:
         return head + data if head else data
 
     def _head_bytes(self, event: ResponseBody) -> bytes:
-        headers = self._headers
+        headers, names = self._headers, self._names
         if self._status == 204:
             # RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any
             # response with a status code of 1xx (Informational) or 204 (No Content)."
             headers = [pair for pair in headers if pair[0] != b"content-length"]
-        names = dict(headers)
         lines = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status]
         lines += [b"%b: %b\r\n" % pair for pair in headers]
         lines += [line for name, line in self._stamp() if name not in names]
