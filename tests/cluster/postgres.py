@@ -22,6 +22,17 @@ class PostgresServer(OwnServer):
     def dsn(self) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def django(self) -> dict[str, str]:
+        """What DATABASES says of it."""
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "postgres",
+            "USER": "postgres",
+            "HOST": "127.0.0.1",
+            "PORT": str(self.port),
+        }
+
     def kill(self) -> None:
         """The immediate shutdown: all its processes end at once; the next start recovers.
 

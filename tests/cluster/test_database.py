@@ -34,14 +34,7 @@ async def make_layer(server: PostgresServer, alias: Callable[..., str]) -> Async
     if not server.is_running:
         server.start()
     server.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    alias(
-        "own",
-        ENGINE="django.db.backends.postgresql",
-        NAME="postgres",
-        USER="postgres",
-        HOST="127.0.0.1",
-        PORT=str(server.port),
-    )
+    alias("own", **server.django)
     made: list[DatabaseChannelLayer] = []
 
     def make(**config: Any) -> DatabaseChannelLayer:

@@ -105,17 +105,10 @@ def make_site(backend: str, request: pytest.FixtureRequest, prefix: str) -> Site
         made = Site("channels.layers.PostgresChannelLayer", dsn=server.dsn, prefix=prefix)
         made.many = 1000
         return made
-    database = {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": "postgres",
-        "USER": "postgres",
-        "HOST": "127.0.0.1",
-        "PORT": str(server.port),
-    }
-    request.getfixturevalue("alias")("own", **database)
+    request.getfixturevalue("alias")("own", **server.django)
     made = Site(
         "channels.layers.DatabaseChannelLayer",
-        databases={"default": {}, "own": database},
+        databases={"default": {}, "own": server.django},
         database="own",
         prefix=prefix,
         tables="jobs",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from channels.layers import RedisChannelLayer
 from tests.cluster.servers import OwnServer, redis_server
 from tests.cluster.test_redis import command, kill_connections
-from tests.cluster.traffic import until
+from tests.cluster.traffic import beside, until
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}
 
@@ -49,25 +48,13 @@ async def work(layer: Any, done: Counter[int]) -> None:
             done[message["number"]] += 1
 
 
-@contextlib.asynccontextmanager
-async def running(*works: Any) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            assert isinstance(ended, asyncio.CancelledError), f"a worker failed: {ended!r}"
-
-
 async def test_killed_connections_lose_no_lease_and_no_delayed_message(
     make_layer: Callable[..., RedisChannelLayer], server: OwnServer
 ) -> None:
     count, done = 400, Counter[int]()
     sender, *workers = (make_layer() for _ in range(3))
     killing = kill_connections(server.port, 0.15)
-    async with running(killing, *(work(layer, done) for layer in workers for _ in range(4))):
+    async with beside(killing, *(work(layer, done) for layer in workers for _ in range(4))):
         for number in range(count):
             await sender.send("jobs", {"type": "x", "number": number}, delay=number % 2 * 0.3)
             await asyncio.sleep(0.002)

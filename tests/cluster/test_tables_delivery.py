@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -42,14 +41,7 @@ async def make_layer(
     if not server.is_running:
         server.start()
     server.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    alias(
-        "own",
-        ENGINE="django.db.backends.postgresql",
-        NAME="postgres",
-        USER="postgres",
-        HOST="127.0.0.1",
-        PORT=str(server.port),
-    )
+    alias("own", **server.django)
     made: list[Any] = []
 
     def make(**config: Any) -> Any:
@@ -74,18 +66,6 @@ async def work(layer: Any, done: Counter[int]) -> None:
             done[message["number"]] += 1
 
 
-@contextlib.asynccontextmanager
-async def working(layers: list[Any], done: Counter[int]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(work(layer, done)) for layer in layers for _ in range(4)]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            assert isinstance(ended, asyncio.CancelledError), f"a worker failed: {ended!r}"
-
-
 async def end_connections(server: PostgresServer, layers: list[Any]) -> None:
     """Have the server end all connections, each time that all processes are connected."""
     while True:
@@ -101,7 +81,8 @@ async def test_ended_connections_lose_no_lease_and_no_delayed_message(
     count, done = 150, Counter[int]()
     layers = [make_layer() for _ in range(3)]
     await asyncio.gather(*(layer.new_channel() for layer in layers))
-    async with working(layers[1:], done), beside(end_connections(server, layers)):
+    workers = [work(layer, done) for layer in layers[1:] for _ in range(4)]
+    async with beside(end_connections(server, layers), *workers):
         for number in range(count):
             await layers[0].send("jobs", {"type": "x", "number": number}, delay=number % 2 * 0.3)
         await until(lambda: layers[0].statistics().get("disconnected", 0) >= 3, "cuts", 30)
@@ -123,7 +104,7 @@ async def test_a_crash_of_the_server(
     await asyncio.to_thread(server.kill)
     await asyncio.to_thread(server.start)
     done = Counter[int]()
-    async with working([other], done):
+    async with beside(work(other, done)):
         await until(lambda: done.keys() == {0, 1, 2}, "all three", 30)
     assert not await lease.ack(), "it ran out"
 
@@ -140,7 +121,7 @@ async def test_a_crash_of_a_server_with_unlogged_tables(
     await asyncio.to_thread(server.start)
     await layer.send("jobs", {"type": "x", "number": 2})
     done = Counter[int]()
-    async with working([layer], done):
+    async with beside(work(layer, done)):
         await until(lambda: 2 in done, "what was sent afterwards", 30)
     assert done.keys() == {2}, "the others went with the tables"
     assert not await lease.ack()

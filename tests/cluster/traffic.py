@@ -109,15 +109,17 @@ async def quiet(readers: Sequence[Sequence[Mark]], seconds: float = 0.5) -> None
 
 
 @contextlib.asynccontextmanager
-async def beside(work: Any) -> AsyncIterator[None]:
-    """Run something while the body runs."""
-    task = asyncio.create_task(work)
+async def beside(*works: Any) -> AsyncIterator[None]:
+    """Run these while the body runs; none of them may end before."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
-        assert task.cancelled(), task.exception()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            assert task.cancelled(), f"it failed: {task.exception()!r}"
 
 
 async def cut(proxy: ChaosProxy, every_seconds: float) -> None:

@@ -56,6 +56,7 @@ BEGIN
         SELECT array_agg(DISTINCT h::text) INTO woken FROM unnest(hashes) AS item (h);
     ELSE
         FOR i IN 1 .. cardinality(kinds) LOOP
+            ids := NULL;
             CASE kinds[i]
             WHEN 'g', 'n' THEN
                 IF kinds[i] = 'n'
@@ -115,12 +116,6 @@ BEGIN
                 SELECT array_agg(gone.id ORDER BY gone.id),
                        array_agg(gone.payload ORDER BY gone.id)
                     INTO ids, taken FROM gone;
-                IF ids IS NOT NULL THEN
-                    firsts[i] := cardinality(ids);
-                    pulled_by := pulled_by || array_fill(i::bigint, ARRAY[cardinality(ids)]);
-                    pulled_id := pulled_id || ids;
-                    pulled := pulled || taken;
-                END IF;
             WHEN 'w' THEN
                 IF delayed IS NULL THEN
                     SELECT count(*) INTO delayed FROM ${base}_held t
@@ -152,12 +147,6 @@ BEGIN
                 SELECT array_agg(leased.token ORDER BY leased.token),
                        array_agg(leased.body ORDER BY leased.token)
                     INTO ids, taken FROM leased;
-                IF ids IS NOT NULL THEN
-                    firsts[i] := cardinality(ids);
-                    pulled_by := pulled_by || array_fill(i::bigint, ARRAY[cardinality(ids)]);
-                    pulled_id := pulled_id || ids;
-                    pulled := pulled || taken;
-                END IF;
             WHEN 'k' THEN
                 DELETE FROM ${base}_held t WHERE t.token = extras[i];
                 firsts[i] := CASE WHEN FOUND THEN 1 ELSE 0 END;
@@ -198,6 +187,12 @@ BEGIN
                 DELETE FROM ${base}_held t WHERE t.prefix = prefix;
                 DELETE FROM ${base}_member t WHERE t.prefix = prefix;
             END CASE;
+            IF ids IS NOT NULL THEN
+                firsts[i] := cardinality(ids);
+                pulled_by := pulled_by || array_fill(i::bigint, ARRAY[cardinality(ids)]);
+                pulled_id := pulled_id || ids;
+                pulled := pulled || taken;
+            END IF;
         END LOOP;
     END IF;
     UPDATE ${base}_node t SET seen = now_ms, batch = number,
