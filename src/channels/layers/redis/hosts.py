@@ -53,9 +53,14 @@ class OwnConnection(AbstractConnection):
     _replies: Replies | None = None
 
     def write(self, data: bytes) -> None:
-        """Send this as soon as may be, without waiting; the caller bounds what is under way."""
-        if self._writer is not None:
-            self._writer.write(data)
+        """Send this as soon as may be, without waiting; the caller bounds what is under way.
+
+        To a connection that has ended nothing is sent: `serve` says that it has.
+        """
+        writer = self._writer
+        # uvloop raises for a closed one, where asyncio says nothing.
+        if writer is not None and not writer.is_closing():
+            writer.write(data)
 
     def take_over(self, on_reply: OnReply) -> None:
         """Have replies go to this function from now on; `serve` says how.
