@@ -24,7 +24,7 @@ from tests.hostile.process import ServerProcess, wait_until
 
 MIB = 1 << 20
 #: How much the process may grow: its buffers' bounds together, and what the allocator rounds up.
-SPARE_BYTES = 4 * MIB
+SPARE_BYTES = 2 * MIB
 #: While a client is not read it cannot say that it goes: a ping finds that out.
 TIMEOUTS = {"close_timeout": 0.3, "write_timeout": 3.0, "ping_interval": 0.5, "ping_timeout": 60.0}
 OPTIONS = {"timeouts": TIMEOUTS}
