@@ -232,12 +232,14 @@ class Server:
 def believed(address: str | None, port: str | None, proto: str | None) -> ProxyOptions:
     """Proxy options for header names: with a name for the address, whoever connects is believed.
 
-    `Daphne-Root-Path` is believed even without.  That is what Daphne's users know: they let only
-    their proxy connect.
+    That is what Daphne's users know: they let only their proxy connect.  `Daphne-Root-Path` is
+    believed with the others, and not without them: anybody may reach a server without a proxy.
     """
+    if not address:
+        return ProxyOptions()
     return ProxyOptions(
         trusted_proxies=("*",),
-        address_header=address or "",
-        port_header=(address and port) or "",
-        proto_header=(address and proto) or "",
+        address_header=address,
+        port_header=port or "",
+        proto_header=proto or "",
     )

@@ -99,11 +99,15 @@ def test_forwarded_headers_are_believed_if_they_are_named() -> None:
         assert get(port_of(server), "/", **headers)[1] == " 10.1.2.3 https"
 
 
-def test_without_a_header_for_the_address_only_the_root_path_is_believed() -> None:
-    names = believed(None, "X-Forwarded-Port", "X-Forwarded-Proto")
-    assert (names.address_header, names.port_header, names.proto_header) == ("", "", "")
+def test_without_a_header_for_the_address_nobody_is_believed() -> None:
+    assert believed(None, "X-Forwarded-Port", "X-Forwarded-Proto").trusted_proxies == ()
+
+
+def test_the_root_path_is_believed_with_the_others() -> None:
     headers = {"X-Forwarded-Proto": "https", "Daphne-Root-Path": "/mounted%20here"}
     with running(proxy_forwarded_proto_header="X-Forwarded-Proto") as server:
+        assert get(port_of(server), "/", **headers)[1] == " 127.0.0.1 http"
+    with running(proxy_forwarded_address_header="X-Forwarded-For") as server:
         assert get(port_of(server), "/", **headers)[1] == "/mounted here 127.0.0.1 http"
 
 
