@@ -51,13 +51,13 @@ def verdict(case: Case, contender: Contender, row: Row) -> str:
 
 def show(case: Case, found: Iterator[tuple[Contender, Row]]) -> int:
     """A table in Markdown; how many rows of ours missed the goal."""
-    print(f"\n**{case.name}**: {case.about}. Goal: {case.goal}.\n")
     columns: list[str] = []
     missed = 0
     for contender, row in found:
         row["goal"] = verdict(case, contender, row)
         missed += row["goal"] == "MISSED"
         if not columns:
+            print(f"\n**{case.name}**: {case.about}. Goal: {case.goal}.\n")
             columns = list(row)
             print(line(columns))
             print(line(["---"] * len(columns)).replace(" ", ""))

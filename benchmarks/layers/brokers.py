@@ -7,15 +7,22 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.layers.databases import DatabaseOnPostgres, Sqlite
 from benchmarks.layers.hub_process import Hub
+from benchmarks.layers.nats_server import Nats
 from benchmarks.layers.postgres_server import Postgres
+from benchmarks.layers.rabbitmq_server import RabbitMQ
 from benchmarks.layers.redis_server import Redis
 from benchmarks.layers.server import Broker
 
-BROKERS: dict[str, type[Redis | Hub | Postgres]] = {
+BROKERS: dict[str, type[Redis | Hub | Postgres | RabbitMQ | Nats | Sqlite]] = {
     "redis": Redis,
     "hub": Hub,
     "postgres": Postgres,
+    "rabbitmq": RabbitMQ,
+    "nats": Nats,
+    "database-postgres": DatabaseOnPostgres,
+    "database-sqlite": Sqlite,
 }
 
 
@@ -32,4 +39,4 @@ def running(name: str) -> Iterator[Broker]:
             broker.start()
             yield broker
         finally:
-            broker.end()
+            broker.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,8 @@ Row = dict[str, Any]
 GROUP = "bench"
 KILL_SECONDS = 0.15
 DOWN_SECONDS = 0.3
+#: Sends to a crowd; a run of fewer leaves the larger crowd out.
+WHOLE_CROWD = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +114,51 @@ def kill(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
     return [{"kills": kills, **row}]
 
 
-def restart(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
-    writer, readers = send_to_group(stage, messages)
+def until_sent(writer: Process, messages: int) -> None:
     deadline = time.monotonic() + CASE_SECONDS
-    while writer.gauge.value < messages * 3 // 8 and time.monotonic() < deadline:
+    while writer.gauge.value < messages and time.monotonic() < deadline:
         time.sleep(0.001)
+
+
+def restart(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    return [die_and_return(stage, messages, unread=0)]
+
+
+def restart_unread(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    return [die_and_return(stage, messages, unread=messages // 8)]
+
+
+def die_and_return(stage: Stage, messages: int, unread: int) -> Row:
+    """Kill the broker in mid traffic, with about so many messages unread in it for each reader."""
+    writer, readers = send_to_group(stage, messages)
+    until_sent(writer, messages * 3 // 8)
+    if unread:
+        for reader in readers:
+            reader.signal(signal.SIGSTOP)
+        until_sent(writer, writer.gauge.value + unread)
     # Held still it answers no one: what readers lack now is what dies with it.
     stage.broker.pause()
     hold_still([writer, *readers])
-    unread = sum(max(0, writer.gauge.value - reader.gauge.value) for reader in readers)
-    killed = time.monotonic()
+    held = sum(max(0, writer.gauge.value - reader.gauge.value) for reader in readers)
+    sent, killed = writer.gauge.value, time.monotonic()
     stage.broker.kill()
+    for reader in readers:
+        reader.signal(signal.SIGCONT)
     time.sleep(DOWN_SECONDS)
     stage.broker.start()
     writer.wait("sent")
     row, read = judge(messages, writer, readers)
-    after = [next((at for at in result["times"] if at > killed), None) for result in read]
+    after = [first_after(sent, result) for result in read]
     known = [at for at in after if at is not None]
-    row["unread in broker"] = unread
+    row["unread in broker"] = held
     row["silent s"] = round(max(known) - killed, 2) if len(known) == len(after) else "for good"
-    return [row]
+    return row
+
+
+def first_after(sent: int, read: Mapping[str, Any]) -> float | None:
+    """When a reader got the first message that was sent after these."""
+    arrivals = zip(read["marks"], read["times"], strict=True)
+    return next((at for mark, at in arrivals if mark > sent), None)
 
 
 def sync(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
@@ -157,6 +185,7 @@ def call(stage: Stage, messages: int, facade: bool) -> Row:
         "mean ms": round(called["mean_ms"], 2),
         "p50 ms": round(called["p50_ms"], 2),
         "CPU ms": round(called["cpu_ms"], 2),
+        "empty call ms": round(called["empty_ms"], 2),
         "errors": total(called["errors"]),
         "lost": messages - len(called["failed"]) - len(set(read["marks"])),
     }
@@ -164,7 +193,13 @@ def call(stage: Stage, messages: int, facade: bool) -> Row:
 
 
 def crowd(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
-    members = 1000
+    rows = [fan_out(stage, messages, 1000)]
+    if is_ours and messages >= WHOLE_CROWD:
+        rows.append(fan_out(stage, messages // 5, 10_000))
+    return rows
+
+
+def fan_out(stage: Stage, messages: int, members: int) -> Row:
     process = stage.spawn("fan_out", group=GROUP, count=messages, members=members)
     process.wait("ready")
     before = stage.broker.meter()
@@ -179,12 +214,40 @@ def crowd(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
         "ms/send": round(result["ms"], 1),
         "bytes/send": "",
         "commands/send": "",
+        "messages/send": "",
         "lost": result["lost"],
     }
     if before and after:
         row["bytes/send"] = round((after.bytes - before.bytes) / messages)
         row["commands/send"] = round((after.commands - before.commands) / messages, 1)
-    return [row]
+        row["messages/send"] = round((after.messages - before.messages) / messages, 2)
+    return row
+
+
+def roundtrip(stage: Stage, messages: int, is_ours: bool) -> list[Row]:
+    """To a channel of another process, and to one that any process may read."""
+    return [
+        trips(stage, messages, by_queue) for by_queue in ((False, True) if is_ours else (False,))
+    ]
+
+
+def trips(stage: Stage, samples: int, by_queue: bool) -> Row:
+    names = ("there", "back") if by_queue else (None, None)
+    both = {"port": stage.broker.port, "line": f"bare-{by_queue}"}
+    echo = stage.spawn("echo", channel=names[0], **both)
+    there = echo.wait("ready")
+    process = stage.spawn("there_and_back", channel=names[1], count=samples, **both)
+    process.wait("ready")
+    process.tell(there)
+    process.wait("sent")
+    found = process.finish()
+    return {
+        "channel": "any process's" if by_queue else "another process's",
+        "samples": samples,
+        "raw us": round(found["limit_us"]),
+        "layer us": round(found["layer_us"]),
+        "ratio": round(found["layer_us"] / found["limit_us"], 2),
+    }
 
 
 CASES = [
@@ -213,6 +276,14 @@ CASES = [
         "no more lost than the broker held unread",
     ),
     Case(
+        "restart-unread",
+        "the same, while readers do not read",
+        restart_unread,
+        4000,
+        lambda row: row["lost"] <= row["unread in broker"] > 0 and row["doubled"] == 0,
+        "no more lost than the broker held unread, and it held some",
+    ),
+    Case(
         "sync",
         "group sends from plain threads, without a loop of their own",
         sync,
@@ -222,10 +293,20 @@ CASES = [
     ),
     Case(
         "crowd",
-        "group sends to 1,000 members in one process, each awaiting receive() in a task",
+        "group sends to the members in one process, each awaiting receive() in a task",
         crowd,
-        50,
-        lambda row: row["CPU us/member"] <= 20.0 and row["lost"] == 0,
-        "at most 20 us a member",
+        WHOLE_CROWD,
+        lambda row: (
+            row["CPU us/member"] <= 20.0 and row["lost"] == 0 and row["messages/send"] in ("", 1.0)
+        ),
+        "at most 20 us a member, one message through the broker",
+    ),
+    Case(
+        "roundtrip",
+        "a message there and back between two processes, beside bare PUBLISH and SUBSCRIBE",
+        roundtrip,
+        400,
+        lambda row: row["ratio"] <= 1.5,
+        "at most 1.5 times the bare round trip",
     ),
 ]

@@ -42,6 +42,9 @@ class Contender:
 
 #: So large that no case is one of a full channel.
 ROOMY = {"capacity": 100_000}
+DATABASE = "channels.layers.DatabaseChannelLayer"
+#: A call waits until the broker has confirmed or committed it, and that until it has a batch.
+WAITS = frozenset({"sync"})
 OURS = [
     Contender("redis", "channels.layers.RedisChannelLayer", "redis", ROOMY),
     Contender(
@@ -57,9 +60,21 @@ OURS = [
         "channels.layers.PostgresChannelLayer",
         "postgres",
         ROOMY,
-        # A call waits for a commit.
-        unpromised=frozenset({"sync"}),
+        unpromised=WAITS,
     ),
+    Contender(
+        "rabbitmq", "channels.layers.RabbitMQChannelLayer", "rabbitmq", ROOMY, unpromised=WAITS
+    ),
+    Contender(
+        "nats",
+        "channels.layers.NatsChannelLayer",
+        "nats",
+        ROOMY,
+        # NATS keeps nothing of a group for who is cut off.
+        unpromised=frozenset({"kill", "restart"}),
+    ),
+    Contender("database-postgres", DATABASE, "database-postgres", ROOMY, unpromised=WAITS),
+    Contender("database-sqlite", DATABASE, "database-sqlite", ROOMY, unpromised=WAITS),
 ]
 
 

@@ -15,7 +15,7 @@ from benchmarks.layers.server import Broker, Server
 class Hub(Broker):
     """The first process of the layer; when it is killed, another member takes its place."""
 
-    unfit = frozenset({"kill"})
+    unfit = frozenset({"kill", "roundtrip"})
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,6 +31,7 @@ class Hub(Broker):
         settings: dict[str, Any] = {
             "layer": LAYER,
             "config": self.config,
+            "databases": None,
             "role": "host",
             "gauge": str(gauge),
         }

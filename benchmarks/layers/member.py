@@ -23,6 +23,8 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
+from benchmarks.layers import roundtrip
+
 Settings = Mapping[str, Any]
 #: A call that takes longer is counted as failed.
 CALL_SECONDS = 15.0
@@ -49,8 +51,18 @@ class Gauge:
 
 
 def make_layer(settings: Settings) -> Any:
+    if settings["databases"] is not None:
+        configure_django(settings["databases"])
     module, _, name = settings["layer"].rpartition(".")
     return getattr(importlib.import_module(module), name)(**settings["config"])
+
+
+def configure_django(databases: Mapping[str, Any]) -> None:
+    import django  # noqa: PLC0415 - only some layers need it
+    from django.conf import settings  # noqa: PLC0415
+
+    settings.configure(DATABASES=databases)
+    django.setup()
 
 
 async def close_layer(layer: Any) -> None:
@@ -154,6 +166,7 @@ def call(settings: Settings, gauge: Gauge) -> dict[str, Any]:
                 gauge.add()
             times.append(time.monotonic() - begun)
 
+    empty = 0.0 if settings["facade"] else empty_call()
     say("ready", True)
     word()
     cpu = time.process_time()
@@ -171,7 +184,21 @@ def call(settings: Settings, gauge: Gauge) -> dict[str, Any]:
         "mean_ms": 1000 * statistics.fmean(times),
         "p50_ms": 1000 * statistics.median(times),
         "cpu_ms": 1000 * cpu / len(times),
+        "empty_ms": empty,
     }
+
+
+def empty_call(calls: int = 100) -> float:
+    """Milliseconds of `async_to_sync` around nothing: what no layer can save."""
+
+    async def nothing() -> None:
+        pass
+
+    work = async_to_sync(nothing)
+    begun = time.monotonic()
+    for _ in range(calls):
+        work()
+    return 1000 * (time.monotonic() - begun) / calls
 
 
 class Crowd:
@@ -241,6 +268,21 @@ async def fan_out(settings: Settings, gauge: Gauge) -> dict[str, Any]:
     }
 
 
+async def echo(settings: Settings, gauge: Gauge) -> None:
+    await roundtrip.echo(make_layer(settings), settings, say)
+
+
+async def there_and_back(settings: Settings, gauge: Gauge) -> dict[str, Any]:
+    """Round trips to the process that is named when it begins."""
+    layer = make_layer(settings)
+    say("ready", True)
+    found = await roundtrip.measure(layer, settings, await asyncio.to_thread(word))
+    say("sent", True)
+    await asyncio.to_thread(word)
+    await close_layer(layer)
+    return found
+
+
 def host(settings: Settings, gauge: Gauge) -> None:
     """Be the first to use the layer, and stay until killed."""
     layer = make_layer(settings)
@@ -260,7 +302,10 @@ def main() -> None:
     if settings["role"] == "host":
         host(settings, gauge)
         return
-    roles = {"read": read, "write": write, "fan_out": fan_out}
+    if settings["role"] == "echo":
+        asyncio.run(echo(settings, gauge))
+        return
+    roles = {"read": read, "write": write, "fan_out": fan_out, "there_and_back": there_and_back}
     say("result", asyncio.run(roles[settings["role"]](settings, gauge)))
 
 

@@ -29,6 +29,8 @@ END_ALL = (
 class Postgres(Broker):
     """initdb and postgres, as another user where this one is root, whom they refuse."""
 
+    unfit = frozenset({"roundtrip"})
+
     def __init__(self, folder: Path) -> None:
         newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
         path = os.pathsep.join([os.environ.get("PATH", ""), *map(str, newest_first)])
@@ -51,7 +53,11 @@ class Postgres(Broker):
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"dsn": f"postgresql://postgres@127.0.0.1:{self.port}/postgres"}
+        return {"dsn": self.address}
+
+    @property
+    def address(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         self._server.start(self._answers)
@@ -80,7 +86,7 @@ class Postgres(Broker):
         return True
 
     def _connect(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(self.config["dsn"], autocommit=True, connect_timeout=2)
+        return psycopg.connect(self.address, autocommit=True, connect_timeout=2)
 
 
 def become_other(folder: Path) -> list[str]:

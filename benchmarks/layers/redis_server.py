@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.layers.server import Broker, Meter, NotInstalled, Server, free_port
+
+#: Commands that put a message into Redis, ours and a peer's.
+CARRIERS = {"xadd", "publish", "rpush", "lpush", "zadd"}
+CALLS = re.compile(r"cmdstat_(\w+):calls=(\d+),.*")
 
 
 class Redis(Broker):
@@ -50,7 +55,12 @@ class Redis(Broker):
         found = {name: value for name, _, value in lines}
         traffic = int(found["total_net_input_bytes"]) + int(found["total_net_output_bytes"])
         connections, commands = "total_connections_received", "total_commands_processed"
-        return Meter(int(found[connections]), int(found[commands]), traffic)
+        return Meter(int(found[connections]), int(found[commands]), traffic, self._messages())
+
+    def _messages(self) -> int:
+        lines = self.command("INFO commandstats").splitlines()
+        calls = [CALLS.fullmatch(line) for line in lines]
+        return sum(int(found[2]) for found in calls if found and found[1] in CARRIERS)
 
     def command(self, text: str) -> str:
         """One command on the control connection, which is opened once.

@@ -100,6 +100,8 @@ class Meter:
     connections: int
     commands: int
     bytes: int
+    #: Commands that carry a message, also those that a script runs.
+    messages: int
 
 
 class Broker(ABC):
@@ -107,12 +109,19 @@ class Broker(ABC):
 
     #: Names of cases that cannot be played with it.
     unfit: ClassVar[frozenset[str]] = frozenset()
+    #: Of the loopback interface; 0: it has none.
+    port = 0
     _server: Server
 
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """CONFIG of a layer on it."""
+
+    @property
+    def databases(self) -> dict[str, Any] | None:
+        """DATABASES of Django for a layer on it; None: it needs no Django."""
+        return None
 
     @abstractmethod
     def start(self) -> None:
@@ -124,6 +133,10 @@ class Broker(ABC):
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         self._server.end(number)
+
+    def close(self) -> None:
+        """End it for good."""
+        self.end()
 
     def kill(self) -> None:
         """End it without a chance to save anything."""

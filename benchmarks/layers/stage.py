@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import tempfile
 import threading
@@ -89,6 +90,10 @@ class Process:
             self._process.stdin.write(f"{word}\n")
             self._process.stdin.flush()
 
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP: it does nothing until SIGCONT."""
+        self._process.send_signal(number)
+
     def has_said(self) -> bool:
         """True if `wait` would return at once."""
         return not self._lines.empty()
@@ -125,6 +130,7 @@ class Stage:
             "role": role,
             "layer": self._contender.layer,
             "config": {**self.broker.config, **self._contender.config},
+            "databases": self.broker.databases,
             "gauge": str(self._folder / f"{role}-{len(self._processes)}"),
             **settings,
         }
