@@ -332,3 +332,20 @@ async def test_the_pause_grows_to_its_bound() -> None:
     pause.reset()
     await pause.wait(sleep)
     assert waited[-1] == 0.0
+
+
+async def test_the_pause_grows_faster_after_connections_that_did_not_last() -> None:
+    refused: list[float] = []
+    broken: list[float] = []
+
+    async def note(seconds: float, waited: list[float]) -> None:
+        waited.append(seconds)
+
+    for waited, is_made in ((refused, False), (broken, True)):
+        pause = Pause(lambda: 1.0)
+        for _ in range(6):
+            if is_made:
+                pause.made()
+            await pause.wait(lambda seconds, waited=waited: note(seconds, waited))
+    assert broken[:5] == [0.0, 0.02, 0.04, 0.08, 0.16]
+    assert sum(refused) < sum(broken) / 2

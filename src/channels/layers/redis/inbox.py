@@ -95,6 +95,7 @@ class InboxReader:
         try:
             connection = self._connection = await self._open()
             connection.take_over(self._take)
+            self._pause.made()
             try:
                 self._ask(connection)
                 await run_until_one_fails(connection.serve(self._take), self._watch())

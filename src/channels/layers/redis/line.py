@@ -295,18 +295,26 @@ async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
 class Pause:
     """The growing wait between attempts to connect.
 
-    Its next is about a third of how long it has gone on already, so that processes come back soon
-    after a server that was away for a moment.  It stays below the time for which senders wait
-    after a loss of state (`settle`), so that all are back before anything is sent again.
+    Where nobody listens the next is about a third of how long it has gone on already, so that
+    processes come back soon after a server that was away for a moment.  After a connection that
+    was made and broke again it doubles: making them is what a busy machine has no time for.  It
+    stays below the time for which senders wait after a loss of state (`settle`), so that all are
+    back before anything is sent again.
     """
 
     FIRST: Final = 0.02
     LONGEST: Final = 0.4
     GROWTH: Final = 1.4
+    GROWTH_IF_MADE: Final = 2.0
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
         self._next = 0.0
+        self._growth = self.GROWTH
+
+    def made(self) -> None:
+        """There is a connection, and nothing is said yet of how long."""
+        self._growth = self.GROWTH_IF_MADE
 
     def reset(self) -> None:
         """It has worked."""
@@ -320,5 +328,6 @@ class Pause:
     async def wait(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         """Wait, between half and all of what is due; the first time not at all."""
         seconds = self._next * (0.5 + self._jitter() / 2)
-        self._next = min(self.LONGEST, max(self.FIRST, self._next * self.GROWTH))
+        self._next = min(self.LONGEST, max(self.FIRST, self._next * self._growth))
+        self._growth = self.GROWTH
         await sleep(seconds)

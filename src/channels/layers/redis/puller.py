@@ -96,7 +96,9 @@ class QueueReader:
         while True:
             await self._until_demanded()
             try:
-                await self._serve(await self._open())
+                connection = await self._open()
+                self._pause.made()
+                await self._serve(connection)
             except ResponseError as error:
                 # It has the release but not the command, or its rules forbid that.
                 level = logging.DEBUG if self.takes_many else logging.WARNING

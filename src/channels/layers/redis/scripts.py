@@ -10,6 +10,7 @@ out; what an old connection still brings then, late, is refused by its lower ind
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
@@ -401,5 +402,6 @@ def evaluation(source: str, keys: Sequence[str], *arguments: Any) -> tuple[Any, 
 
 async def load(line: Line) -> None:
     """Bring all scripts to the server.  One that loses them breaks the line, which loads again."""
-    for source in (*ALL, *HELD):
-        await line.call_first("SCRIPT", "LOAD", source)
+    # In one round trip: a process is away for as long as this takes.
+    loads = [line.call_first("SCRIPT", "LOAD", source) for source in (*ALL, *HELD)]
+    await asyncio.gather(*loads)

@@ -128,7 +128,9 @@ class Shard:
         """Be connected for commands, until cancelled."""
         while True:
             try:
-                await self.line.serve(await self._open_connection(), self._greet)
+                connection = await self._open_connection()
+                self._pause.made()
+                await self.line.serve(connection, self._greet)
             except (RedisError, OSError, Broken) as error:
                 self._owner.shard_down(self, error)
             except Exception as error:
