@@ -195,10 +195,22 @@ def make_seal(keys: Sequence[str | bytes]) -> Any:
         raise InvalidChannelLayerError(
             "symmetric_encryption_keys must be a list of possible keys: found a single one."
         )
+    seals = [make_fernet(key) for key in keys]
+    from cryptography.fernet import MultiFernet  # noqa: PLC0415 - an optional extra
+
+    return MultiFernet(seals)
+
+
+def make_fernet(key: str | bytes) -> Any:
+    """What seals and opens with one secret.
+
+    Raises:
+        InvalidChannelLayerError: If the package that seals is missing.
+    """
     try:
-        from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415 - an optional extra
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise InvalidChannelLayerError(
             "symmetric_encryption_keys needs the package cryptography: install channels[crypto]."
         ) from error
-    return MultiFernet([Fernet(derive_key(key)) for key in keys])
+    return Fernet(derive_key(key))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from inspect import isawaitable
 from typing import Any, ClassVar, cast
 
@@ -11,6 +12,7 @@ from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidCha
 from channels.kit.types import Message
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
+from channels.layers.redis.clients import Clients, create_pool
 from channels.layers.redis.cluster import SlotServer, spread_tags
 from channels.layers.redis.hosts import Host, OwnConnection, decode_hosts, make_host
 from channels.layers.redis.options import RedisOptions, split_options
@@ -73,11 +75,51 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         self.redis_options = own
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)
         self.transport = RedisTransport(servers, self.prefix, own, lambda: self.expiry, self.kind)
+        self._clients = Clients(entries)
         super().__init__(self.transport, options)
+
+    @property
+    def ring_size(self) -> int:
+        """How many hosts there are."""
+        return len(self.hosts)
+
+    @property
+    def client_prefix(self) -> str:
+        """This process's word in the names of its channels."""
+        return self.node.id
+
+    def consistent_hash(self, value: str | bytes) -> int:
+        """A host for a name of the application's own; the layer shares out its keys otherwise."""
+        return shard_of(value, self.ring_size)
+
+    def connection(self, index: int) -> Any:
+        """redis-py's client on a host, for what the application itself keeps there.
+
+        Of the running loop, and the same at each call; `close` on that loop closes it.
+
+        Raises:
+            ValueError: If there is no such host.
+        """
+        return self._clients.client(index)
+
+    def create_pool(self, index: int) -> Any:
+        """A pool of redis-py on a host; it is the caller's to close."""
+        return create_pool(self.hosts[index])
+
+    async def close(self) -> None:
+        await self._clients.close()
+        await super().close()
 
     async def close_pools(self) -> None:
         """`close`, by the name that it has elsewhere."""
         await self.close()
+
+    async def wait_received(self) -> None:
+        """Returns at once: a cancelled `receive` leaves nothing to be cleaned up."""
+
+    async def receive_single(self, channel: str) -> Message:
+        """`receive`, by the name that it has elsewhere."""
+        return await self.receive(channel)
 
     def serialize(self, message: Message) -> bytes:
         """A message as it is sent."""
@@ -123,6 +165,21 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
         self.transport.on_disconnect = lambda: self._tell(self.on_disconnect)
         self.transport.on_reconnect = lambda: self._tell(self.on_reconnect)
 
+    @property
+    def groups(self) -> Mapping[str, Set[str]]:
+        """Group -> its channels of this process, at the moment."""
+        with self.node.local.lock:
+            groups = self.node.local.hub.groups
+            return {
+                name: frozenset(entry.members) for name, entry in groups.items() if entry.members
+            }
+
+    @property
+    def channels(self) -> Set[str]:
+        """The channels of this process, at the moment."""
+        with self.node.local.lock:
+            return frozenset(self.node.local.hub.channels)
+
     def _tell(self, hook: Hook) -> None:
         if hook is not None:
             self.node.link.owner.spawn(self._call(hook), "channel layer hook")
@@ -140,6 +197,14 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
             # A full one has its loss counted; a gone one needs none.
             with contextlib.suppress(ChannelFull, ChannelLayerUnavailable):
                 await self.node.send(channel, payload)
+
+
+def shard_of(value: str | bytes, ring_size: int) -> int:
+    """Which of `ring_size` servers today's layer, and who shares its rule, take for a name."""
+    if ring_size == 1:
+        return 0
+    data = value.encode() if isinstance(value, str) else value
+    return int((binascii.crc32(data) & 0xFFF) / (4096 / ring_size))
 
 
 def check_hook(name: str, hook: Any) -> Hook:
