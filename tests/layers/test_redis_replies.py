@@ -12,6 +12,7 @@ from redis.exceptions import MovedError, NoScriptError, ResponseError
 
 from channels.layers.redis import hosts
 from channels.layers.redis.hosts import Host, OwnConnection
+from channels.layers.redis.packing import pack, pack_slowly
 from channels.layers.redis.replies import error_of
 
 
@@ -105,3 +106,16 @@ def test_an_error_has_the_class_that_redis_py_has_for_it(
     found = error_of(text)
     assert type(found) is kind
     assert str(found) == shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("PING",),
+        ("SET", "kü", b"\x00\r\n", 17, -1),
+        ["XADD", b"", "", 10**15],
+        (b"GET", "x" * 5000),
+    ],
+)
+def test_a_command_is_packed_alike_with_and_without_hiredis(command: Any) -> None:
+    assert pack(command) == pack_slowly(command)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+try:
+    import hiredis
+except ImportError:
+    hiredis = None  # type: ignore[assignment]
+
 Word = bytes | str | int
 
 
-def pack(command: Sequence[Word]) -> bytes:
-    """A command as the server reads it; a fifth of the time that redis-py takes for it."""
+def pack_slowly(command: Sequence[Word]) -> bytes:
+    """`pack`, in Python."""
     parts = [b"*%d\r\n" % len(command)]
     for word in command:
         if isinstance(word, str):
@@ -19,3 +24,12 @@ def pack(command: Sequence[Word]) -> bytes:
             data = word
         parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)
+
+
+def pack(command: Sequence[Word]) -> bytes:
+    """A command as the server reads it."""
+    if hiredis is None:
+        return pack_slowly(command)
+    # Its annotation says a tuple of one.
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+    return packed
