@@ -84,6 +84,22 @@ async def test_an_error_of_the_taker_ends_it_and_nothing_follows(ends: Ends) -> 
     assert taken == [1]
 
 
+@pytest.mark.parametrize("is_rude", [True, False])
+async def test_a_connection_that_ended_before_it_was_served_is_not_waited_for(
+    ends: Ends, is_rude: bool
+) -> None:
+    connection, writer = ends
+    if is_rude:
+        writer.transport.abort()
+    else:
+        writer.close()
+    assert connection._reader is not None
+    while not connection._reader.at_eof():  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+    with pytest.raises(RedisConnectionError):
+        await asyncio.wait_for(connection.serve(lambda _: None), 20)
+
+
 async def test_what_is_no_reply_ends_it(ends: Ends) -> None:
     connection, writer = ends
     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")

@@ -68,9 +68,15 @@ class OwnConnection(AbstractConnection):
         Before the first command is written: what comes earlier is lost to the stream that redis-py
         reads, and a loop may well read before it starts a task.
         """
-        if self._writer is not None and HAS_HIREDIS:
-            self._replies = Replies(on_reply)
-            self._writer.transport.set_protocol(self._replies)
+        reader, writer = self._reader, self._writer
+        if reader is None or writer is None or not HAS_HIREDIS:
+            return
+        self._replies = Replies(on_reply)
+        if reader.at_eof() or writer.transport.is_closing():
+            # It was told to the stream, and is told to nobody else.
+            self._replies.end(RedisConnectionError("Redis has closed the connection"))
+        else:
+            writer.transport.set_protocol(self._replies)
 
     async def serve(self, on_reply: OnReply) -> None:
         """Give each reply to a function, an error's as an exception, until the connection ends.

@@ -112,6 +112,7 @@ class LeaseReader:
         self._idle.set()
         #: (token, count) of a call whose answer has not come.
         self._asked: tuple[str, int] | None = None
+        self._pause = Pause(random.random)
         self._connection: OwnConnection | None = None
 
     def demand(self, count: int, seconds: float) -> None:
@@ -121,7 +122,7 @@ class LeaseReader:
 
     async def run(self) -> None:
         """Take until cancelled, through failures."""
-        pause = Pause(random.random)
+        pause = self._pause
         try:
             while True:
                 await self._until_demanded()
@@ -194,6 +195,7 @@ class LeaseReader:
             return
         if self._connection is None:
             self._connection = await owner.open_connection()
+            self._pause.made()
         key = owner.calls.keys.queue(self._queue)
         try:
             async with asyncio.timeout(BLOCK + owner.answer_seconds):
