@@ -188,6 +188,7 @@ class Line:
         Raises:
             Broken: Always, unless cancelled.
         """
+        connection.take_over(self._take_reply)
         self._connection = connection
         try:
             await run_until_one_fails(connection.serve(self._take_reply), self._watch(), greet())
