@@ -103,7 +103,7 @@ def make_site(backend: str, request: pytest.FixtureRequest, prefix: str) -> Site
     server: PostgresServer = request.getfixturevalue("postgres")
     if backend == "postgres":
         made = Site("channels.layers.PostgresChannelLayer", dsn=server.dsn, prefix=prefix)
-        made.many = 1000
+        made.many = 600
         return made
     request.getfixturevalue("alias")("own", **server.django)
     made = Site(
@@ -114,7 +114,7 @@ def make_site(backend: str, request: pytest.FixtureRequest, prefix: str) -> Site
         tables="jobs",
         send_timeout=10,
     )
-    made.many = 400
+    made.many = 200
     return made
 
 

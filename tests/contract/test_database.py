@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
 
 from channels.database import DatabaseChannelLayer
 from channels.testing.layers import Features, LayerConformance
+from tests.cluster.postgres import PostgresFolder, PostgresServer
 from tests.layers.databases import (
     alias,
     mysql_address,
     mysql_alias,
-    postgres_alias,
-    postgres_dsn,
-    server_tables,
+    mysql_tables,
     sqlite_alias,
 )
 
@@ -24,47 +23,56 @@ __all__ = [
     "alias",
     "mysql_address",
     "mysql_alias",
-    "postgres_alias",
-    "postgres_dsn",
-    "server_tables",
+    "mysql_tables",
     "sqlite_alias",
 ]
 
 
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """One that need not wait for a disk: what it is given is not kept."""
+    folder = PostgresFolder()
+    with folder.server() as server:
+        yield server
+    folder.remove()
+
+
 @pytest.fixture
-def on_server(server_tables: str, request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Layers in tables of this run on the alias that the class names."""
-    found, prefix = request.getfixturevalue(request.cls.server), uuid.uuid4().hex
-    return lambda **config: DatabaseChannelLayer(
-        found, prefix=prefix, tables=server_tables, **config
-    )
+def postgres_alias(postgres: PostgresServer, alias: Callable[..., str]) -> str:
+    return alias("postgres", **postgres.django)
 
 
 class TestSqlite(LayerConformance):
     features: ClassVar[Features] = Features(delays=True, leases=True)
-    cancelled_readers = 100
+    cancelled_readers = 50
 
     @pytest.fixture
     def layer_factory(self, sqlite_alias: str) -> Callable[..., Any]:
         return lambda **config: DatabaseChannelLayer(sqlite_alias, **config)
 
 
-@pytest.mark.xdist_group("mariadb")
+# Each on one worker: its server takes seconds to start.
+
+
+@pytest.mark.xdist_group("database over MariaDB")
 class TestMysql(LayerConformance):
     features: ClassVar[Features] = Features(delays=True, leases=True)
-    cancelled_readers = 100
-    server = "mysql_alias"
+    cancelled_readers = 50
 
     @pytest.fixture
-    def layer_factory(self, on_server: Callable[..., Any]) -> Callable[..., Any]:
-        return on_server
+    def layer_factory(self, mysql_alias: str, mysql_tables: str) -> Callable[..., Any]:
+        prefix = uuid.uuid4().hex
+        return lambda **config: DatabaseChannelLayer(
+            mysql_alias, prefix=prefix, tables=mysql_tables, **config
+        )
 
 
+@pytest.mark.xdist_group("database over PostgreSQL")
 class TestPostgres(LayerConformance):
     features: ClassVar[Features] = Features(delays=True, leases=True)
-    cancelled_readers = 100
-    server = "postgres_alias"
+    cancelled_readers = 50
 
     @pytest.fixture
-    def layer_factory(self, on_server: Callable[..., Any]) -> Callable[..., Any]:
-        return on_server
+    def layer_factory(self, postgres_alias: str) -> Callable[..., Any]:
+        prefix = uuid.uuid4().hex
+        return lambda **config: DatabaseChannelLayer(postgres_alias, prefix=prefix, **config)

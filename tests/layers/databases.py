@@ -62,7 +62,6 @@ def alias(django_db_blocker: Any) -> Iterator[Callable[..., str]]:
         configured = connections.configure_settings({"default": {}, name: settings})
         connections.settings[name] = configured[name]
         added.append(name)
-        _drops[name] = configured[name]
         return name
 
     with django_db_blocker.unblock():
@@ -127,39 +126,33 @@ def mysql_address() -> Iterator[tuple[str, int]]:
 @pytest.fixture
 def mysql_alias(mysql_address: tuple[str, int], alias: Callable[..., str]) -> str:
     """An alias for the server of `mysql_address`."""
-    host, port = mysql_address
-    return alias(
-        "mysql",
-        ENGINE="django.db.backends.mysql",
-        NAME="test",
-        USER="root",
-        HOST=host,
-        PORT=str(port),
-    )
+    return alias("mysql", **_mysql(mysql_address))
 
 
 @pytest.fixture(scope="module")
-def server_tables(django_db_blocker: Any) -> Iterator[str]:
-    """What the names of `DatabaseChannelLayer`'s tables begin with on servers; dropped at the end.
+def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iterator[str]:
+    """What the names of `DatabaseChannelLayer`'s tables begin with there; dropped at the end."""
+    from django.db import connections
 
-    They are dropped wherever an alias of the module's tests was.
-    """
     from channels.database.tables import make_tables
 
     tables = f"t_{uuid.uuid4().hex[:12]}"
-    _drops.clear()
     yield tables
-    for configured in _drops.values():
-        from django.db import connections
-
-        connections.settings["dropping"] = configured
-        with django_db_blocker.unblock():
-            make_tables(tables).drop("dropping")
-            connections["dropping"].close()
-        del connections["dropping"]
-        del connections.settings["dropping"]
-    _drops.clear()
+    configured = connections.configure_settings({"default": {}, "drop": _mysql(mysql_address)})
+    connections.settings["drop"] = configured["drop"]
+    with django_db_blocker.unblock():
+        make_tables(tables).drop("drop")
+        connections["drop"].close()
+    del connections["drop"]
+    del connections.settings["drop"]
 
 
-#: Name of an alias -> its settings, for who has tables to drop there.
-_drops: dict[str, Any] = {}
+def _mysql(address: tuple[str, int]) -> dict[str, str]:
+    host, port = address
+    return {
+        "ENGINE": "django.db.backends.mysql",
+        "NAME": "test",
+        "USER": "root",
+        "HOST": host,
+        "PORT": str(port),
+    }

@@ -61,9 +61,15 @@ class Store:
         """A transaction that holds the counter's row; gives it."""
         with transaction.atomic(using=self.alias):
             counters = self._rows(self.tables.counter).filter(id=ONE)
-            if not counters.update(last=F("last")):
+            if connections[self.alias].features.has_select_for_update:
+                counters = counters.select_for_update()
+            else:
+                # SQLite lets one write at a time: who writes first holds all.
+                counters.update(last=F("last"))
+            counter = counters.first()
+            if counter is None:
                 raise ChannelsError("The counter of the channel layer's tables has gone.")
-            yield counters.get()
+            yield counter
 
     def open(self) -> None:
         """Prepare this thread's connection."""

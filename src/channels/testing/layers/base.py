@@ -95,7 +95,7 @@ class ConformanceBase:
     """The fixtures; a subclass says what it has and how a layer is made."""
 
     features: ClassVar[Features] = Features()
-    #: How many readers are cancelled in the case that asks for it; slow backends take fewer.
+    #: How many readers are cancelled in the cases that ask for it; slow backends take fewer.
     cancelled_readers: ClassVar[int] = 1000
     pytestmark: ClassVar[list[Any]] = [pytest.mark.asyncio]
 
