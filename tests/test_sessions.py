@@ -382,6 +382,19 @@ async def test_a_subclass_sets_the_cookie_on_accept(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("cached_sessions")
+async def test_a_message_that_carries_no_cookie_deletes_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class SavesOnAccept(InstanceSessionWrapper):
+        save_message_types = ("websocket.accept",)
+
+    monkeypatch.setattr(sessions, "InstanceSessionWrapper", SavesOnAccept)
+    visit = Visit({"type": "websocket.accept"})
+    accept, _ = await call(SessionMiddlewareStack(visit), request("websocket", "sessionid=gone"))
+    assert accept == {"type": "websocket.accept"}
+
+
+@pytest.mark.usefixtures("cached_sessions")
 async def test_a_websocket_saves_what_its_application_changed() -> None:
     store = cache.SessionStore()
     store.save()

@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import ChannelLayerUnavailable, InvalidOption, StopConsumer
-from channels.kit.types import Message
+from channels.kit.types import Message, Scope
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ChannelNameRouter
 from channels.testing.layers.base import until
@@ -285,6 +285,26 @@ async def test_an_application_that_fails_is_logged(
     assert "a bad job" in caplog.text
 
 
+async def test_an_application_of_two_steps(layer: InMemoryChannelLayer) -> None:
+    seen: asyncio.Queue[Any] = asyncio.Queue()
+
+    class TwoSteps:
+        def __init__(self, scope: Scope) -> None:
+            self.scope = scope
+
+        async def __call__(self, receive: Any, send: Any) -> None:
+            seen.put_nowait((self.scope, await receive()))
+
+    async with working(Worker(TwoSteps, ["jobs"], layer)):
+        await layer.send("jobs", {"type": "job"})
+        scope, message = await asyncio.wait_for(seen.get(), 10)
+    assert (scope, message) == ({"type": "channel", "channel": "jobs"}, {"type": "job"})
+
+
+def test_a_channel_named_twice_is_listened_to_once(layer: InMemoryChannelLayer) -> None:
+    assert Worker(consumer_of(Desk()), ["b", "a", "b"], layer).channels == ["b", "a"]
+
+
 async def test_a_name_that_cannot_be_received_from(layer: InMemoryChannelLayer) -> None:
     with pytest.raises(TypeError, match="Channel name must be"):
         await Worker(consumer_of(Desk()), ["no spaces"], layer).handle()
@@ -293,6 +313,8 @@ async def test_a_name_that_cannot_be_received_from(layer: InMemoryChannelLayer) 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="Channel layer is not valid"):
         Worker(consumer_of(Desk()), ["jobs"], None)
+    with pytest.raises(ValueError, match="max_applications=0: the least is 1"):
+        Worker(consumer_of(Desk()), ["jobs"], object(), max_applications=0)
     with pytest.raises(InvalidOption, match="the least is 1"):
         WorkerOptions(parallel=0)
 

@@ -67,6 +67,11 @@ def test_deprecated_names_warn_and_still_refuse(layer: BaseChannelLayer) -> None
         assert layer.valid_channel_name("fine")
     with pytest.warns(DeprecationWarning, match="channel"), pytest.raises(TypeError):
         layer.valid_channel_name("not fine")
+    with (
+        pytest.warns(DeprecationWarning, match="channel"),
+        pytest.raises(TypeError, match="must end at the !"),
+    ):
+        layer.valid_channel_name("specific.x!y", receive=True)
     with pytest.warns(DeprecationWarning, match="require_valid_group_name"):
         assert layer.valid_group_name("fine")
     with pytest.warns(DeprecationWarning, match="group"), pytest.raises(TypeError):

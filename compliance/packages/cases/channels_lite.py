@@ -14,9 +14,10 @@ SETTINGS = {
 
 def application(django):
     from asgiref.sync import async_to_sync
+    from django.urls import path
+
     from channels.generic.websocket import AsyncJsonWebsocketConsumer, JsonWebsocketConsumer
     from channels.routing import ProtocolTypeRouter, URLRouter
-    from django.urls import path
 
     class Chat(AsyncJsonWebsocketConsumer):
         groups = ["all"]
@@ -55,8 +56,9 @@ def drive(site):
     import time
 
     from asgiref.sync import async_to_sync
-    from channels.layers import get_channel_layer
     from channels_lite.models import GroupMembership
+
+    from channels.layers import get_channel_layer
 
     layer = get_channel_layer()
     with site.socket("/ws/async/") as first, site.socket("/ws/sync/") as second:
