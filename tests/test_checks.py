@@ -16,6 +16,9 @@ from django.core.management import load_command_class
 import channels
 from channels import checks
 from channels.layers.base import BaseChannelLayer
+from tests.processes import SRC, run
+
+ROOT = SRC.parent
 
 
 class ThirdPartyLayer(BaseChannelLayer):
@@ -59,6 +62,12 @@ def test_the_checks_are_registered() -> None:
         "check_layers",
         "check_distributions",
     } <= {check.__name__ for check in registered}
+
+
+def test_an_installed_application_is_checked() -> None:
+    """In a fresh process: nothing but INSTALLED_APPS names the checks there."""
+    said = run("-m", "django", "check", cwd=ROOT, env={"DJANGO_SETTINGS_MODULE": "tests.settings"})
+    assert "(channels.W001) ASGI_APPLICATION is not set" in said
 
 
 # ASGI_APPLICATION --------------------------------------------------------------

@@ -31,7 +31,8 @@ class Failing(SyncConsumer):
 seen: list[Any] = []
 
 
-def started(sender: Any, scope: Any, signal: Signal, **more: Any) -> None:
+def started(sender: Any, scope: Any, signal: Signal, environ: Any, **more: Any) -> None:
+    assert environ == {}, "what receivers of Channels 2 ask for"
     seen.append(("started", sender, scope["type"]))
 
 

@@ -39,6 +39,24 @@ async def test_scope_and_response() -> None:
     await communicator.wait()
 
 
+async def test_the_request_is_sent_once_however_often_the_response_is_asked_for() -> None:
+    seen: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(await receive())
+        for status in (100, 200):
+            await send({"type": "http.response.start", "status": status})
+            await send({"type": "http.response.body"})
+        seen.append(await receive())
+
+    communicator = HttpCommunicator(application, "GET", "/")
+    assert (await communicator.get_response())["status"] == 100
+    assert (await communicator.get_response())["status"] == 200
+    await communicator.send_input({"type": "http.disconnect"})
+    await communicator.wait()
+    assert [each["type"] for each in seen] == ["http.request", "http.disconnect"]
+
+
 async def test_a_body_is_bytes() -> None:
     with pytest.raises(AssertionError, match="Body is not bytes"):
         HttpCommunicator(Mirror(), "POST", "/", body="text")  # type: ignore[arg-type]
