@@ -88,7 +88,7 @@ def every(messages: int, seconds: float) -> Callable[[int], float]:
     return lambda number: seconds if number and number % messages == 0 else 0.0
 
 
-async def until(condition: Callable[[], bool], what: str = "", seconds: float = PATIENCE) -> None:
+async def until(condition: Callable[[], object], what: str = "", seconds: float = PATIENCE) -> None:
     """Wait for a condition."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -45,6 +45,8 @@ class TestLocal(LayerConformance):
 
     features: ClassVar[Features] = Features(delays=True, leases=True)
 
+    forgeries = 10_000
+
     @pytest.fixture
     def layer_factory(self, short_path: Path) -> Callable[..., Any]:
         return lambda **config: LocalChannelLayer(directory=short_path, **config)
