@@ -16,14 +16,51 @@ WINDOW: Final = 4096
 #: Senders remembered; the one not heard of for longest is forgotten first.
 MAX_SENDERS: Final = 4096
 _MASK: Final = (1 << WINDOW) - 1
+#: Rising numbers that are noted one by one before their bits are set: to shift all of a window for
+#: each takes 0.5 µs, this 0.1.
+_NOTED: Final = 64
+
+
+class _Sender:
+    """The highest number of a sender, and which below it were seen."""
+
+    __slots__ = ("_bits", "_top", "highest", "noted")
+
+    def __init__(self, highest: int, bits: int) -> None:
+        self.highest = highest
+        #: What came after `_top`, whose bit is the lowest; each was higher than all before.
+        self.noted: list[int] = []
+        self._top = highest
+        self._bits = bits
+
+    def bits(self) -> int:
+        """One for each number that was seen; the lowest is the highest number's."""
+        if self.noted:
+            highest, recent = self.highest, 0
+            for seq in self.noted:
+                if highest - seq < WINDOW:
+                    recent |= 1 << highest - seq
+            self.noted.clear()
+            ahead = highest - self._top
+            kept = self._bits << ahead if ahead < WINDOW else 0
+            self._top, self._bits = highest, (kept | recent) & _MASK
+        return self._bits
+
+    def is_repeat(self, seq: int) -> bool:
+        """The same for one that is not higher."""
+        behind = self.highest - seq
+        if behind >= WINDOW:
+            return True
+        bits, bit = self.bits(), 1 << behind
+        self._bits = bits | bit
+        return bool(bits & bit)
 
 
 class SeenWindow:
     """Tells repeated (sender, sequence number) pairs from new ones."""
 
     def __init__(self, max_senders: int = MAX_SENDERS) -> None:
-        #: Sender -> [highest number, bits: the lowest is the highest number's].
-        self._senders: OrderedDict[bytes, list[int]] = OrderedDict()
+        self._senders: OrderedDict[bytes, _Sender] = OrderedDict()
         self._max_senders = max_senders
 
     def is_repeat(self, sender: bytes, seq: int) -> bool:
@@ -32,27 +69,22 @@ class SeenWindow:
         if entry is None:
             if len(self._senders) >= self._max_senders:
                 self._senders.popitem(last=False)
-            self._senders[sender] = [seq, 1]
+            self._senders[sender] = _Sender(seq, 1)
             return False
-        ahead = seq - entry[0]
-        if ahead > 0:
-            entry[0] = seq
-            entry[1] = ((entry[1] << ahead) | 1) & _MASK if ahead < WINDOW else 1
+        if seq > entry.highest:
+            entry.highest = seq
+            entry.noted.append(seq)
+            if len(entry.noted) >= _NOTED:
+                entry.bits()
             self._senders.move_to_end(sender)
             return False
-        if ahead <= -WINDOW:
-            return True
-        bit = 1 << -ahead
-        if entry[1] & bit:
-            return True
-        entry[1] |= bit
-        return False
+        return entry.is_repeat(seq)
 
     def entries(self) -> Iterator[tuple[bytes, int, int]]:
         """(sender, highest number, bits) of each, the one not heard of for longest first."""
-        for sender, (highest, bits) in self._senders.items():
-            yield sender, highest, bits
+        for sender, entry in self._senders.items():
+            yield sender, entry.highest, entry.bits()
 
     def restore(self, sender: bytes, highest: int, bits: int) -> None:
         """Take over what another window knew of a sender."""
-        self._senders[sender] = [highest, bits & _MASK]
+        self._senders[sender] = _Sender(highest, bits & _MASK)
