@@ -54,6 +54,9 @@ class Kind(IntEnum):
     LATER = 7
 
 
+_KINDS: Final = {int(kind): kind for kind in Kind}
+
+
 class Envelope:
     """One message on its way; `encoded` is made on first use and kept.
 
@@ -80,11 +83,11 @@ class Envelope:
         kind: Kind,
         name: str,
         payload: bytes,
-        *,
         sender: bytes,
         seq: int,
         deadline: int = 0,
         position: tuple[int, int] | None = None,
+        attempts: int = 0,
     ) -> None:
         self.kind = kind
         self.name = name
@@ -93,7 +96,7 @@ class Envelope:
         self.seq = seq
         self.deadline = deadline
         self.position = position
-        self.attempts = 0
+        self.attempts = attempts
         self._encoded: bytes | None = None
 
     def __repr__(self) -> str:
@@ -102,34 +105,31 @@ class Envelope:
     @property
     def encoded(self) -> bytes:
         """The envelope as octets."""
-        data = self._encoded
-        if data is None:
-            name = self.name.encode()
-            flags = 0 if self.position is None else POSITIONED
-            flags |= min(self.attempts, MOST_ATTEMPTS) << _ATTEMPTS_SHIFT
-            data = _HEAD.pack(
+        if self._encoded is None:
+            name, flags, position = self.name.encode(), 0, b""
+            if self.attempts:
+                flags = min(self.attempts, MOST_ATTEMPTS) << _ATTEMPTS_SHIFT
+            if self.position is not None:
+                flags |= POSITIONED
+                position = _POSITION.pack(*self.position)
+            head = _HEAD.pack(
                 VERSION, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
             )
-            if self.position is None:
-                data = b"".join((data, name, self.payload))
-            else:
-                data = b"".join((data, name, _POSITION.pack(*self.position), self.payload))
-            self._encoded = data
-        return data
+            self._encoded = head + name + position + self.payload
+        return self._encoded
 
     def again(self, attempts: int) -> Envelope:
         """The same envelope with another number of attempts; it may be in several queues."""
-        other = Envelope(
+        return Envelope(
             self.kind,
             self.name,
             self.payload,
-            sender=self.sender,
-            seq=self.seq,
-            deadline=self.deadline,
-            position=self.position,
+            self.sender,
+            self.seq,
+            self.deadline,
+            self.position,
+            attempts,
         )
-        other.attempts = attempts
-        return other
 
     def is_expired(self, now: float) -> bool:
         """True if its deadline has passed at `now`, seconds since 1970."""
@@ -149,25 +149,26 @@ def decode_envelope(data: bytes) -> Envelope:
         end = _HEAD.size + length
         if len(data) < end:
             raise MalformedEnvelope(f"The name of {length} octets is cut short.")
-        name = str(data[_HEAD.size : end], "utf-8")
+        name = data[_HEAD.size : end].decode()
         position = None
         if flags & POSITIONED:
             position = _POSITION.unpack_from(data, end)
             end += _POSITION.size
-        envelope = Envelope(
-            Kind(kind),
+        return Envelope(
+            _KINDS[kind],
             name,
             data[end:],
-            sender=sender,
-            seq=seq,
-            deadline=deadline,
-            position=position,
+            sender,
+            seq,
+            deadline,
+            position,
+            flags >> _ATTEMPTS_SHIFT,
         )
-        envelope.attempts = flags >> _ATTEMPTS_SHIFT
-        return envelope
+    except MalformedEnvelope:
+        raise
+    except KeyError:
+        raise MalformedEnvelope(f"Found an envelope of the unknown kind {kind}.") from None
     except (struct.error, ValueError) as error:
-        if isinstance(error, MalformedEnvelope):
-            raise
         raise MalformedEnvelope(f"{len(data)} octets are no envelope: {error}") from error
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import msgpack
 
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.alarm import Alarm
-from channels.layers.codec import register_serializer
+from channels.layers.codec import MsgpackSerializer, register_serializer
 from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
 from channels.layers.holding import Holder, Taker
@@ -31,7 +31,7 @@ IN_PROCESS: Final = "in-process"
 _PICKLED: Final = 1
 
 
-class InProcessSerializer:
+class InProcessSerializer(MsgpackSerializer):
     """msgpack, and pickle for what msgpack cannot carry: dates, decimals, sets, model instances.
 
     Users of upstream's in-memory layer, which copies messages, send such things in tests and in
@@ -44,12 +44,14 @@ class InProcessSerializer:
     _MOST_TOLD: Final = 100
     _told: Final[set[type]] = set()
 
-    def dumps(self, message: Message) -> bytes:
-        return cast(bytes, msgpack.packb(message, use_bin_type=True, default=self._pickle))
+    def make_packer(self) -> msgpack.Packer:
+        return msgpack.Packer(use_bin_type=True, default=self._pickle)
 
     def loads(self, data: bytes) -> Message:
-        unpacked = msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=self._unpickle)
-        return cast(Message, unpacked)
+        message: Message = msgpack.unpackb(
+            data, raw=False, strict_map_key=False, ext_hook=self._unpickle
+        )
+        return message
 
     def _pickle(self, value: Any) -> msgpack.ExtType:
         try:
