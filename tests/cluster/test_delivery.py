@@ -79,13 +79,20 @@ def postgres() -> Iterator[PostgresServer]:
     folder.remove()
 
 
-@pytest.fixture(params=["redis", "local", "postgres", "database"])
+@pytest.fixture(params=["redis", "rabbitmq", "local", "postgres", "database"])
 async def site(request: pytest.FixtureRequest, short_path: Path) -> AsyncIterator[Site]:
     if request.param == "redis":
         server = request.getfixturevalue("redis")
         made = Site(
             "channels_redis.core.RedisChannelLayer",
             hosts=[f"redis://127.0.0.1:{server.port}"],
+            prefix=short_path.name,
+        )
+    elif request.param == "rabbitmq":
+        server = request.getfixturevalue("rabbitmq")
+        made = Site(
+            "channels.layers.RabbitMQChannelLayer",
+            url=f"amqp://guest:guest@127.0.0.1:{server.port}",
             prefix=short_path.name,
         )
     elif request.param == "local":

@@ -12,7 +12,7 @@ import pytest
 from channels.layers import RedisChannelLayer
 from tests.cluster.servers import OwnServer, redis_server
 from tests.cluster.test_redis import command, kill_connections
-from tests.cluster.traffic import beside, until
+from tests.cluster.traffic import beside, finish, until
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}
 
@@ -39,22 +39,13 @@ async def make_layer(server: OwnServer) -> AsyncIterator[Callable[..., RedisChan
         await layer.close()
 
 
-async def work(layer: Any, done: Counter[int]) -> None:
-    """Finish what comes, until cancelled."""
-    while True:
-        message, lease = await layer.receive_leased("jobs")
-        async with lease:
-            await asyncio.sleep(0.001)
-            done[message["number"]] += 1
-
-
 async def test_killed_connections_lose_no_lease_and_no_delayed_message(
     make_layer: Callable[..., RedisChannelLayer], server: OwnServer
 ) -> None:
     count, done = 400, Counter[int]()
     sender, *workers = (make_layer() for _ in range(3))
     killing = kill_connections(server.port, 0.15)
-    async with beside(killing, *(work(layer, done) for layer in workers for _ in range(4))):
+    async with beside(killing, *(finish(layer, done) for layer in workers for _ in range(4))):
         for number in range(count):
             await sender.send("jobs", {"type": "x", "number": number}, delay=number % 2 * 0.3)
             await asyncio.sleep(0.002)

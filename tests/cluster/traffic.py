@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -126,3 +127,12 @@ async def cut(proxy: ChaosProxy, every_seconds: float) -> None:
     while True:
         await asyncio.sleep(every_seconds)
         proxy.cut()
+
+
+async def finish(layer: Any, done: Counter[int]) -> None:
+    """Finish what comes to "jobs", by its number, until cancelled."""
+    while True:
+        message, lease = await layer.receive_leased("jobs")
+        async with lease:
+            await asyncio.sleep(0.001)
+            done[message["number"]] += 1

@@ -166,6 +166,20 @@ async def test_what_comes_back_goes_before_the_others(make_layer: MakeLayer) -> 
     assert [(await layer.receive("work"))["number"] for _ in range(3)] == [0, 1, 2]
 
 
+async def test_a_process_that_ends_in_order_leaves_nothing_behind(make_layer: MakeLayer) -> None:
+    layer, other = make_layer(), make_layer()
+    await layer.group_add("room", await layer.new_channel())
+    await other.new_channel()
+    await layer.close()
+    assert "transport_closed_rudely" not in layer.statistics()
+    transport = other.node.transport
+    assert isinstance(transport, RabbitMQTransport)
+    declarer = transport._require_session().declarer
+    for kind in ("node", "hand"):
+        assert await declarer.exists(f"{layer.prefix}.{kind}.{other.node.id}")
+        assert not await declarer.exists(f"{layer.prefix}.{kind}.{layer.node.id}")
+
+
 def test_a_receipt_counts_once_and_only_for_what_was_unsure() -> None:
     desk, mark = Desk(), ("queue", "1")
     desk.take_receipt(mark)

@@ -16,6 +16,7 @@ from pamqp.header import ContentHeader
 Properties = commands.Basic.Properties
 #: Takes (method, properties, body).
 OnContent = Callable[[Any, Any, bytes], None]
+NOT_FOUND: Final = 404
 #: Octets of a frame beside its payload.
 OVERHEAD: Final = 8
 #: Methods that the broker sends unasked, beside messages.
@@ -32,6 +33,8 @@ class ChannelEnded(Broken):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"RabbitMQ closed a channel: {code} {text}")
         self.code = code
+        #: A queue is there, but the node of the cluster that has it is not.
+        self.is_away = code == NOT_FOUND and "down or inaccessible" in text
 
 
 class Wire(Protocol):
@@ -61,7 +64,8 @@ class AmqpChannel:
         self.may_end = may_end
         self._wire = wire
         self._number = number
-        self._answers: deque[asyncio.Future[Any]] = deque()
+        #: What was asked and is not answered: (method, its future).
+        self._asked: deque[tuple[Frame, asyncio.Future[Any]]] = deque()
         self._error: Broken | None = None
         self.call(commands.Channel.Open())
 
@@ -76,7 +80,7 @@ class AmqpChannel:
         if self._error is not None:
             answer.set_exception(self._error)
         else:
-            self._answers.append(answer)
+            self._asked.append((frame, answer))
             self._wire.write_frame(frame, self._number)
         return answer
 
@@ -120,16 +124,29 @@ class AmqpChannel:
                 self._wire.fail(error)
         elif isinstance(frame, commands.Channel.Flow):
             self.tell(commands.Channel.FlowOk(frame.active))
-        elif self._answers:
-            answer = self._answers.popleft()
+        else:
+            self._answer(frame, frame)
+
+    def _answer(self, frame: Any, result: Any) -> None:
+        """Find out what this answers.
+
+        RabbitMQ answers in order, but for a consumer: that is answered by the queue's process.
+        """
+        for index, (asked, answer) in enumerate(self._asked):
+            if frame.name not in asked.valid_responses:
+                continue
+            if isinstance(asked, commands.Basic.Consume) and asked.consumer_tag != (
+                frame.consumer_tag
+            ):
+                continue
+            del self._asked[index]
             if not answer.done():
-                answer.set_result(frame)
+                answer.set_result(result)
+            return
 
     def take_content(self, method: Any, properties: Any, body: bytes) -> None:
         if isinstance(method, commands.Basic.GetOk):
-            answer = self._answers.popleft()
-            if not answer.done():
-                answer.set_result((method, body))
+            self._answer(method, (method, properties, body))
         else:
             self.on_content(method, properties, body)
 
@@ -138,9 +155,9 @@ class AmqpChannel:
         if self._error is not None:
             return
         self._error = error
-        answers = list(self._answers)
-        self._answers.clear()
-        for answer in answers:
+        asked = list(self._asked)
+        self._asked.clear()
+        for _, answer in asked:
             if not answer.done():
                 answer.set_exception(error)
 

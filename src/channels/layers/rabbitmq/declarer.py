@@ -14,16 +14,19 @@ from typing import Any, Final
 from pamqp import commands
 
 from channels.exceptions import TransportDown
-from channels.layers.rabbitmq.channel import Broken, ChannelEnded, Properties
+from channels.layers.rabbitmq.channel import NOT_FOUND, Broken, ChannelEnded, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection
 from channels.layers.rabbitmq.names import Names
 
 logger = logging.getLogger("channels.layers")
 
-NOT_FOUND: Final = 404
 PRECONDITION_FAILED: Final = 406
 #: Queues that one process remembers to have declared.
 _MOST_DECLARED: Final = 10_000
+#: Queues deleted with one write.
+_FLUSHED_AT_ONCE: Final = 50
+#: Seconds between attempts to declare a queue whose node of the cluster is down.
+_AGAIN_SECONDS: Final = 0.5
 
 
 class Declarer:
@@ -54,8 +57,11 @@ class Declarer:
         self._channel.may_end = True
         self._lock = asyncio.Lock()
         #: Channel -> when it was asked for, and the task or what is left of it.
-        self._declared: dict[str, tuple[float, asyncio.Task[str]]] = {}
+        self._declared: dict[str, tuple[float, asyncio.Task[Sequence[str]]]] = {}
+        #: Channels whose queues are on a node that is down -> the task that waits for it.
+        self._away: dict[str, asyncio.Task[None]] = {}
         self._differing: set[str] = set()
+        self._registered: set[str] = set()
 
     async def call(self, frame: Any) -> Any:
         """One method and its answer.
@@ -89,10 +95,26 @@ class Declarer:
         """A durable queue whose declaration is the same everywhere."""
         await self.call(commands.Queue.Declare(0, name, durable=True, arguments=arguments))
 
+    async def declare_all(self, queues: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
+        """Several of those, with one write; how many messages are in each."""
+        frames = [
+            commands.Queue.Declare(0, name, durable=True, arguments=arguments)
+            for name, arguments in queues
+        ]
+        answers = await self._call_all(frames)
+        if not self._registered.issuperset(name for name, _ in queues):
+            for name, _ in queues:
+                self._register(name)
+                self._registered.add(name)
+        return [answer.message_count for answer in answers]
+
     # Queues of channels.
 
-    def declare(self, channel: str) -> asyncio.Task[str]:
-        """The task that sees to it that a channel's queue exists; done already if it does."""
+    def declare(self, channel: str) -> asyncio.Task[Sequence[str]]:
+        """The task that sees to it that a channel's queues exist; done already if they do.
+
+        Its result are their names in the broker: `Names.sources`.
+        """
         found = self._declared.get(channel)
         now = time.monotonic()
         if found is not None and now - found[0] < self._refresh:
@@ -109,12 +131,43 @@ class Declarer:
         """A channel's queue is gone; None: all are."""
         if channel is None:
             self._declared.clear()
+            self._registered.clear()
         else:
             self._declared.pop(channel, None)
 
-    async def _declare(self, channel: str) -> str:
+    def waits_for(self, channel: str) -> asyncio.Task[None] | None:
+        """Who sends to a channel waits for this first; None: for nothing."""
+        return self._away.get(channel)
+
+    def await_node(self, channel: str) -> asyncio.Task[None]:
+        """The node of the channel's queue is down: the task that waits until it is there again."""
+        task = self._away.get(channel)
+        if task is None:
+            task = self._spawn(
+                self._await_node(channel), name=f"return of the queue of {channel}", on_done=_seen
+            )
+            self._away[channel] = task
+        return task
+
+    async def _await_node(self, channel: str) -> None:
+        logger.warning("The node of the RabbitMQ cluster with the queue of %s is down", channel)
+        try:
+            while True:
+                await asyncio.sleep(_AGAIN_SECONDS)
+                try:
+                    self.forget(channel)
+                    await asyncio.shield(self.declare(channel))
+                except ChannelEnded as error:
+                    if not error.is_away:
+                        raise
+                else:
+                    return
+        finally:
+            del self._away[channel]
+
+    async def _declare(self, channel: str) -> Sequence[str]:
         name = self._names.queue(channel)
-        arguments = self._names.queue_arguments(self._capacity_of(channel))
+        arguments = self._names.queue_arguments(channel, self._capacity_of(channel))
         try:
             await self.declare_own(name, arguments)
         except ChannelEnded as error:
@@ -129,7 +182,11 @@ class Declarer:
                     name,
                 )
         self._register(name)
-        return name
+        if self._names.keeps(channel):
+            returned = self._names.returned(channel)
+            await self.declare_own(returned, self._names.returned_arguments())
+            self._register(returned)
+        return self._names.sources(channel)
 
     def _register(self, name: str) -> None:
         self._channel.publish("", self._names.names, Properties(), name.encode())
@@ -144,14 +201,14 @@ class Declarer:
         frames = [commands.Queue.Unbind(0, inbox, self._names.groups, group) for group in groups]
         await self._call_all(frames)
 
-    async def _call_all(self, frames: Sequence[Any]) -> None:
+    async def _call_all(self, frames: Sequence[Any]) -> list[Any]:
         async with self._lock:
             first = await self._call(frames[0])
-            await asyncio.gather(*(self._channel.call(frame) for frame in frames[1:]))
-        assert first is not None, "a call has an answer"
+            rest = await asyncio.gather(*(self._channel.call(frame) for frame in frames[1:]))
+        return [first, *rest]
 
     async def add_member(self, group: str, channel: str) -> None:
-        await self.declare(channel)
+        await asyncio.shield(self.declare(channel))
         name = self._names.membership(group, channel)
         arguments = self._names.membership_arguments(channel)
         try:
@@ -172,12 +229,25 @@ class Declarer:
         self.forget()
         seen: set[bytes] = set()
         while True:
-            found = await self.call(commands.Basic.Get(0, self._names.names, no_ack=True))
-            if not isinstance(found, tuple):
+            gets = [commands.Basic.Get(0, self._names.names, no_ack=True)] * _FLUSHED_AT_ONCE
+            found = [each[2] for each in await self._call_all(gets) if isinstance(each, tuple)]
+            await self._delete({name.decode() for name in found if name not in seen})
+            seen.update(found)
+            if len(found) < len(gets):
                 return
-            if found[1] not in seen:
-                seen.add(found[1])
-                await self.call(commands.Queue.Delete(0, found[1].decode()))
+
+    async def _delete(self, names: set[str]) -> None:
+        frames = [commands.Queue.Delete(0, name) for name in names]
+        try:
+            if frames:
+                await self._call_all(frames)
+        except ChannelEnded:
+            # One is on a node that is down; the others can be deleted.
+            for frame in frames:
+                try:
+                    await self.call(frame)
+                except ChannelEnded as error:
+                    logger.warning("%s could not be deleted: %s", frame.queue, error)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -52,5 +52,14 @@ class RabbitMQChannelLayer(NodeChannelLayer):
         own = RabbitMQOptions(**{key: config.pop(key) for key in known & config.keys()})
         options = layer_options(config, layer=type(self).__name__)
         self.rabbitmq_options = own
-        names = Names(prefix, own, lambda: self.expiry, lambda: self.group_expiry)
+        names = Names(
+            prefix,
+            own,
+            lambda: self.expiry,
+            lambda: self.group_expiry,
+            self._keeps,
+        )
         super().__init__(RabbitMQTransport(self.address, names, own), options)
+
+    def _keeps(self, channel: str) -> bool:
+        return self.node.deliveries.keeps(channel)

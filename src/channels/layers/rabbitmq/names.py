@@ -4,10 +4,16 @@
     <prefix>.node.<node>   inbox of a process
     <prefix>.hand.<node>   what it must know for certain: receipts, and messages taken from queues
     <prefix>.q.<channel>   a channel that no process owns
-    <prefix>.m.<hash>      membership of such a channel in a group
-    <prefix>.names         the names of all of the last two kinds, for `flush`
+    <prefix>.k.<channel>   the same, if it is delivered at least once or takes dead letters (kept)
+    <prefix>.r.<channel>   what comes back to such a channel; goes before what is in the former
+    <prefix>.m.<hash>      membership of a channel that no process owns in a group
+    <prefix>.due           delayed messages whose time has come or comes within a second
+    <prefix>.later.<n>     those that wait: for 4 to the power of n seconds, then they are in `due`
+    <prefix>.names         the names of all of these from `q` on, for `flush`
 
 "!" and "?" of channels' names are "#" and "@" here.
+
+`k` and `r` have neither an expiry nor an end: only `flush` and operators delete them.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ _LETTERS: Final = str.maketrans("!?", "#@")
 _LONGEST: Final = 2**32 - 2
 #: Seconds for which the list of names outlives its last use.
 _NAMES_LIFE: Final = 7 * 86_400
+#: From 1/16 of a second to 12 days; what waits longer goes round again.
+LEVELS: Final = range(-2, 11)
 
 
 def milliseconds(seconds: float) -> int:
@@ -36,6 +44,7 @@ class Names:
     Args:
         expiry: Seconds that a message lives.
         group_expiry: Seconds that a membership lives.
+        keeps: Whether a channel's messages may be of any age.
     """
 
     def __init__(
@@ -44,8 +53,11 @@ class Names:
         options: RabbitMQOptions,
         expiry: Callable[[], float],
         group_expiry: Callable[[], float],
+        keeps: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.prefix = prefix
+        self.due = f"{prefix}.due"
+        self.keeps = keeps
         self.groups = f"{prefix}.groups"
         self.names = f"{prefix}.names"
         self.expiry = expiry
@@ -59,7 +71,21 @@ class Names:
         return f"{self.prefix}.hand.{node}"
 
     def queue(self, channel: str) -> str:
-        return f"{self.prefix}.q.{channel.translate(_LETTERS)}"
+        """What is sent to a channel goes there."""
+        kind = "k" if self.keeps(channel) else "q"
+        return f"{self.prefix}.{kind}.{channel.translate(_LETTERS)}"
+
+    def returned(self, channel: str) -> str:
+        """What was taken from a kept channel and comes back goes there."""
+        return f"{self.prefix}.r.{channel.translate(_LETTERS)}"
+
+    def sources(self, channel: str) -> tuple[str, ...]:
+        """The queues that a channel is read from: the last when the others are empty."""
+        queue = self.queue(channel)
+        return (self.returned(channel), queue) if self.keeps(channel) else (queue,)
+
+    def later(self, level: int) -> str:
+        return f"{self.prefix}.later.{level}"
 
     def membership(self, group: str, channel: str) -> str:
         digest = hashlib.blake2b(f"{group}:{channel}".encode(), digest_size=16)
@@ -77,7 +103,13 @@ class Names:
     def hand_arguments(self) -> dict[str, Any]:
         return {"x-expires": milliseconds(self._options.window)}
 
-    def queue_arguments(self, capacity: int) -> dict[str, Any]:
+    def queue_arguments(self, channel: str, capacity: int) -> dict[str, Any]:
+        if self.keeps(channel):
+            return {
+                "x-max-length": capacity,
+                "x-overflow": "reject-publish",
+                "x-consumer-timeout": _LONGEST,
+            }
         expiry = self.expiry()
         return {
             "x-expires": milliseconds(max(self._options.queue_life, 2 * expiry)),
@@ -86,6 +118,17 @@ class Names:
             "x-overflow": "reject-publish",
             # What comes back from a reader that has gone is of the higher priority.
             "x-max-priority": 1,
+        }
+
+    def returned_arguments(self) -> dict[str, Any]:
+        """No bound: each of these was accepted once."""
+        return {"x-consumer-timeout": _LONGEST}
+
+    def later_arguments(self, level: int) -> dict[str, Any]:
+        return {
+            "x-message-ttl": milliseconds(4.0**level),
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.due,
         }
 
     def membership_arguments(self, channel: str) -> dict[str, Any]:

@@ -1,20 +1,22 @@
 """A process's use of one connection, from the log-in to the break.
 
-Four channels: to publish, which also reads the `hand` queue; to read the inbox; for queues; for
-declarations.  The consumer of the `hand` queue is exclusive, and on the channel that publishes:
-once the broker grants it, the former connection's channel is gone, and all that this had published
-is where it belongs.  A marker sent to that queue then comes back behind the last receipt.
+Six channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read at
+most once and by lease; for what is delayed; for declarations.  The consumer of the `hand` queue is
+exclusive, and on the channel that publishes: once the broker grants it, the former connection's
+channel is gone, and all that this had published is where it belongs.  A marker sent to that queue
+then comes back behind the last receipt.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 from pamqp import commands
 
+from channels.exceptions import ChannelLayerUnavailable, TransportDown
 from channels.layers.rabbitmq.channel import AmqpChannel, Broken, ChannelEnded, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection
 from channels.layers.rabbitmq.declarer import Declarer
@@ -25,7 +27,9 @@ from channels.layers.transport import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
-PUBLISHING, INBOX, QUEUES, DECLARING = 1, 2, 3, 4
+T = TypeVar("T")
+
+PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, DELAYS = range(1, 7)
 #: Kinds of messages in a `hand` queue, in their property `type`.
 MOVED: Final = "moved"
 MARKER: Final = "marker"
@@ -64,6 +68,7 @@ class Session:
         self._marker_tag = 0
         self._expected: dict[str, asyncio.Future[None]] = {}
         self._to_acknowledge = 0
+        self._is_closing = False
 
     async def open(self, declarer: Declarer) -> bool:
         """Introduce this process; true if the broker has kept its inbox and what lay in it.
@@ -76,14 +81,44 @@ class Session:
         inbox, hand = names.inbox(node), names.hand(node)
         await declarer.call(commands.Exchange.Declare(0, names.groups, "direct", durable=True))
         kept = self._desk.marker != "" and await declarer.exists(inbox)
-        await declarer.declare_own(names.names, names.names_arguments())
-        await declarer.declare_own(inbox, names.inbox_arguments())
-        await declarer.declare_own(hand, names.hand_arguments())
+        try:
+            await declarer.declare_own(names.names, names.names_arguments())
+        except ChannelEnded as error:
+            # Without it `flush` forgets less.
+            if not error.is_away:
+                raise
+        await self._declare_own(inbox, names.inbox_arguments())
+        await self._declare_own(hand, names.hand_arguments())
         await self._consume(PUBLISHING, hand, self._take_hand)
         former = self._desk.marker
         await self.fence()
         await self._consume(INBOX, inbox, self._take_inbox)
         return kept and former in self._found
+
+    async def _declare_own(self, name: str, arguments: dict[str, Any]) -> None:
+        """Declare a queue of this process; anew, if its node of the cluster is down."""
+        try:
+            await self.declarer.declare_own(name, arguments)
+        except ChannelEnded as error:
+            if not error.is_away:
+                raise
+            logger.warning("The node of the RabbitMQ cluster with %s is down: made anew", name)
+            await self.declarer.call(commands.Queue.Delete(0, name))
+            await self.declarer.declare_own(name, arguments)
+
+    async def up(self, work: Awaitable[T]) -> T:
+        """An operation's result; what goes wrong in the words of `Transport`."""
+        try:
+            return await work
+        except Broken as error:
+            raise self.translate(error) from error
+
+    def translate(self, error: Broken) -> Exception:
+        """What an operation raises for this."""
+        if isinstance(error, ChannelEnded) and not self.connection.ended.done():
+            # The connection stands: the broker does not want this, now or later.
+            return ChannelLayerUnavailable(str(error))
+        return TransportDown(str(error))
 
     async def _consume(
         self, number: int, queue: str, take: Callable[[Any, Any, bytes], None]
@@ -113,6 +148,8 @@ class Session:
                 return
 
     def _take_method(self, frame: Any) -> None:
+        if isinstance(frame, commands.Basic.Cancel) and self._is_closing:
+            return
         if isinstance(frame, commands.Basic.Cancel):
             # Deleted by someone, or its broker has left the cluster: begin anew.
             self.connection.fail(Broken(f"the queue {frame.consumer_tag} is gone"))
@@ -178,6 +215,7 @@ class Session:
 
     async def close(self) -> None:
         """Leave nothing behind."""
+        self._is_closing = True
         for name in (self._names.inbox(self._node), self._names.hand(self._node)):
             await self.declarer.call(commands.Queue.Delete(0, name))
         await self.connection.close()

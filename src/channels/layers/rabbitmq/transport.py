@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from channels.exceptions import (
     ChannelFull,
@@ -19,20 +20,22 @@ from channels.exceptions import (
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.rabbitmq.address import Address
-from channels.layers.rabbitmq.channel import Broken, ChannelEnded, Properties
+from channels.layers.rabbitmq.channel import Broken, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection, connect
 from channels.layers.rabbitmq.declarer import Declarer
+from channels.layers.rabbitmq.delays import Pump
 from channels.layers.rabbitmq.desk import Desk
+from channels.layers.rabbitmq.leases import Leases
 from channels.layers.rabbitmq.names import Names, milliseconds
+from channels.layers.rabbitmq.offers import Offers
 from channels.layers.rabbitmq.options import RabbitMQOptions
 from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.readers import Readers
-from channels.layers.rabbitmq.session import DECLARING, MOVED, QUEUES, Session
-from channels.layers.transport import Capabilities, TransportEvents
+from channels.layers.rabbitmq.session import DECLARING, DELAYS, LEASES, MOVED, QUEUES, Session
+from channels.layers.rabbitmq.tickets import read_ticket
+from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
-
-T = TypeVar("T")
 
 #: Seconds that a good-bye may take.
 _CLOSE_SECONDS: Final = 0.8
@@ -51,7 +54,10 @@ class RabbitMQTransport:
 
     def __init__(self, address: Address, names: Names, options: RabbitMQOptions) -> None:
         self.capabilities = Capabilities(
-            reconnect_window=options.window, durable=options.persistent
+            reconnect_window=options.window,
+            durable=options.persistent,
+            delays=True,
+            leases=True,
         )
         self._address = address
         self._names = names
@@ -64,10 +70,38 @@ class RabbitMQTransport:
         self._connection: AmqpConnection | None = None
         self._events: TransportEvents
         self._node = ""
-        self._desk = Desk()
-        self._readers = self._make_readers()
+        self._is_up = asyncio.Event()
+        self._become_new()
+
+    def _become_new(self) -> None:
+        """Forget what was before."""
+        names, spawn = self._names, self._scope.spawn
+        self._desk = desk = Desk()
         self._returning: set[asyncio.Task[None]] = set()
         self._is_up = asyncio.Event()
+        self._offers = offers = Offers(
+            names,
+            desk,
+            self._require_session,
+            self._counters,
+            persistent=self._options.persistent,
+        )
+        self._readers = Readers(
+            self._declare,
+            self._forget,
+            spawn,
+            hand=names.hand(self._node),
+            properties=self._properties_of_moved,
+        )
+        self._leases = Leases(
+            self._declare_for_leases,
+            self._forget,
+            spawn,
+            places=offers,
+            restore=self._return,
+            counters=self._counters,
+        )
+        self._pump = Pump(names, offers.waiting, offers.deliver, spawn, self._counters)
 
     @property
     def clock_offset(self) -> float:
@@ -79,20 +113,9 @@ class RabbitMQTransport:
     async def start(self, node: str, events: TransportEvents) -> None:
         self._node, self._events = node, events
         self._scope = TaskScope("channel layer on RabbitMQ")
-        self._desk = Desk()
-        self._readers = self._make_readers()
-        self._returning = set()
-        self._is_up = asyncio.Event()
+        self._become_new()
         self._is_stopping = False
         self._scope.spawn(self._run(), name="connection")
-
-    def _make_readers(self) -> Readers:
-        return Readers(
-            self._declare_for_reader,
-            self._properties_of_moved,
-            lambda queue: self._session.declarer.forget(queue) if self._session else None,
-            self._scope.spawn,
-        )
 
     async def stop(self) -> None:
         session, self._is_stopping = self._session, True
@@ -100,6 +123,8 @@ class RabbitMQTransport:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 if session is not None:
                     await self._readers.quiesce()
+                    await self._leases.quiesce()
+                    await self._pump.quiesce()
                     await session.fence()
                     while self._returning:
                         await asyncio.wait(self._returning)
@@ -138,7 +163,9 @@ class RabbitMQTransport:
         try:
             kept = await session.open(self._make_declarer(connection))
             self._session = session
-            self._readers.open(connection.channel(QUEUES), self._names.hand(self._node))
+            self._readers.open(connection.channel(QUEUES))
+            self._leases.open(connection.channel(LEASES))
+            self._pump.open(connection.channel(DELAYS), session.declarer)
             self._is_up.set()
             self._pause = _FIRST_PAUSE
             self._events.on_up(kept)
@@ -166,7 +193,8 @@ class RabbitMQTransport:
     def _let_go_of(self, session: Session) -> None:
         self._is_up.clear()
         self._session = self._connection = None
-        self._readers.shut()
+        for each in (self._readers, self._leases, self._pump):
+            each.shut()
         publisher = getattr(session, "publisher", None)
         if publisher is not None:
             self._desk.note_unsure(publisher.shut())
@@ -179,15 +207,16 @@ class RabbitMQTransport:
         return self._session
 
     async def flush(self) -> None:
-        await self._up(self._require_session().declarer.flush())
+        session = self._require_session()
+        await session.up(session.declarer.flush())
 
     async def join(self, groups: Sequence[str]) -> None:
-        inbox = self._names.inbox(self._node)
-        await self._up(self._require_session().declarer.bind(inbox, groups))
+        session = self._require_session()
+        await session.up(session.declarer.bind(self._names.inbox(self._node), groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        inbox = self._names.inbox(self._node)
-        await self._up(self._require_session().declarer.unbind(inbox, groups))
+        session = self._require_session()
+        await session.up(session.declarer.unbind(self._names.inbox(self._node), groups))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         publication = Publication(
@@ -215,41 +244,25 @@ class RabbitMQTransport:
             raise ChannelFull(f"The inbox of {node} holds its node_capacity of unread messages.")
 
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        if not await self._offer(queue, envelope):
+        if not await self._offers.offer(queue, envelope):
             raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
-
-    async def _offer(self, queue: str, envelope: Envelope, priority: int = 0) -> bool:
-        """Append to a queue, or with priority 1 put it before its others; false if it is full."""
-        session = self._require_session()
-        mark = (self._names.queue(queue), f"{envelope.sender.hex()}.{envelope.seq}.{priority}")
-        if self._desk.was_stored(mark):
-            return True
-        while True:
-            properties = self._properties(envelope)
-            properties.priority = priority or None
-            properties.delivery_mode = 2 if self._options.persistent else 1
-            ready = session.declarer.declare(queue)
-            publication = Publication(
-                "", mark[0], properties, envelope.encoded, mandatory=True, mark=mark, ready=ready
-            )
-            fate = await self._up(session.publisher.publish(publication))
-            if fate is not Fate.RETURNED:
-                return fate is Fate.TAKEN
-            session.declarer.forget(queue)
 
     def demand(self, queue: str, count: int) -> None:
         self._readers.demand(queue, count)
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            task = self._scope.spawn(self._give_back(queue, envelope), name=f"back to {queue}")
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
+            self._return_soon(self._give_back(queue, envelope), f"back to {queue}")
+
+    def _return_soon(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._scope.spawn(work, name=name)
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
 
     async def _give_back(self, queue: str, envelope: Envelope) -> None:
         while not envelope.is_expired(time.time()):
             try:
-                if await self._offer(queue, envelope, priority=1):
+                if await self._offers.offer(queue, envelope, head=True):
                     self._counters["given_back"] += 1
                     return
                 await asyncio.sleep(_OFFER_AGAIN)
@@ -257,12 +270,31 @@ class RabbitMQTransport:
                 await self._is_up.wait()
         self._counters["dropped_expired_returned"] += 1
 
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        await self._offers.hold(queue, envelope, due, bound)
+
+    def demand_leased(
+        self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
+    ) -> None:
+        self._leases.demand_leased(queue, count, seconds, taker)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
+        return await self._require_session().up(self._leases.acknowledge(token))
+
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
+        return await self._require_session().up(self._leases.release(token, delay, counted))
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return self._leases.extend(token, seconds)
+
     async def add_queue(self, group: str, queue: str, expires: float) -> None:  # noqa: ARG002
         # The membership's own queue counts the time, `group_expiry` from now.
-        await self._up(self._require_session().declarer.add_member(group, queue))
+        session = self._require_session()
+        await session.up(session.declarer.add_member(group, queue))
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        await self._up(self._require_session().declarer.discard_member(group, queue))
+        session = self._require_session()
+        await session.up(session.declarer.discard_member(group, queue))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters
@@ -273,19 +305,38 @@ class RabbitMQTransport:
         self._readers.arrived(queue)
         self._events.on_pulled(queue, data)
 
-    async def _up(self, work: Awaitable[T]) -> T:
-        """An operation's result; what goes wrong in the contract's words."""
-        try:
-            return await work
-        except Broken as error:
-            session = self._session
-            if isinstance(error, ChannelEnded) and session and not session.connection.ended.done():
-                # The connection stands: the broker does not want this, now or later.
-                raise ChannelLayerUnavailable(str(error)) from error
-            raise TransportDown(str(error)) from error
+    async def _declare(self, queue: str) -> Sequence[str]:
+        if self._session is None:
+            raise Broken("not connected")
+        return await asyncio.shield(self._session.declarer.declare(queue))
 
-    async def _declare_for_reader(self, queue: str) -> str:
-        return await asyncio.shield(_declaration(self._session, queue))
+    async def _declare_for_leases(self, queue: str) -> Sequence[str]:
+        found = await self._declare(queue)
+        if (session := self._session) is not None:
+            # For those that are tried again later; what finds none of them is tried at once.
+            with contextlib.suppress(Broken):
+                await self._offers.waiting.declare_once(session.declarer)
+        return found
+
+    def _forget(self, queue: str) -> None:
+        if self._session is not None:
+            self._session.declarer.forget(queue)
+
+    def _return(self, properties: Properties, body: bytes) -> None:
+        """A message that was put back and found no queue."""
+        self._return_soon(self._restore(properties, body), "message to restore")
+
+    async def _restore(self, properties: Properties, body: bytes) -> None:
+        ticket = read_ticket(properties)
+        while ticket is not None:
+            try:
+                if await self._offers.deliver(ticket, body):
+                    return
+            except TransportDown:
+                await self._is_up.wait()
+            except ChannelLayerUnavailable as error:
+                logger.debug("A message cannot be put back yet: %s", error)
+            await asyncio.sleep(_OFFER_AGAIN)
 
     def _properties(self, envelope: Envelope) -> Properties:
         properties = Properties(delivery_mode=1)
@@ -301,12 +352,6 @@ class RabbitMQTransport:
             reply_to=queue,
             delivery_mode=1,
         )
-
-
-def _declaration(session: Session | None, queue: str) -> asyncio.Task[str]:
-    if session is None:
-        raise Broken("not connected")
-    return session.declarer.declare(queue)
 
 
 def _done(task: asyncio.Task[None]) -> None:

@@ -48,7 +48,8 @@ class DelayCases(ConformanceBase):
     ) -> None:
         self.need("delays")
         first, second = await self.make_two(make_layer)
-        await first.new_channel()
+        # What the first one needs takes its time.
+        await first.send("other", {"type": "x"}, delay=0.01)
         # At one time: a slow backend would carry out one after the other's.
         await asyncio.gather(
             *(
@@ -85,7 +86,7 @@ class DelayCases(ConformanceBase):
         self.need("delays", "exact_capacity")
         layer = await make_layer(capacity=1)
         # Delays count from the call: a first one would have the connection's time in it.
-        await layer.new_channel()
+        await layer.send("other", {"type": "x"}, delay=0.01)
         await layer.send("worker", {"type": "late"}, delay=SHORT)
         await layer.send("worker", {"type": "now"})
         await asyncio.sleep(SHORT + 0.1)
