@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.cluster.servers import OwnServer, rabbitmq_server
+from tests.cluster.authority import Authority
+from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("channels", deadline=None)
@@ -24,7 +25,29 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def amqps_port() -> int:
+    """The port of `rabbitmq` for TLS, on which it asks for a certificate of `authority`'s."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, amqps_port: int
+) -> Iterator[OwnServer]:
     """One RabbitMQ for all tests that want one: it takes its time to start."""
-    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
+    signed = authority.sign("rabbitmq")
+    settings = [
+        f"listeners.ssl.1 = 127.0.0.1:{amqps_port}",
+        f"ssl_options.cacertfile = {authority.certificate}",
+        f"ssl_options.certfile = {signed.certificate}",
+        f"ssl_options.keyfile = {signed.key}",
+        "ssl_options.verify = verify_peer",
+        "ssl_options.fail_if_no_peer_cert = true",
+    ]
+    with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq"), *settings) as server:
         yield server

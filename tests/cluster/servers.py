@@ -201,19 +201,26 @@ def redis_server(folder: Path, *options: str, port: int | None = None) -> OwnSer
     return OwnServer(command, folder, chosen, lambda: answers(chosen, b"PING\r\n", b"+PONG"))
 
 
-def rabbitmq_server(folder: Path) -> OwnServer:
-    """A RabbitMQ without plugins, with a port mapper of its own; it takes seconds to start.
+def rabbitmq_server(
+    folder: Path, *settings: str, mapper: int = 0, name: str = "", home: Path | None = None
+) -> OwnServer:
+    """A RabbitMQ without plugins; it takes seconds to start.  Use one for many tests.
 
-    Use one for many tests.
+    Args:
+        settings: Further lines of its configuration.
+        mapper: Port of the port mapper that it uses; 0: of one of its own, which ends with it.
+        name: Of its node; "": one of its own.
+        home: Of the cookie; nodes of one cluster have the same.
     """
     found = program("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server")
-    port, distribution, mapper = free_port(), free_port(), free_port()
+    port, distribution = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "enabled_plugins").write_text("[].")
-    (folder / "rabbitmq.conf").write_text("loopback_users = none\n")
+    lines = ["loopback_users = none", *settings]
+    (folder / "rabbitmq.conf").write_text("".join(f"{line}\n" for line in lines))
     environment = {
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": f"test{port}@127.0.0.1",
+        "HOME": str(home or folder),
+        "RABBITMQ_NODENAME": name or f"test{port}@127.0.0.1",
         "RABBITMQ_USE_LONGNAME": "true",
         "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
         "RABBITMQ_NODE_PORT": str(port),
@@ -226,15 +233,31 @@ def rabbitmq_server(folder: Path) -> OwnServer:
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_PID_FILE": str(folder / "pid"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
-        "ERL_EPMD_PORT": str(mapper),
+        "ERL_EPMD_PORT": str(mapper or free_port()),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
     }
     hello = b"AMQP\x00\x00\x09\x01"
     # The mapper is started here, where `kill` reaches it; RabbitMQ would make a daemon of it.
-    command = ["sh", "-c", 'epmd & exec "$0"', found]
+    command = [found] if mapper else ["sh", "-c", 'epmd & exec "$0"', found]
     return OwnServer(
         command, folder, port, lambda: answers(port, hello, b"\x01\x00\x00"), environment
     )
+
+
+def rabbitmqctl(server: OwnServer, *words: str) -> str:
+    """What RabbitMQ's administration answers; takes a second."""
+    found = program("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl")
+    node = server.environment["RABBITMQ_NODENAME"]
+    done = subprocess.run(
+        [found, "--longnames", "--node", node, "--quiet", *words],
+        env={**os.environ, **server.environment},
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"rabbitmqctl {words}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def nats_server(folder: Path) -> OwnServer:

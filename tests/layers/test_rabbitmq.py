@@ -17,6 +17,8 @@ from channels.layers.envelope import Envelope, Kind
 from channels.layers.rabbitmq.address import parse_address
 from channels.layers.rabbitmq.channel import Broken
 from channels.layers.rabbitmq.desk import Desk
+from channels.layers.rabbitmq.names import Names
+from channels.layers.rabbitmq.options import RabbitMQOptions
 from channels.layers.rabbitmq.transport import RabbitMQTransport
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.servers import OwnServer
@@ -105,7 +107,7 @@ def test_settings_of_other_packages_are_understood(backend: str, config: dict[st
     manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "CONFIG": config}})
     layer = manager["default"]
     assert isinstance(layer, RabbitMQChannelLayer)
-    assert (str(layer.address), layer.capacity) == ("h:5672asgi", 7)
+    assert (str(layer.addresses[0]), layer.capacity) == ("h:5672asgi", 7)
     assert layer.rabbitmq_options.node_capacity == 70
 
 
@@ -181,7 +183,9 @@ async def test_a_process_that_ends_in_order_leaves_nothing_behind(make_layer: Ma
 
 
 def test_a_receipt_counts_once_and_only_for_what_was_unsure() -> None:
-    desk, mark = Desk(), ("queue", "1")
+    options = RabbitMQOptions()
+    desk = Desk(Names("asgi", options, lambda: 60.0, lambda: 60.0), "node")
+    mark = ("queue", "1")
     desk.take_receipt(mark)
     assert not desk.was_stored(mark)
     desk.note_unsure([mark])

@@ -10,6 +10,8 @@ A connection ends by `fail`, whoever finds out first: the peer, the socket, or t
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -25,6 +27,8 @@ from channels.layers.descriptors import let_go
 from channels.layers.rabbitmq.address import Address
 from channels.layers.rabbitmq.channel import AmqpChannel, Broken
 
+logger = logging.getLogger("channels.layers")
+
 _HEAD: Final = struct.Struct("!BHI")
 _BODY: Final = 3
 _END: Final = 0xCE
@@ -34,7 +38,11 @@ _FRAME_MAX: Final = 131_072
 _SILENT_BEATS: Final = 2.5
 _PRODUCT: Final[dict[str, Any]] = {
     "product": "channels",
-    "capabilities": {"consumer_cancel_notify": True, "authentication_failure_close": True},
+    "capabilities": {
+        "consumer_cancel_notify": True,
+        "authentication_failure_close": True,
+        "connection.blocked": True,
+    },
 }
 
 
@@ -51,6 +59,10 @@ class AmqpConnection(asyncio.Protocol):
         #: Its result says why.
         self.ended: asyncio.Future[Broken] = loop.create_future()
         self.frame_max = _FRAME_MAX
+        #: Whether the broker takes messages; it stops when it is short of memory or disk.
+        self.is_blocked = False
+        #: Called when it takes messages again.
+        self.on_unblocked: Callable[[], None] = lambda: None
         self._loop = loop
         self._address = address
         self._heartbeat = float(heartbeat)
@@ -124,7 +136,10 @@ class AmqpConnection(asyncio.Protocol):
         self._tick()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(Broken(f"the connection to RabbitMQ ended: {exc or 'closed by the peer'}"))
+        cause = str(exc or "closed by the peer")
+        if isinstance(exc, ssl.SSLError) and not self.opened.done():
+            cause += "; the broker may want a certificate of ours: certfile and keyfile in the URL"
+        self.fail(Broken(f"the connection to RabbitMQ ended: {cause}"))
 
     def data_received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -225,12 +240,26 @@ class AmqpConnection(asyncio.Protocol):
     def _close_ok(self, _: Frame) -> None:
         self.fail(Broken("closed"))
 
+    def _blocked(self, frame: commands.Connection.Blocked) -> None:
+        if not self.is_blocked:
+            logger.warning(
+                "RabbitMQ takes no messages (%s): sends wait up to send_timeout", frame.reason
+            )
+        self.is_blocked = True
+
+    def _unblocked(self, _: Frame) -> None:
+        logger.warning("RabbitMQ takes messages again")
+        self.is_blocked = False
+        self.on_unblocked()
+
     _ANSWERS: Final[dict[type[Any], Callable[[Any, Any], None]]] = {
         commands.Connection.Start: _start,
         commands.Connection.Tune: _tune,
         commands.Connection.OpenOk: _open_ok,
         commands.Connection.Close: _closed,
         commands.Connection.CloseOk: _close_ok,
+        commands.Connection.Blocked: _blocked,
+        commands.Connection.Unblocked: _unblocked,
     }
 
 
@@ -266,6 +295,15 @@ async def connect(address: Address, heartbeat: int, seconds: float) -> AmqpConne
         if connection is not None:
             connection.fail(Broken("RabbitMQ did not answer in time"))
         raise Broken("RabbitMQ did not answer in time") from None
+    except ssl.SSLCertVerificationError as error:
+        raise Broken(
+            f"the certificate of {address} is not accepted: {error.verify_message}. Trust its "
+            "authority by cacertfile in the URL, or by ssl_context"
+        ) from error
+    except ssl.SSLError as error:
+        raise Broken(
+            f"no TLS with {address}: {error.reason or error}. amqps needs the broker's port for TLS"
+        ) from error
     except BaseException:
         if connection is not None:
             connection.fail(Broken("given up"))

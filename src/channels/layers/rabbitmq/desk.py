@@ -1,4 +1,4 @@
-"""What a process remembers over its connections: receipts, hand-overs, and the last marker.
+"""What a process remembers over its connections: its queues, receipts, hand-overs, its marker.
 
 The marker is a message that lies in the process's `hand` queue and is not written to disk.  If it
 is still there after a reconnect, so is all else that lay in the broker.
@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
+from channels.layers.rabbitmq.names import Names
 from channels.layers.rabbitmq.publisher import Mark
 from channels.layers.window import SeenWindow
 
@@ -19,9 +20,19 @@ _MOST_MARKS: Final = 4096
 
 
 class Desk:
-    """One per start of the transport."""
+    """One per start of the transport.
 
-    def __init__(self) -> None:
+    Attributes:
+        inbox, hand: The names of this process's queues.
+        former: Those that it left behind on a node of the cluster that is down.
+    """
+
+    def __init__(self, names: Names, node: str) -> None:
+        self.inbox, self.hand = names.inbox(node), names.hand(node)
+        self.former: set[str] = set()
+        self._names = names
+        self._node = node
+        self._moves = itertools.count(1)
         #: Names what this process hands over to itself, and its markers.
         self.numbers = itertools.count(1)
         #: The marker that lies in the broker; "" before the first.
@@ -29,6 +40,13 @@ class Desk:
         self._unsure: OrderedDict[Mark, None] = OrderedDict()
         self._stored: OrderedDict[Mark, None] = OrderedDict()
         self._moved = SeenWindow()
+
+    def move(self) -> None:
+        """Take new queues; what lay in the old ones is lost."""
+        self.former |= {self.inbox, self.hand}
+        node = f"{self._node}.{next(self._moves)}"
+        self.inbox, self.hand = self._names.inbox(node), self._names.hand(node)
+        self.marker = ""
 
     def note_unsure(self, marks: Iterable[Mark]) -> None:
         """The connection broke, and these may have been carried out."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Final
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
-from channels.layers.rabbitmq.address import parse_address
+from channels.layers.rabbitmq.address import parse_addresses
 from channels.layers.rabbitmq.names import Names
 from channels.layers.rabbitmq.options import RabbitMQOptions
 from channels.layers.rabbitmq.transport import RabbitMQTransport
@@ -24,9 +25,11 @@ class RabbitMQChannelLayer(NodeChannelLayer):
     """Channels and groups over RabbitMQ 3.8 and later.
 
     Args:
-        url: `amqp[s]://user:password@host:port/vhost`.
+        url: `amqp[s]://user:password@host:port/vhost`, with the files of TLS in its query
+            (`channels.layers.rabbitmq.address`); or a list of URLs, of one cluster: if one cannot
+            be reached the next is tried.
         prefix: What all names in the virtual host begin with.
-        ssl_context: For amqps; None: the system's certificates are trusted.
+        ssl_context: For amqps; None: what the URL says, or the system's certificates.
         config: `RabbitMQOptions` and `LayerOptions`.
 
     Raises:
@@ -36,13 +39,13 @@ class RabbitMQChannelLayer(NodeChannelLayer):
 
     def __init__(
         self,
-        url: str = _DEFAULT_URL,
+        url: str | Sequence[str] = _DEFAULT_URL,
         prefix: str = "asgi",
         *,
         ssl_context: ssl.SSLContext | None = None,
         **config: Any,
     ) -> None:
-        self.address = parse_address(url, ssl_context)
+        self.addresses = parse_addresses(url, ssl_context)
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise InvalidChannelLayerError(
                 f"prefix={prefix!r}: expected at most 24 letters, digits and _ . : -"
@@ -59,7 +62,7 @@ class RabbitMQChannelLayer(NodeChannelLayer):
             lambda: self.group_expiry,
             self._keeps,
         )
-        super().__init__(RabbitMQTransport(self.address, names, own), options)
+        super().__init__(RabbitMQTransport(self.addresses, names, own), options)
 
     def _keeps(self, channel: str) -> bool:
         return self.node.deliveries.keeps(channel)

@@ -1,7 +1,9 @@
 """What things are called in the broker, and what they are declared with.
 
-    <prefix>.groups        direct exchange: a group's name -> inboxes and memberships
-    <prefix>.node.<node>   inbox of a process
+    <prefix>.groups        direct exchange: a group's name -> inboxes and memberships; a node's name
+                           behind a colon -> its inbox
+    <prefix>.node.<node>   inbox of a process; after a move to another node of the broker's cluster
+                           <node> is <node>.1, and so on
     <prefix>.hand.<node>   what it must know for certain: receipts, and messages taken from queues
     <prefix>.q.<channel>   a channel that no process owns
     <prefix>.k.<channel>   the same, if it is delivered at least once or takes dead letters (kept)
@@ -63,6 +65,10 @@ class Names:
         self.expiry = expiry
         self._options = options
         self._group_expiry = group_expiry
+
+    def key(self, node: str) -> str:
+        """The routing key to a node's inbox; no group has such a name."""
+        return f":{node}"
 
     def inbox(self, node: str) -> str:
         return f"{self.prefix}.node.{node}"

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -116,13 +116,13 @@ class Offers:
         ticket = Ticket(channel, due=int(due * 1000))
         if self._desk.was_stored(mark):
             return
-        session = self._session()
-        await self._take_room(session, bound)
+        session, waiting = self._session(), self.waiting
+        await self._until_near(session, lambda: waiting.take_room(session.declarer, bound))
         try:
             while True:
                 properties = self.properties(None, ticket.headers)
                 publication = Publication(
-                    *("", self.waiting.place(due - time.time()), properties, envelope.encoded),
+                    *("", waiting.place(due - time.time()), properties, envelope.encoded),
                     mandatory=True,
                     mark=mark,
                 )
@@ -131,14 +131,15 @@ class Offers:
                     return
                 if fate is Fate.REFUSED:
                     raise ChannelFull("The broker bounds the queues of delayed messages.")
-                await session.up(self.waiting.declare(session.declarer))
+                await self._until_near(session, lambda: waiting.declare(session.declarer))
         finally:
-            self.waiting.free_room()
+            waiting.free_room()
 
-    async def _take_room(self, session: Session, bound: int) -> None:
+    async def _until_near(self, session: Session, work: Callable[[], Awaitable[Any]]) -> None:
+        """Do it, again and again while a node of the cluster that it needs is down."""
         while True:
             try:
-                await self.waiting.take_room(session.declarer, bound)
+                await work()
             except ChannelEnded as error:
                 if not error.is_away:
                     raise session.translate(error) from error

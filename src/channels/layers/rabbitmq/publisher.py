@@ -10,7 +10,9 @@ one command, but it hides that the queue itself is gone: with a copy, a message 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final
 
@@ -81,10 +83,17 @@ class Publication:
 
 
 class Publisher:
-    """The line of what is to be published, over one channel in confirm mode."""
+    """The line of what is to be published, over one channel in confirm mode.
 
-    def __init__(self, channel: AmqpChannel, hand: str) -> None:
+    Args:
+        is_blocked: Whether the broker takes messages; `pump` is called when it does again.
+    """
+
+    def __init__(
+        self, channel: AmqpChannel, hand: str, is_blocked: Callable[[], bool] = lambda: False
+    ) -> None:
         self._channel = channel
+        self._is_blocked = is_blocked
         self._hand = hand
         self._line: deque[Publication] = deque()
         self._unconfirmed: OrderedDict[int, Publication] = OrderedDict()
@@ -103,11 +112,19 @@ class Publisher:
             raise self._error
         self._line.append(publication)
         if publication.ready is not None:
-            publication.ready.add_done_callback(self._pump)
-        self._pump()
-        return await publication.answer
+            publication.ready.add_done_callback(self.pump)
+        self.pump()
+        try:
+            return await publication.answer
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):
+                self._line.remove(publication)
+            raise
 
-    def _pump(self, *_: Any) -> None:
+    def pump(self, *_: Any) -> None:
+        """Send what may be sent."""
+        if self._is_blocked():
+            return
         while self._line and self._bytes < MAX_UNCONFIRMED and len(self._unconfirmed) < MAX_TAGS:
             first = self._line[0]
             if first.answer.done():
@@ -159,7 +176,7 @@ class Publisher:
         else:
             while self._unconfirmed and (first := next(iter(self._unconfirmed))) <= tag:
                 self._settle(first, fate)
-        self._pump()
+        self.pump()
 
     def take_return(self, properties: Properties) -> None:
         """A message that found no queue; its confirm follows."""

@@ -22,7 +22,7 @@ class Readers(Consumers):
     """All readers of this process that do not lease.
 
     Args:
-        hand: This process's own queue.
+        hand: The name of this process's own queue.
         properties: Makes those of a message from this channel that is handed over.
     """
 
@@ -32,7 +32,7 @@ class Readers(Consumers):
         forget: Callable[[str], None],
         spawn: Callable[..., asyncio.Task[Any]],
         *,
-        hand: str,
+        hand: Callable[[], str],
         properties: Callable[[str], Properties],
     ) -> None:
         super().__init__(declare, forget, spawn)
@@ -63,7 +63,7 @@ class Readers(Consumers):
         if wanted <= 0:
             transactions.reject(method.delivery_tag)
         else:
-            transactions.publish(self._hand, self._properties(channel), body)
+            transactions.publish(self._hand(), self._properties(channel), body)
             self._moving[channel] += 1
             if wanted == 1:
                 self._stop(channel)

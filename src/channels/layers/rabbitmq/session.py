@@ -10,7 +10,9 @@ then comes back behind the last receipt.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -40,6 +42,8 @@ _ACCESS_REFUSED: Final = 403
 _RETRY_SECONDS: Final = 0.05
 #: A message must not stay unacknowledged for longer than 30 minutes (`consumer_timeout`).
 _MARKER_SECONDS: Final = 600.0
+#: Between attempts to delete queues that were left behind.
+_TIDY_SECONDS: Final = 5.0
 
 
 class Session:
@@ -78,33 +82,48 @@ class Session:
         """
         self.declarer = declarer
         names, node = self._names, self._node
-        inbox, hand = names.inbox(node), names.hand(node)
         await declarer.call(commands.Exchange.Declare(0, names.groups, "direct", durable=True))
-        kept = self._desk.marker != "" and await declarer.exists(inbox)
         try:
             await declarer.declare_own(names.names, names.names_arguments())
         except ChannelEnded as error:
             # Without it `flush` forgets less.
             if not error.is_away:
                 raise
-        await self._declare_own(inbox, names.inbox_arguments())
-        await self._declare_own(hand, names.hand_arguments())
-        await self._consume(PUBLISHING, hand, self._take_hand)
+        kept = self._desk.marker != "" and await declarer.exists(self._desk.inbox)
+        kept = await self._declare_own() and kept
+        await declarer.bind(self._desk.inbox, [names.key(node)])
+        await self._consume(PUBLISHING, self._desk.hand, self._take_hand)
         former = self._desk.marker
         await self.fence()
-        await self._consume(INBOX, inbox, self._take_inbox)
+        await self._consume(INBOX, self._desk.inbox, self._take_inbox)
         return kept and former in self._found
 
-    async def _declare_own(self, name: str, arguments: dict[str, Any]) -> None:
-        """Declare a queue of this process; anew, if its node of the cluster is down."""
-        try:
-            await self.declarer.declare_own(name, arguments)
-        except ChannelEnded as error:
-            if not error.is_away:
-                raise
-            logger.warning("The node of the RabbitMQ cluster with %s is down: made anew", name)
-            await self.declarer.call(commands.Queue.Delete(0, name))
-            await self.declarer.declare_own(name, arguments)
+    async def _declare_own(self) -> bool:
+        """Declare this process's queues; false if their node is down and they had to move."""
+        desk, names = self._desk, self._names
+        stayed = True
+        while True:
+            try:
+                await self.declarer.declare_own(desk.inbox, names.inbox_arguments())
+                await self.declarer.declare_own(desk.hand, names.hand_arguments())
+            except ChannelEnded as error:
+                if not error.is_away:
+                    raise
+                logger.warning(
+                    "The node of the RabbitMQ cluster that had this process's inbox is down; "
+                    "there is a new one elsewhere"
+                )
+                desk.move()
+                stayed = False
+            else:
+                return stayed
+
+    async def _tidy(self) -> None:
+        """Delete what was left behind on a node that was down, when it is up again."""
+        for name in list(self._desk.former):
+            with contextlib.suppress(ChannelEnded):
+                await self.declarer.call(commands.Queue.Delete(0, name))
+                self._desk.former.discard(name)
 
     async def up(self, work: Awaitable[T]) -> T:
         """An operation's result; what goes wrong in the words of `Transport`."""
@@ -130,7 +149,10 @@ class Session:
             channel.on_content = take
             if number == PUBLISHING:
                 self._hands = channel
-                self.publisher = Publisher(channel, self._names.hand(self._node))
+                self.publisher = Publisher(
+                    channel, self._desk.hand, lambda: self.connection.is_blocked
+                )
+                self.connection.on_unblocked = self.publisher.pump
                 channel.on_method = self._take_method
                 channel.call(commands.Confirm.Select())
             else:
@@ -163,7 +185,7 @@ class Session:
         number = str(next(self._desk.numbers))
         came = self._expected[number] = asyncio.get_running_loop().create_future()
         properties = Properties(message_type=MARKER, message_id=number, delivery_mode=1)
-        self._hands.publish("", self._names.hand(self._node), properties, b"")
+        self._hands.publish("", self._desk.hand, properties, b"")
         # It counts among what is confirmed, and nobody waits for it.
         self.publisher.skip()
         await asyncio.wait([came, self.connection.ended], return_when=asyncio.FIRST_COMPLETED)
@@ -171,9 +193,12 @@ class Session:
             raise self.connection.ended.result()
 
     async def refresh_marker(self) -> None:
-        """Replace the marker before it is too old, for ever."""
+        """Replace the marker before it is too old, for ever; and tidy up."""
         while True:
-            await asyncio.sleep(_MARKER_SECONDS)
+            end = time.monotonic() + _MARKER_SECONDS
+            while (left := end - time.monotonic()) > 0:
+                await asyncio.sleep(min(left, _TIDY_SECONDS) if self._desk.former else left)
+                await self._tidy()
             await self.fence()
 
     def _take_hand(self, method: Any, properties: Properties, body: bytes) -> None:
@@ -216,6 +241,6 @@ class Session:
     async def close(self) -> None:
         """Leave nothing behind."""
         self._is_closing = True
-        for name in (self._names.inbox(self._node), self._names.hand(self._node)):
+        for name in (self._desk.inbox, self._desk.hand):
             await self.declarer.call(commands.Queue.Delete(0, name))
         await self.connection.close()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -52,14 +52,16 @@ _LOG_EACH: Final = 1000
 class RabbitMQTransport:
     """Moves envelopes through a broker; see `channels.layers.rabbitmq`."""
 
-    def __init__(self, address: Address, names: Names, options: RabbitMQOptions) -> None:
+    def __init__(
+        self, addresses: Sequence[Address], names: Names, options: RabbitMQOptions
+    ) -> None:
         self.capabilities = Capabilities(
             reconnect_window=options.window,
             durable=options.persistent,
             delays=True,
             leases=True,
         )
-        self._address = address
+        self._addresses = deque(addresses)
         self._names = names
         self._options = options
         self._counters: Counter[str] = Counter()
@@ -76,7 +78,7 @@ class RabbitMQTransport:
     def _become_new(self) -> None:
         """Forget what was before."""
         names, spawn = self._names, self._scope.spawn
-        self._desk = desk = Desk()
+        self._desk = desk = Desk(names, self._node)
         self._returning: set[asyncio.Task[None]] = set()
         self._is_up = asyncio.Event()
         self._offers = offers = Offers(
@@ -90,7 +92,7 @@ class RabbitMQTransport:
             self._declare,
             self._forget,
             spawn,
-            hand=names.hand(self._node),
+            hand=lambda: desk.hand,
             properties=self._properties_of_moved,
         )
         self._leases = Leases(
@@ -154,7 +156,13 @@ class RabbitMQTransport:
 
     async def _serve(self) -> None:
         """Connect, and be up until the connection breaks."""
-        connection = await connect(self._address, self._options.heartbeat, _CONNECT_SECONDS)
+        try:
+            connection = await connect(
+                self._addresses[0], self._options.heartbeat, _CONNECT_SECONDS
+            )
+        except (Broken, OSError):
+            self._addresses.rotate(-1)
+            raise
         self._connection = connection
         session = Session(
             connection, self._node, self._names, self._desk, self._events, self._on_moved
@@ -212,11 +220,11 @@ class RabbitMQTransport:
 
     async def join(self, groups: Sequence[str]) -> None:
         session = self._require_session()
-        await session.up(session.declarer.bind(self._names.inbox(self._node), groups))
+        await session.up(session.declarer.bind(self._desk.inbox, groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
         session = self._require_session()
-        await session.up(session.declarer.unbind(self._names.inbox(self._node), groups))
+        await session.up(session.declarer.unbind(self._desk.inbox, groups))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         publication = Publication(
@@ -231,8 +239,8 @@ class RabbitMQTransport:
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
         publication = Publication(
-            "",
-            self._names.inbox(node),
+            self._names.groups,
+            self._names.key(node),
             self._properties(envelope),
             envelope.encoded,
             mandatory=True,
