@@ -213,6 +213,7 @@ class Calls:
                     queue,
                     f"{int(expires * 1000)}:{capacity}",
                     life,
+                    self.keys.base,
                 )
             )
         )

@@ -212,12 +212,18 @@ return {full, members, missed, unpack(deferred)}
 """
 )
 
-#: KEYS group_queues; ARGV queue value life_ms
-ADD_QUEUE: Final = """
+#: KEYS group_queues; ARGV queue value life_ms base
+ADD_QUEUE: Final = (
+    _NOW
+    + _APPEND
+    + """
+-- Who joins lives: what expired before must not take it out of the group again.
+expire(ARGV[4] .. 'q:' .. ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1
 """
+)
 
 # What is held back from its queue.  "held" among KEYS are the first three: the sorted sets of what
 # is delayed and of what is on lease, and the hash of their bodies.  A body is a queue's name and an
