@@ -144,7 +144,13 @@ class Child:
             self.process.stdout.close()
 
 
-def run(*words: str, cwd: Path, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
+def run(
+    *words: str,
+    cwd: Path,
+    stdin: str = "",
+    env: Mapping[str, str] | None = None,
+    patience_seconds: float = PATIENCE_SECONDS * 2,
+) -> str:
     """What a Python process wrote that ended well, both streams as one text."""
     ended = subprocess.run(
         [sys.executable, *words],
@@ -154,7 +160,7 @@ def run(*words: str, cwd: Path, stdin: str = "", env: Mapping[str, str] | None =
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE_SECONDS * 2,
+        timeout=patience_seconds,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout

@@ -237,7 +237,7 @@ class AdminTests(ChannelsLiveServerTestCase):
 
     def wait(self, condition, message):
         try:
-            WebDriverWait(self.driver, 30).until(lambda _: condition(), message)
+            WebDriverWait(self.driver, 60).until(lambda _: condition(), message)
         except TimeoutException as error:
             page = self.driver.find_element(By.TAG_NAME, "body").text
             raise AssertionError(f"{message}: {self.driver.current_url}\\n{page}") from error

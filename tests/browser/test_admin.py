@@ -34,7 +34,7 @@ def site(tmp_path: Path) -> Project:
 @pytest.mark.timeout(240)
 def test_rows_come_and_go_in_the_admin(site: Project, tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "SE_OFFLINE": "true"}
-    output = site.manage("test", "board.tests", env=environment)
+    output = site.manage("test", "board.tests", env=environment, patience_seconds=220)
     assert "Ran 3 tests" in output
     assert re.search(r"^OK$", output, re.MULTILINE), output
     assert processes_in(site.folder) == []

@@ -31,9 +31,9 @@ class Project:
         shutil.copytree(self.folder, parent / self.name)
         return type(self)(parent / self.name, self.name)
 
-    def manage(self, *words: str, stdin: str = "", env: Mapping[str, str] | None = None) -> str:
-        """What `manage.py` with these words wrote."""
-        return run("manage.py", *words, cwd=self.folder, stdin=stdin, env=env)
+    def manage(self, *words: str, env: Mapping[str, str] | None = None, **more: Any) -> str:
+        """What `manage.py` with these words wrote; `more` as for `run`."""
+        return run("manage.py", *words, cwd=self.folder, env=env, **more)
 
     def serve(self, *words: str, env: Mapping[str, str] | None = None) -> Child:
         """`manage.py runserver`, on a free port unless the words name one."""
