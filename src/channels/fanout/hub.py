@@ -30,35 +30,39 @@ class Post(Protocol):
 class Group:
     """The members of a group in this process."""
 
-    __slots__ = ("_ready", "added", "members")
+    __slots__ = ("added", "known", "members", "oldest")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         #: Channel -> when it was added, by the wall clock; oldest first.
         self.added: dict[str, float] = {}
-        self._ready: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
+        #: No member was added before this time; which is looked at without going through them.
+        self.oldest = float("inf")
+        #: What `ready` gave, until a member comes or goes.
+        self.known: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
 
     def put(self, channel: str, member: Member, now: float) -> None:
         """Add a member, or refresh it."""
         if self.members.get(channel) is not member:
             self.members[channel] = member
-            self._ready = None
+            self.known = None
         self.added.pop(channel, None)
         self.added[channel] = now
+        self.oldest = min(self.oldest, now)
 
     def drop(self, channel: str) -> None:
         if self.members.pop(channel, None) is not None:
             del self.added[channel]
-            self._ready = None
+            self.known = None
 
     def ready(self) -> tuple[tuple[Loop | None, tuple[Member, ...]], ...]:
         """The members by loop, in the order of joining.  Under the hub's lock."""
-        ready = self._ready
+        ready = self.known
         if ready is None:
             by_loop: dict[Loop | None, list[Member]] = {}
             for member in self.members.values():
                 by_loop.setdefault(member.loop, []).append(member)
-            ready = self._ready = tuple((loop, tuple(some)) for loop, some in by_loop.items())
+            ready = self.known = tuple((loop, tuple(some)) for loop, some in by_loop.items())
         return ready
 
 
@@ -184,11 +188,13 @@ class Hub:
 
         Returns when the first slice on this loop is served; `backlog` tells of the rest.
         """
-        with self.lock:
-            entry = self.groups.get(group)
-            if entry is None:
-                return
-            ready = entry.ready()
+        entry = self.groups.get(group)
+        if entry is None:
+            return
+        ready = entry.known
+        if ready is None:
+            with self.lock:
+                ready = entry.ready()
         for loop, members in ready:
             self._reach(loop, Delivery(group, event, members))
 

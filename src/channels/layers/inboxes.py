@@ -85,9 +85,9 @@ class Inbox:
     def put_layer(self, event: Message, size: int = 0, deadline: float | None = None) -> bool:
         """Add a shared event; False if it was dropped because the inbox is full."""
         with self._lock:
-            if self._is_over(size):
+            if self._events and self._is_over(size):
                 self.drop_expired()
-                if self._is_over(size):
+                if self._events and self._is_over(size):
                     return False
             self._append(event, size, deadline, None)
             return True
@@ -98,14 +98,13 @@ class Inbox:
             self._append(event, size, deadline, source)
 
     def _is_over(self, size: int) -> bool:
-        return bool(self._events) and (
-            len(self._events) >= self.capacity() or self._bytes + size > MAX_BYTES
-        )
+        return len(self._events) >= self.capacity() or self._bytes + size > MAX_BYTES
 
     def _append(self, event: Message, size: int, deadline: float | None, source: object) -> None:
         self._events.append((event, size, deadline, source))
         self._bytes += size
-        self._wake()
+        if self._waiters:
+            self._wake()
 
     async def get(self) -> Message:
         """The next event, a copy one level deep.
@@ -134,9 +133,10 @@ class Inbox:
 
     def get_nowait(self) -> Message | None:
         """The next event that is not past its deadline, or None."""
+        events = self._events
         with self._lock:
-            while self._events:
-                event, size, deadline, _ = self._events.popleft()
+            while events:
+                event, size, deadline, _ = events.popleft()
                 self._bytes -= size
                 if deadline is None or deadline > self._clock():
                     return dict(event)

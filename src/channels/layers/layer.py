@@ -85,7 +85,8 @@ class NodeChannelLayer(BaseChannelLayer):
             TypeError: If the name breaks the rules.
         """
         self.require_valid_channel_name(channel)
-        return await self.node.receive(channel)
+        message = self.node.take(channel)
+        return await self.node.receive(channel) if message is None else message
 
     def delivery_of(self, channel: str) -> Delivery | None:
         """How a channel is delivered at least once; None: it is delivered at most once."""

@@ -9,8 +9,9 @@ whose messages expired unread leaves its groups, because its reader is gone.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
 from channels.exceptions import ChannelFull
@@ -64,12 +65,17 @@ class LocalChannels:
         self._mark = mark
         self._post = post
         self._sweep_at = float("-inf")
-        self._to_sweep: Iterator[str] = iter(())
+        self._to_sweep: list[str] = []
+
+    @property
+    def group_expiry(self) -> float:
+        """Seconds after which a membership ends that nobody has refreshed."""
+        return self._policy.group_expiry
 
     def is_own(self, channel: str) -> bool:
         """True if the name bears this node's mark."""
-        head, mark, _ = channel.partition("!")
-        return (head + mark).endswith(self._mark)
+        at = channel.find("!") + 1
+        return at > 0 and channel.endswith(self._mark, 0, at)
 
     def is_here(self, channel: str) -> bool:
         """True if what is sent to this channel is delivered in this process."""
@@ -113,7 +119,7 @@ class LocalChannels:
                     self.lock,
                     self._post,
                     self._clock.monotonic,
-                    lambda: self._policy.get_capacity(channel),
+                    partial(self._policy.get_capacity, channel),
                 )
                 if self.is_own(channel):
                     self.hub.attach(channel, Member(inbox, None))
@@ -170,6 +176,7 @@ class LocalChannels:
             limit = now - self._policy.group_expiry
             while entry.added:
                 channel, added = next(iter(entry.added.items()))
+                entry.oldest = added
                 if added > limit:
                     return
                 if self.is_attached(channel):
@@ -187,11 +194,16 @@ class LocalChannels:
         now = self._clock.monotonic()
         if now >= self._sweep_at + patience:
             self._sweep_at = now + self._policy.expiry / 4
-            self._to_sweep = iter(list(self.inboxes))
+            self._to_sweep = list(self.inboxes)
             self.hub.drop_closed_loops()
-        elif self._to_sweep.__length_hint__() == 0:  # type: ignore[attr-defined]
+        elif not self._to_sweep:
             return False
-        for _, channel in zip(range(_SWEEP_STEP), self._to_sweep, strict=False):
+        for _ in range(_SWEEP_STEP):
+            try:
+                channel = self._to_sweep.pop()
+            except IndexError:
+                # The last one, or another thread had it.
+                break
             self._sweep_inbox(channel)
         return True
 

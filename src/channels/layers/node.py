@@ -15,18 +15,15 @@ import contextlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from channels.exceptions import (
-    ChannelFull,
     ChannelLayerUnavailable,
     InvalidChannelLayerError,
     NodeGone,
 )
-from channels.fanout.event import Event
-from channels.fanout.hub import running_loop
 from channels.fanout.member import Member
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
@@ -41,6 +38,7 @@ from channels.layers.link import Link
 from channels.layers.local import LocalChannels, Policy
 from channels.layers.names import ALL_NODES, local_part, new_node, new_sender, node_of
 from channels.layers.options import LayerOptions
+from channels.layers.own import OwnChannels
 from channels.layers.port import Ports, watch_forks
 from channels.layers.queues import Queues
 from channels.layers.reception import Reception
@@ -108,10 +106,13 @@ class Node:
         self.drops = DropLog(self._clock, self.statistics)
         self.reception.drops = self.drops
         self.counters = self.reception.counters
+        #: As in `TransportEvents`.
+        self.on_frame = self.reception.on_frame
         self.link = Link(self.transport, self._options, self.ports, self)
         self.control = Control(
             self.id, self.link, self.local, self.reception, self._envelope, self._options
         )
+        self.own = OwnChannels(self.reception, self.link, self.ports, self.codec, self._policy)
         self.queues = Queues(self.local, self.link, self.reception, self.deliveries.keeps)
         self.leases = Leases(self.link, self.reception, self.ports, self._send_letter)
         self.later = Later(
@@ -135,13 +136,14 @@ class Node:
         self.local.sweep(patience=2 * self._policy.expiry)
         self.drops.look()
         self.counters["sent"] += 1
-        if self.local.is_here(channel):
+        node = self.id if channel in self.local.hub.channels else node_of(channel)
+        if node == self.id or (node is None and self.local.is_here(channel)):
             if delay:
                 self.later.put(channel, payload, delay)
             else:
-                await self._send_here(channel, payload)
+                await self.own.send(channel, payload)
             return
-        node = node_of(channel)
+        push: Callable[[], Awaitable[None]]
         if delay:
             push = self._later_push(channel, node, payload, delay)
         elif node is None:
@@ -159,7 +161,7 @@ class Node:
 
     def _later_push(
         self, channel: str, node: str | None, payload: bytes, delay: float
-    ) -> Callable[[], Coroutine[Any, Any, None]]:
+    ) -> Callable[[], Awaitable[None]]:
         """What sends a message that is to be delivered later."""
         due = self._broker_time() + delay
         if node is not None:
@@ -185,10 +187,14 @@ class Node:
         Raises:
             RuntimeError: If a consumer is attached under that name.
         """
-        self.local.sweep()
         if self.local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
         return await self.queues.receive(channel)
+
+    def take(self, channel: str) -> Message | None:
+        """The next message of a channel that has come already, or None: `receive` waits for one."""
+        self.local.sweep()
+        return self.queues.take(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
@@ -291,9 +297,6 @@ class Node:
     def on_envelope(self, envelope: Envelope) -> None:
         self.reception.on_envelope(envelope)
 
-    def on_frame(self, data: bytes) -> None:
-        self.reception.on_frame(data)
-
     def on_pulled(self, queue: str, data: Envelope | bytes) -> None:
         self.queues.on_pulled(queue, data)
 
@@ -352,51 +355,15 @@ class Node:
         self, kind: Kind, name: str, payload: bytes, life: float | None = -1.0
     ) -> Envelope:
         """An envelope from here; `life` in seconds, None: it never expires, -1: as all others."""
-        if life == -1.0:
-            life = self._policy.expiry
-        deadline = 0 if life is None else int((self._broker_time() + life) * 1000)
-        sender, seq = self.reception.sender, next(self._seq)
-        return Envelope(kind, name, payload, sender=sender, seq=seq, deadline=deadline)
+        deadline = 0
+        if life is not None:
+            if life == -1.0:
+                life = self._policy.expiry
+            deadline = int((self._clock.time() + self.transport.clock_offset + life) * 1000)
+        return Envelope(kind, name, payload, self.reception.sender, next(self._seq), deadline)
 
     def _group_emptied(self, group: str) -> None:
         self.link.release(group)
-
-    async def _send_here(self, channel: str, payload: bytes) -> None:
-        if self.reception.echoes.due:
-            await self.link.owner.call(self.reception.echoes.wait, self.link.patience)
-        message = self.codec.decode(payload)
-        event = Event(message, len(payload), self._clock.monotonic() + self._policy.expiry)
-        member = self.local.hub.channels.get(channel)
-        if member is None or member.loop is None or member.loop is running_loop():
-            taken = self.local.deliver(channel, event)
-        else:
-            taken = await self._deliver_on(member.loop, channel, event)
-        if taken is False:
-            raise ChannelFull(f"{channel} holds its capacity of unread messages.")
-
-    async def _deliver_on(
-        self, loop: asyncio.AbstractEventLoop, channel: str, event: Event
-    ) -> bool | None:
-        """Deliver on another loop, and learn what became of it."""
-        mine = asyncio.get_running_loop()
-        answer: asyncio.Future[bool | None] = mine.create_future()
-
-        def there() -> None:
-            try:
-                taken = self.local.deliver(channel, event)
-            except (KeyError, ChannelFull):
-                taken = False
-            self.ports.post(mine, partial(_answer, answer, taken))
-
-        if not self.ports.post(loop, there):
-            self.local.hub.drop_closed_loops()
-            return False
-        try:
-            async with asyncio.timeout(self._options.send_timeout):
-                return await answer
-        except TimeoutError:
-            # That loop is busy; the event is on its way and in order.
-            return None
 
     async def _send_letter(self, channel: str, message: Message) -> None:
         """Put a message into a queue, never to expire."""
@@ -415,8 +382,3 @@ class Node:
             self.later.keep(envelope, self._broker_time())
         else:
             self.control.on_envelope(envelope)
-
-
-def _answer(answer: asyncio.Future[bool | None], taken: bool | None) -> None:
-    if not answer.done():
-        answer.set_result(taken)

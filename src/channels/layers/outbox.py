@@ -116,7 +116,7 @@ class Outbox:
         order = next(self._order)
         try:
             with Deadline(self._deadlines) as deadline:
-                if not self._is_free or self._line:
+                if not self._is_open or self._unheard or self._line:
                     await self._wait_in_line(order, size)
                 while True:
                     failures = self._failures

@@ -48,8 +48,8 @@ class Reception:
             envelope = decode_envelope(data)
         except MalformedEnvelope as error:
             self.count_malformed(error)
-            return
-        self.on_envelope(envelope)
+        else:
+            self.on_envelope(envelope)
 
     def on_envelope(self, envelope: Envelope) -> None:
         if not self.is_direct:
@@ -76,13 +76,15 @@ class Reception:
             self.drops.look()
 
     def _to_group(self, envelope: Envelope) -> None:
-        local = self.local
-        local.expire_members(envelope.name)
-        if envelope.name not in local.hub.groups:
+        name, hub = envelope.name, self.local.hub
+        group = hub.groups.get(name)
+        if group is None:
             return
+        if group.oldest <= self.clock.time() - self.local.group_expiry:
+            self.local.expire_members(name)
         event = self.open(envelope)
         if event is not None:
-            local.hub.publish(envelope.name, event)
+            hub.publish(name, event)
 
     def _to_channel(self, envelope: Envelope) -> None:
         if not self.local.is_here(envelope.name):
@@ -103,14 +105,16 @@ class Reception:
         Args:
             any_age: A sealed message may be older than `expiry`.
         """
-        deadline = self.deadline(envelope)
-        if deadline is not None and deadline <= self.clock.monotonic():
-            self.counters["dropped_expired"] += 1
-            return None
+        deadline = None
+        if envelope.deadline:
+            ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
+            if ahead <= 0:
+                self.counters["dropped_expired"] += 1
+                return None
+            # By this process's monotonic clock.
+            deadline = self.clock.monotonic() + ahead
         message = self.message(envelope.payload, any_age)
-        if message is None:
-            return None
-        return Event(message, len(envelope.payload), deadline)
+        return None if message is None else Event(message, len(envelope.payload), deadline)
 
     def message(self, payload: bytes, any_age: bool = False) -> Message | None:
         """The message of a payload, or None, counted and logged, if there is none."""
@@ -119,13 +123,6 @@ class Reception:
         except UndecodableMessage as error:
             self.count_malformed(error)
             return None
-
-    def deadline(self, envelope: Envelope) -> float | None:
-        """An envelope's deadline by this process's monotonic clock."""
-        if not envelope.deadline:
-            return None
-        ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
-        return self.clock.monotonic() + ahead
 
     def count_malformed(self, error: Exception) -> None:
         """Count bytes that cannot be read; the first, and then each thousandth, is logged."""

@@ -35,7 +35,8 @@ What the node expects
       connection breaks raises it too.  No other connection error may leave an operation.  The node
       then waits for the next `on_up`, so one must follow.
     * An operation takes its place in the order before its first await, so that calls made one after
-      the other without awaiting are carried out in that order.
+      the other without awaiting are carried out in that order.  (An operation is an `async def`, or
+      gives a future; then it takes its place before it returns, and may raise at once.)
     * A cancelled operation drops the caller's interest, never the connection.
     * A connection that is silently dead is found out within 15 s.
     * Whatever may have been lost is told by `on_gap`: the groups concerned, or None for all.
@@ -50,7 +51,7 @@ What a backend may add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -163,14 +164,14 @@ class Transport(Protocol):
     async def leave(self, groups: Sequence[str]) -> None:
         """The reverse; unknown groups are fine."""
 
-    async def publish(self, group: str, envelope: Envelope) -> None:
+    def publish(self, group: str, envelope: Envelope) -> Awaitable[None]:
         """Give it to each node that has joined and to each queue that is a member.
 
         Full queues are passed over and told by `on_over_capacity`.  Returning means that the
         broker has it.
         """
 
-    async def push_node(self, node: str, envelope: Envelope) -> None:
+    def push_node(self, node: str, envelope: Envelope) -> Awaitable[None]:
         """Give it to one node's inbox.
 
         Raises:
@@ -178,7 +179,7 @@ class Transport(Protocol):
             ChannelFull: If its inbox holds its bound.
         """
 
-    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+    def push(self, queue: str, envelope: Envelope, capacity: int) -> Awaitable[None]:
         """Append it to a queue.
 
         Raises:

@@ -23,6 +23,8 @@ READ_OCTETS: Final = 64 * 1024
 #: Between a ping and the next.  If nothing has come in between, the hub is taken for dead.
 PING_SECONDS: Final = 5.0
 
+_ENVELOPES: Final = frozenset({frames.GROUP, frames.NODE})
+
 #: Frame kind, octets, where the name starts and ends, where the frame ends.
 OnFrame = Callable[[int, bytes, int, int, int], None]
 
@@ -35,7 +37,8 @@ class Connection:
     """One connection to a hub.
 
     Args:
-        on_frame: Takes what is no answer.
+        on_envelope: Takes the envelopes for this process and its groups.
+        on_frame: Takes what else is no answer.
         on_lost: Called once, when it has ended otherwise than by `close`.
         longest: Octets of the longest frame that is taken.
         buffer_octets: What may wait to be written.
@@ -48,6 +51,7 @@ class Connection:
     def __init__(
         self,
         connection: socket.socket,
+        on_envelope: Callable[[bytes], None],
         on_frame: OnFrame,
         on_lost: Callable[[BaseException], None],
         *,
@@ -60,6 +64,7 @@ class Connection:
         #: Octets of the longest frame that the hub takes.
         self.longest = longest
         self._socket = connection
+        self._on_envelope = on_envelope
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._splitter = Splitter(longest)
@@ -69,6 +74,7 @@ class Connection:
         self._chunk = memoryview(b"")
         self._out_octets = 0
         self._is_flush_due = False
+        self._is_first = True
         self._is_blocked = False
         self._is_open = True
         #: Answers awaited, oldest first, and how many have come.
@@ -97,10 +103,19 @@ class Connection:
         return answer
 
     def write(self, data: bytes) -> None:
-        """Send a frame that has no answer.  What is sent in one turn of the loop leaves at once."""
+        """Send a frame that has no answer.
+
+        The first after something has come leaves at once, which spares it a turn of the loop; what
+        follows in that turn leaves in one write at its end.
+        """
         self._out.append(data)
         self._out_octets += len(data)
-        if not self._is_flush_due and not self._is_blocked and self._is_open:
+        if self._is_flush_due or self._is_blocked or not self._is_open:
+            return
+        if self._is_first:
+            self._is_first = False
+            self._flush()
+        else:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -155,7 +170,7 @@ class Connection:
         if not data:
             self._lose(ConnectionError(f"the hub, process {self.hub_pid}, has gone"))
             return
-        self._heard = True
+        self._heard = self._is_first = True
         try:
             data, spans = self._splitter.split(data)
             self._take(data, spans)
@@ -163,16 +178,18 @@ class Connection:
             self._lose(error)
 
     def _take(self, data: bytes, spans: list[Span]) -> None:
-        on_frame, head = self._on_frame, frames.HEAD.size
+        on_envelope, head = self._on_envelope, frames.HEAD.size
         for kind, start, name_end, end in spans:
-            if kind == frames.ANSWERED:
+            if kind in _ENVELOPES:
+                on_envelope(data[name_end:end])
+            elif kind == frames.ANSWERED:
                 self._answer_up_to(frames.NUMBER.unpack_from(data, name_end)[0])
             elif kind == frames.REFUSED:
                 self._refuse(data[name_end:end])
             elif kind == frames.GOAWAY:
                 self.was_bid_farewell = True
             elif kind != frames.PONG:
-                on_frame(kind, data, start + head, name_end, end)
+                self._on_frame(kind, data, start + head, name_end, end)
             if not self._is_open:
                 return
 

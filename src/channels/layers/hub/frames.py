@@ -110,7 +110,7 @@ class FrameError(ChannelsError, ValueError):
 
 def frame(kind: int, name: bytes = b"", body: bytes = b"") -> bytes:
     """A whole frame."""
-    return b"".join((HEAD.pack(len(name) + len(body), kind, len(name)), name, body))
+    return HEAD.pack(len(name) + len(body), kind, len(name)) + name + body
 
 
 def attempts_of(envelope: bytes) -> int:

@@ -12,12 +12,12 @@ import asyncio
 import logging
 import os
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, TransportDown
+from channels.exceptions import MessageTooLarge, TransportDown
 from channels.layers.envelope import Envelope
 from channels.layers.hub import frames
 from channels.layers.hub.connection import Connection
@@ -26,6 +26,7 @@ from channels.layers.hub.frames import frame, pack_many
 from channels.layers.hub.leasing import LeasingEnd
 from channels.layers.hub.options import HubOptions
 from channels.layers.hub.place import Lock, Place, dial
+from channels.layers.hub.returns import Returns
 from channels.layers.hub.server import HubServer
 from channels.layers.transport import Capabilities, TransportEvents
 
@@ -40,8 +41,6 @@ PATIENCE_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 0.9
 #: Names in one JOIN.
 _BATCH: Final = 500
-#: Envelopes to give back that wait for a hub.
-_MAX_RETURNED: Final = 10_000
 
 
 class HubTransport(LeasingEnd):
@@ -81,7 +80,7 @@ class HubTransport(LeasingEnd):
         self._leasing = {}
         #: PULLED frames seen on this connection.
         self._pulled = 0
-        self._returned: deque[tuple[str, Sequence[Envelope]]] = deque(maxlen=_MAX_RETURNED)
+        self._returns = Returns(self._counters)
 
     # Life.
 
@@ -214,6 +213,7 @@ class HubTransport(LeasingEnd):
         assert self._loop is not None, "only called on it"
         connection = Connection(
             dial(self.place),
+            self._events.on_frame,
             self._on_frame,
             self._on_lost,
             longest=self._longest,
@@ -233,7 +233,7 @@ class HubTransport(LeasingEnd):
         for at in range(0, len(groups), _BATCH):
             names = [group.encode() for group in groups[at : at + _BATCH]]
             _ignore(connection.request(frame(frames.JOIN, b"", pack_many(names))))
-        self._send_returned(connection)
+        self._returns.send(connection)
         for queue, count in self._demands.items():
             self._send_demand(connection, queue, count)
         for demand in self._demands_leased():
@@ -266,9 +266,7 @@ class HubTransport(LeasingEnd):
     # What comes.
 
     def _on_frame(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> None:
-        if kind in {frames.GROUP, frames.NODE}:
-            self._events.on_frame(data[name_end:end])
-        elif kind == frames.PULLED:
+        if kind == frames.PULLED:
             self._on_pulled(data[start:name_end].decode(), data[name_end:end])
         elif kind == frames.LEASED:
             self._on_leased(data[start:name_end].decode(), data[name_end:end])
@@ -345,15 +343,15 @@ class HubTransport(LeasingEnd):
             self._groups.pop(group, None)
         await answer
 
-    async def publish(self, group: str, envelope: Envelope) -> None:
-        await self._request(frame(frames.GROUP, group.encode(), envelope.encoded))
+    def publish(self, group: str, envelope: Envelope) -> asyncio.Future[None]:
+        return self._request(frame(frames.GROUP, group.encode(), envelope.encoded))
 
-    async def push_node(self, node: str, envelope: Envelope) -> None:
-        await self._request(frame(frames.NODE, node.encode(), envelope.encoded))
+    def push_node(self, node: str, envelope: Envelope) -> asyncio.Future[None]:
+        return self._request(frame(frames.NODE, node.encode(), envelope.encoded))
 
-    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+    def push(self, queue: str, envelope: Envelope, capacity: int) -> asyncio.Future[None]:
         body = frames.CAPACITY.pack(min(capacity, 0xFFFFFFFF)) + envelope.encoded
-        await self._request(frame(frames.PUSH, queue.encode(), body))
+        return self._request(frame(frames.PUSH, queue.encode(), body))
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         body = frames.EXPIRES.pack(expires) + queue.encode()
@@ -379,30 +377,9 @@ class HubTransport(LeasingEnd):
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         if not envelopes:
             return
-        if len(self._returned) == _MAX_RETURNED:
-            self._counters["dropped_returned"] += 1
-        self._returned.append((queue, envelopes))
+        self._returns.put(queue, envelopes)
         if self._connection is not None:
-            self._send_returned(self._connection)
-
-    def _send_returned(self, connection: Connection) -> None:
-        """Send them back; what the connection's end leaves unanswered is sent to the next hub."""
-        while self._returned:
-            queue, envelopes = self._returned.popleft()
-            # One by one, the last first: together they may be longer than a frame.
-            for envelope in reversed(envelopes):
-                body = pack_many([envelope.encoded])
-                try:
-                    answer = connection.request(frame(frames.GIVE_BACK, queue.encode(), body))
-                except ChannelLayerUnavailable:
-                    # Its buffer is full: the hub hangs.
-                    self._counters["dropped_returned"] += 1
-                    continue
-                answer.add_done_callback(partial(self._on_returned, queue, envelope))
-
-    def _on_returned(self, queue: str, envelope: Envelope, answer: asyncio.Future[None]) -> None:
-        if not answer.cancelled() and isinstance(answer.exception(), TransportDown):
-            self._returned.append((queue, [envelope]))
+            self._returns.send(self._connection)
 
     def statistics(self) -> Mapping[str, int]:
         hub = self.hub
