@@ -71,6 +71,8 @@ class Link:
         self._is_ready = False
         self._is_up = False
         self._was_up = False
+        #: It has been logged that the transport is down.
+        self._is_alarmed = False
         self._resumption: asyncio.Task[Any] | None = None
         self.outbox = Outbox(options.send_timeout, options.replay_messages, options.replay_bytes)
         self.subscriptions = Subscriptions(
@@ -182,7 +184,8 @@ class Link:
 
     def on_up(self, kept: bool) -> None:
         self._is_up = True
-        level = logging.WARNING if self._was_up else logging.DEBUG
+        level = logging.WARNING if self._is_alarmed else logging.DEBUG
+        self._is_alarmed = False
         logger.log(level, "The channel layer is connected")
         if self._resumption is not None:
             self._resumption.cancel()
@@ -190,8 +193,14 @@ class Link:
 
     def on_down(self, error: BaseException | None) -> None:
         if self._is_up or not self._was_up:
-            logger.warning("The channel layer is out of reach and tries to reconnect: %s", error)
             self._node.counters["disconnected"] += 1
+        if error is None:
+            logger.info(
+                "The channel layer's hub has handed over; this process connects to the next"
+            )
+        elif not self._is_alarmed:
+            self._is_alarmed = True
+            logger.warning("The channel layer is out of reach and tries to reconnect: %s", error)
         self._is_up = False
         self._was_up = True
         self.outbox.shut()

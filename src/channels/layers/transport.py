@@ -112,7 +112,12 @@ class TransportEvents(Protocol):
         """
 
     def on_down(self, error: BaseException | None) -> None:
-        """Not connected any more; logged once until `on_up`."""
+        """Not connected any more; logged once until `on_up`.
+
+        Args:
+            error: What happened; None: the other end has ended in order, and another takes its
+                place, which is no reason for a warning unless an error follows.
+        """
 
     def on_gap(self, groups: Sequence[str] | None) -> None:
         """Envelopes for these groups (None: for all, and for the node) may have been lost."""

@@ -69,7 +69,27 @@ def transport_of(layer: LocalChannelLayer) -> HubTransport:
     return transport
 
 
-async def test_the_first_hosts_and_the_next_takes_over_without_a_gap(make_layer: MakeLayer) -> None:
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the log says of the connection, debugging aside."""
+    return [
+        (record.levelname, record.getMessage().partition(":")[0])
+        for record in caplog.records
+        if record.levelno >= logging.INFO
+    ]
+
+
+HANDED_OVER = (
+    "INFO",
+    "The channel layer's hub has handed over; this process connects to the next",
+)
+OUT_OF_REACH = ("WARNING", "The channel layer is out of reach and tries to reconnect")
+CONNECTED = ("WARNING", "The channel layer is connected")
+
+
+async def test_the_first_hosts_and_the_next_takes_over_without_a_gap(
+    make_layer: MakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "channels.layers")
     first, second = make_layer(), make_layer()
     await first.new_channel()
     channel = await second.new_channel()
@@ -83,9 +103,30 @@ async def test_the_first_hosts_and_the_next_takes_over_without_a_gap(make_layer:
     assert await get(second, channel) == {"type": "x"}
     assert second.is_hub
     assert not gaps
+    assert told(caplog) == [HANDED_OVER]
+    assert second.statistics()["transport_handed_over"] == 1
 
 
-async def test_a_hub_that_dies_is_a_gap(make_layer: MakeLayer) -> None:
+async def test_a_hand_over_that_nobody_takes_is_an_outage(
+    make_layer: MakeLayer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "channels.layers")
+    first, second = make_layer(), make_layer()
+    await first.new_channel()
+    await second.new_channel()
+    transport = transport_of(second)
+    monkeypatch.setattr(transport, "_try_to_host", transport._seek_later)
+    await first.close()
+    await until(lambda: OUT_OF_REACH in told(caplog), "the warning")
+    monkeypatch.undo()
+    await until(lambda: CONNECTED in told(caplog), "the next hub")
+    assert told(caplog) == [HANDED_OVER, OUT_OF_REACH, CONNECTED]
+
+
+async def test_a_hub_that_dies_is_a_gap(
+    make_layer: MakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "channels.layers")
     first, second = make_layer(), make_layer()
     await first.new_channel()
     channel = await second.new_channel()
@@ -100,6 +141,8 @@ async def test_a_hub_that_dies_is_a_gap(make_layer: MakeLayer) -> None:
     await second.group_send("room", {"type": "x"})
     assert await get(second, channel) == {"type": "x"}
     assert gaps == [None]
+    # Of the first as well, which had its hub on a thread.
+    assert sorted(told(caplog)) == [CONNECTED, CONNECTED, OUT_OF_REACH, OUT_OF_REACH]
 
 
 async def test_the_hub_goes_on_while_its_process_is_blocked(

@@ -257,10 +257,16 @@ class HubTransport(LeasingEnd):
             self._seek_later(error)
             return
         self._had_farewell = connection.was_bid_farewell
-        self._counters["lost"] += 1
-        self._down_since = None
         self._is_told_down = True
-        self._events.on_down(error)
+        if self._had_farewell and self._loop is not None:
+            # No incident, unless the next one is not there in time.
+            self._counters["handed_over"] += 1
+            self._down_since = self._loop.time()
+            self._events.on_down(None)
+        else:
+            self._counters["lost"] += 1
+            self._down_since = None
+            self._events.on_down(error)
         self._seek()
 
     # What comes.
