@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 
+#: Hundreds of calls at once are a second's work and more, on a machine that does other things too.
+PATIENT = {"send_timeout": 10.0}
+
+
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
     """One that need not wait for a disk: what it is given is not kept."""
@@ -48,7 +52,7 @@ class TestSqlite(LayerConformance):
 
     @pytest.fixture
     def layer_factory(self, sqlite_alias: str) -> Callable[..., Any]:
-        return lambda **config: DatabaseChannelLayer(sqlite_alias, **config)
+        return lambda **config: DatabaseChannelLayer(sqlite_alias, **{**PATIENT, **config})
 
 
 # Each on one worker: its server takes seconds to start.
@@ -63,7 +67,7 @@ class TestMysql(LayerConformance):
     def layer_factory(self, mysql_alias: str, mysql_tables: str) -> Callable[..., Any]:
         prefix = uuid.uuid4().hex
         return lambda **config: DatabaseChannelLayer(
-            mysql_alias, prefix=prefix, tables=mysql_tables, **config
+            mysql_alias, prefix=prefix, tables=mysql_tables, **{**PATIENT, **config}
         )
 
 
@@ -75,4 +79,6 @@ class TestPostgres(LayerConformance):
     @pytest.fixture
     def layer_factory(self, postgres_alias: str) -> Callable[..., Any]:
         prefix = uuid.uuid4().hex
-        return lambda **config: DatabaseChannelLayer(postgres_alias, prefix=prefix, **config)
+        return lambda **config: DatabaseChannelLayer(
+            postgres_alias, prefix=prefix, **{**PATIENT, **config}
+        )

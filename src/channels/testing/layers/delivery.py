@@ -35,8 +35,10 @@ class DelayCases(ConformanceBase):
             await layer.new_channel()
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await first.send("worker", {"type": "late"}, delay=SHORT)
-        await first.send("worker", {"type": "now"})
+        await asyncio.gather(
+            first.send("worker", {"type": "late"}, delay=SHORT),
+            first.send("worker", {"type": "now"}),
+        )
         assert await receive_all(second, "worker", 2) == [{"type": "now"}, {"type": "late"}]
         # Deadlines are in milliseconds and the broker's clock is another.
         assert loop.time() - began >= SHORT - 0.05
@@ -50,7 +52,7 @@ class DelayCases(ConformanceBase):
         first, second = await self.make_two(make_layer)
         # What the first one needs takes its time.
         await first.send("other", {"type": "x"}, delay=0.01)
-        # At one time: a slow backend would carry out one after the other's.
+        # Together: a slow backend might take longer for one than the next one's delay.
         await asyncio.gather(
             *(
                 first.send("worker", {"type": "x", "number": number}, delay=SHORT + number / 5)
@@ -68,8 +70,11 @@ class DelayCases(ConformanceBase):
         channel = await second.new_channel()
         await first.new_channel()
         for sender in (first, second):
-            await sender.send(channel, {"type": "late"}, delay=SHORT)
-            await sender.send(channel, {"type": "now"})
+            # Together: a slow backend might take longer for the first than its delay.
+            await asyncio.gather(
+                sender.send(channel, {"type": "late"}, delay=SHORT),
+                sender.send(channel, {"type": "now"}),
+            )
             assert await receive_all(second, channel, 2) == [{"type": "now"}, {"type": "late"}]
 
     async def test_expiry_counts_from_when_it_is_due(self, make_layer: MakeLayer) -> None:
@@ -87,8 +92,10 @@ class DelayCases(ConformanceBase):
         layer = await make_layer(capacity=1)
         # Delays count from the call: a first one would have the connection's time in it.
         await layer.send("other", {"type": "x"}, delay=0.01)
-        await layer.send("worker", {"type": "late"}, delay=SHORT)
-        await layer.send("worker", {"type": "now"})
+        await asyncio.gather(
+            layer.send("worker", {"type": "late"}, delay=SHORT),
+            layer.send("worker", {"type": "now"}),
+        )
         await asyncio.sleep(SHORT + 0.1)
         assert await receive_all(layer, "worker", 2) == [{"type": "now"}, {"type": "late"}]
 
