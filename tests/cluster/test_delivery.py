@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster.member import make_layer
 from tests.cluster.postgres import PostgresFolder, PostgresServer
-from tests.cluster.servers import OwnServer, redis_server
+from tests.cluster.servers import OwnServer, nats_server, redis_server
 from tests.cluster.traffic import until
 from tests.cluster.worker import WorkerProcess
 from tests.layers.databases import alias
@@ -79,7 +79,13 @@ def postgres() -> Iterator[PostgresServer]:
     folder.remove()
 
 
-@pytest.fixture(params=["redis", "rabbitmq", "local", "postgres", "database"])
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
+    with nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "rabbitmq", "nats", "local", "postgres", "database"])
 async def site(request: pytest.FixtureRequest, short_path: Path) -> AsyncIterator[Site]:
     if request.param == "redis":
         server = request.getfixturevalue("redis")
@@ -93,6 +99,13 @@ async def site(request: pytest.FixtureRequest, short_path: Path) -> AsyncIterato
         made = Site(
             "channels.layers.RabbitMQChannelLayer",
             url=f"amqp://guest:guest@127.0.0.1:{server.port}",
+            prefix=short_path.name,
+        )
+    elif request.param == "nats":
+        server = request.getfixturevalue("nats")
+        made = Site(
+            "channels.layers.NatsChannelLayer",
+            servers=f"nats://127.0.0.1:{server.port}",
             prefix=short_path.name,
         )
     elif request.param == "local":

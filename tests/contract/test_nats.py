@@ -8,6 +8,11 @@ import pytest
 
 from channels.layers import NatsChannelLayer
 from channels.testing.layers import Broker, Features, LayerConformance
+from channels.testing.layers.chaos import ChaosCases
+from channels.testing.layers.groups import GroupCases
+from channels.testing.layers.life import LifeCases
+from channels.testing.layers.members import MemberCases
+from channels.testing.layers.messages import MessageCases
 from tests.cluster.servers import OwnServer, nats_server
 
 
@@ -17,18 +22,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         yield server
 
 
+def broker_of(server: OwnServer, **fixed: Any) -> Broker:
+    prefix = f"test-{uuid.uuid4().hex[:8]}"
+
+    def make(address: tuple[str, int], **config: Any) -> NatsChannelLayer:
+        config = {"ack_wait": 3.0, **fixed, **config}
+        return NatsChannelLayer("nats://{}:{}".format(*address), prefix, **config)
+
+    return Broker(("127.0.0.1", server.port), make, {"ping_interval": 0.4})
+
+
 class TestNats(LayerConformance):
     #: Two senders' messages may reach two processes in different orders.
     features: ClassVar[Features] = Features(
-        ordered_groups=False, queue_members=False, reconnect_window=False
+        ordered_groups=False, reconnect_window=False, delays=True, leases=True
     )
+    cancelled_readers = 400
 
     @pytest.fixture
     def broker(self, server: OwnServer) -> Broker:
-        prefix = f"test-{uuid.uuid4().hex[:8]}"
+        return broker_of(server)
 
-        def make(address: tuple[str, int], **config: Any) -> NatsChannelLayer:
-            config = {"ack_wait": 3.0, **config}
-            return NatsChannelLayer("nats://{}:{}".format(*address), prefix, **config)
 
-        return Broker(("127.0.0.1", server.port), make, {"ping_interval": 0.4})
+class TestReliableNats(MessageCases, GroupCases, MemberCases, LifeCases, ChaosCases):
+    """What `reliable` changes; queues are the same."""
+
+    features: ClassVar[Features] = Features(delays=True, leases=True)
+
+    @pytest.fixture
+    def broker(self, server: OwnServer) -> Broker:
+        return broker_of(server, reliable=True)

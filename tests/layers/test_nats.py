@@ -113,11 +113,6 @@ async def test_queues_without_jetstream_say_what_is_missing(
         await layer.close()
 
 
-async def test_groups_take_no_queues_and_say_so(server: OwnServer, make_layer: MakeLayer) -> None:
-    with pytest.raises(NotImplementedError, match=r"new_channel\(\)"):
-        await make_layer(server).group_add("room", "worker")
-
-
 async def test_the_protocol_may_come_in_pieces() -> None:
     connection = NatsConnection(parse_addresses("nats://h")[0], 1.0, "_INBOX.x")
     got: list[Message] = []
@@ -132,9 +127,9 @@ async def test_the_protocol_may_come_in_pieces() -> None:
         for start in range(0, len(stream), size):
             connection.data_received(stream[start : start + size])
         assert got == [
-            Message("", b"he\r\no"),
-            Message("reply", b"", 503),
-            Message("", b"xy", 0, {"A": "b c"}),
+            Message("", b"he\r\no", subject="a.b"),
+            Message("reply", b"", 503, subject="a.b"),
+            Message("", b"xy", 0, {"A": "b c"}, "a.b"),
         ]
     assert not connection.ended.done()
     connection.data_received(b"MSG a.b one 5\r\nhello\r\n")

@@ -38,12 +38,14 @@ class Message:
 
     Attributes:
         status: Of a notice from the server itself; 0 for a message.
+        subject: Where it was sent.
     """
 
     reply: str
     data: bytes
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    subject: str = ""
 
 
 class NatsConnection(asyncio.Protocol):
@@ -275,7 +277,7 @@ class NatsConnection(asyncio.Protocol):
         sizes = 2 if verb == "HMSG" else 1
         reply = words[2] if len(words) == 3 + sizes else ""
         status, headers = _read_headers(bytes(self._data[body : body + head]))
-        message = Message(reply, bytes(self._data[body + head : end]), status, headers)
+        message = Message(reply, bytes(self._data[body + head : end]), status, headers, words[0])
         if (answer := self._requests.get(words[0])) is not None:
             if not answer.done():
                 answer.set_result(message)

@@ -1,4 +1,4 @@
-"""What the layer asks of JetStream: streams and consumers, made on first use."""
+"""What the layer asks of JetStream: streams and consumers made on first use, storing, reading."""
 
 from __future__ import annotations
 
@@ -8,167 +8,295 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from channels.layers.nats.connection import NO_RESPONDERS, NatsConnection
-from channels.layers.nats.names import Names, encode
-from channels.layers.nats.options import NatsOptions
+from channels.layers.nats.connection import NO_RESPONDERS, Message, NatsConnection
 
 #: JetStream's numbers for what went wrong.
-FULL: Final = 10_077
+_STORE_FAILED: Final = 10_077
 _NAME_IN_USE: Final = 10_058
+_STREAM_MISSING: Final = 10_059
+_MESSAGE_MISSING: Final = 10_037
 _BILLION: Final = 1_000_000_000
 #: For how long a message that is sent again is known, in seconds.
 _DUPLICATE_WINDOW: Final = 120.0
 _ATTEMPTS: Final = 3
+#: Seconds in which a call of the API is answered; it is silent where a stream has no leader.
+_ANSWER_SECONDS: Final = 5.0
+#: Messages read with one request.
+_BATCH: Final = 200
 
 
 def nanoseconds(seconds: float) -> int:
     return max(1, round(seconds * _BILLION))
 
 
+def words_of(reply: str) -> list[str]:
+    """The last seven words of a delivered message's reply subject.
+
+    They are: stream, consumer, how often delivered, sequence in the stream, sequence at the
+    consumer, time, how many are pending.  Servers with a domain put its words before, and since
+    2.10 one word may follow.
+    """
+    words = reply.split(".")
+    start = 2 if len(words) == 9 else 4
+    return words[start : start + 7]
+
+
+def deliveries_of(message: Message) -> int:
+    """How often a message was delivered, this time included."""
+    return int(words_of(message.reply)[2])
+
+
+def sequence_of(message: Message) -> int:
+    """Its number in its stream."""
+    return int(words_of(message.reply)[3])
+
+
 class JetStream:
-    """Queues over one connection.
+    """JetStream over one connection.
 
     Args:
-        expiry: Seconds that a message lives.
         spawn: Starts a task of the transport.
     """
 
     def __init__(
         self,
         connection: NatsConnection,
-        names: Names,
-        options: NatsOptions,
-        expiry: Callable[[], float],
+        is_persistent: bool,
+        replicas: int,
         spawn: Callable[..., asyncio.Task[Any]],
     ) -> None:
         self.connection = connection
-        self._names = names
-        self._options = options
-        self._expiry = expiry
+        self.is_persistent = is_persistent
+        self.replicas = replicas
         self._spawn = spawn
-        self._streams: dict[int, asyncio.Task[None]] = {}
-        self._consumers: dict[str, asyncio.Task[str]] = {}
+        self._made: dict[str, asyncio.Task[Any]] = {}
 
     async def ask(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A call of JetStream's API; an error is in the answer under "error".
 
         Raises:
-            ChannelLayerUnavailable: If the servers have no JetStream.
+            ChannelLayerUnavailable: If the servers have no JetStream, or it does not answer.
             Broken: If the connection breaks.
         """
-        answer = await self.connection.request(f"$JS.API.{what}", json.dumps(body).encode())
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await self.connection.request(f"$JS.API.{what}", json.dumps(body).encode())
+        except TimeoutError:
+            raise ChannelLayerUnavailable(f"JetStream does not answer {what}.") from None
         if answer.status == NO_RESPONDERS:
             raise ChannelLayerUnavailable(
-                "NATS does not offer JetStream, which channels that no process owns need: "
-                "start the server with -js."
+                "NATS does not offer JetStream, which channels that no process owns, and "
+                "reliable=True, need: start the server with -js."
             )
         found: dict[str, Any] = json.loads(answer.data)
         return found
 
-    # Streams.
+    # What there must be.
 
-    def stream(self, capacity: int) -> asyncio.Task[None]:
-        """The task that sees to it that the stream for this capacity exists."""
-        task = self._streams.get(capacity)
+    async def have_stream(self, config: Mapping[str, Any], shrinks: bool = True) -> None:
+        """See to it that a stream is there, with this configuration.
+
+        Args:
+            shrinks: Whether one that holds more than it may by now is made smaller.
+        """
+        name = config["name"]
+        task = self._made.get(name)
         if task is None or (task.done() and _has_failed(task)):
-            task = self._spawn(self._make_stream(capacity), name="stream", on_done=_seen)
-            self._streams[capacity] = task
-        return task
+            task = self._spawn(self._make_stream(config, shrinks), name=name, on_done=_seen)
+            self._made[name] = task
+        if not task.done():
+            await asyncio.shield(task)
 
-    async def _make_stream(self, capacity: int) -> None:
-        name, expiry = self._names.stream(capacity), self._expiry()
+    async def _make_stream(self, given: Mapping[str, Any], shrinks: bool) -> None:
+        name = given["name"]
         config = {
-            "name": name,
-            "subjects": [self._names.stream_subjects(capacity)],
-            "retention": "workqueue",
-            "storage": "file" if self._options.persistent else "memory",
-            "discard": "new",
-            "discard_new_per_subject": True,
-            "max_msgs_per_subject": capacity,
-            "max_age": nanoseconds(expiry),
-            "duplicate_window": nanoseconds(min(_DUPLICATE_WINDOW, expiry)),
-            "max_consumers": -1,
+            "retention": "limits",
+            "storage": "file" if self.is_persistent else "memory",
+            "discard": "old",
             "max_msgs": -1,
             "max_bytes": -1,
-            "num_replicas": self._options.replicas,
+            "max_age": 0,
+            "max_consumers": -1,
+            "num_replicas": self.replicas,
+            **given,
         }
+        age = config["max_age"] or _BILLION * 86_400
+        config["duplicate_window"] = min(nanoseconds(_DUPLICATE_WINDOW), age)
         answer = await self.ask(f"STREAM.CREATE.{name}", config)
         if _code(answer) == _NAME_IN_USE:
+            found = await self.ask(f"STREAM.INFO.{name}", {})
+            check(found)
+            if not shrinks and found["state"]["messages"] > config["max_msgs"]:
+                return
             answer = await self.ask(f"STREAM.UPDATE.{name}", config)
-        _check(answer)
+        check(answer)
 
-    async def push(self, channel: str, data: bytes, identity: str, capacity: int) -> None:
-        """Append to a queue, once for one identity.
+    async def have_consumer(self, stream: str, name: str, config: Mapping[str, Any]) -> str:
+        """See to it that a durable consumer is there; returns the subject to ask it on."""
+        key = f"{stream} {name}"
+        task = self._made.get(key)
+        if task is None or (task.done() and _has_failed(task)):
+            task = self._spawn(self._make_consumer(stream, name, config), name=key, on_done=_seen)
+            self._made[key] = task
+        if not task.done():
+            await asyncio.shield(task)
+        return next_subject(stream, name)
+
+    async def _make_consumer(self, stream: str, name: str, given: Mapping[str, Any]) -> None:
+        config = {
+            "durable_name": name,
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "max_ack_pending": -1,
+            **given,
+        }
+        body = {"stream_name": stream, "config": config}
+        try:
+            check(await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
+        except ChannelLayerUnavailable:
+            # Perhaps the stream was deleted; the next attempt makes it again.
+            self._made.pop(stream, None)
+            raise
+
+    def forget(self, stream: str, consumer: str = "") -> None:
+        """It is gone."""
+        self._made.pop(f"{stream} {consumer}" if consumer else stream, None)
+
+    # Messages.
+
+    async def store(
+        self,
+        config: Mapping[str, Any],
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        full: str,
+        shrinks: bool = True,
+    ) -> dict[str, Any]:
+        """Append to a stream, which is made if need be.
+
+        Args:
+            full: What to say if it is full.
 
         Raises:
             ChannelFull: If it is full.
         """
-        subject = self._names.queue(channel, capacity)
+        making = self._made.get(config["name"])
         for _ in range(_ATTEMPTS):
-            making = self.stream(capacity)
-            if not making.done():
-                await asyncio.shield(making)
-            answer = await self.connection.request(subject, data, {"Nats-Msg-Id": identity})
+            if making is None or not making.done() or _has_failed(making):
+                await self.have_stream(config, shrinks)
+            answer = await self.connection.request(subject, data, headers)
             if answer.status != NO_RESPONDERS:
                 break
-            self._streams.pop(capacity, None)
+            self.forget(config["name"])
+            making = None
         else:
             raise ChannelLayerUnavailable(f"JetStream does not take {subject}.")
-        found = json.loads(answer.data)
-        if _code(found) == FULL:
-            raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
-        _check(found)
+        found: dict[str, Any] = json.loads(answer.data)
+        if _code(found) == _STORE_FAILED and "maximum" in str(found["error"]):
+            raise ChannelFull(full)
+        check(found)
+        return found
 
-    # Consumers.
+    async def last(self, stream: str, subject: str) -> dict[str, Any] | None:
+        """The last message of a subject, as the API tells it; None if there is none."""
+        return await self._get(stream, {"last_by_subj": subject})
 
-    def consumer(self, channel: str, capacity: int) -> asyncio.Task[str]:
-        """The task that sees to it that a queue can be read; gives the subject to ask for more."""
-        task = self._consumers.get(channel)
-        if task is None or (task.done() and _has_failed(task)):
-            task = self._spawn(
-                self._make_consumer(channel, capacity), name="consumer", on_done=_seen
-            )
-            self._consumers[channel] = task
-        return task
+    async def is_stored(self, stream: str, sequence: int) -> bool:
+        """Whether a stream still holds this message."""
+        return await self._get(stream, {"seq": sequence}) is not None
 
-    def forget_consumer(self, channel: str) -> None:
-        """It is gone."""
-        self._consumers.pop(channel, None)
+    async def _get(self, stream: str, which: Mapping[str, Any]) -> dict[str, Any] | None:
+        answer = await self.ask(f"STREAM.MSG.GET.{stream}", which)
+        if _code(answer) in {_STREAM_MISSING, _MESSAGE_MISSING}:
+            return None
+        check(answer)
+        found: dict[str, Any] = answer["message"]
+        return found
 
-    async def _make_consumer(self, channel: str, capacity: int) -> str:
-        await asyncio.shield(self.stream(capacity))
-        stream, name = self._names.stream(capacity), encode(channel)
+    async def state(self, stream: str) -> dict[str, Any] | None:
+        """What the API tells of a stream; None if there is none."""
+        answer = await self.ask(f"STREAM.INFO.{stream}", {})
+        if _code(answer) == _STREAM_MISSING:
+            return None
+        check(answer)
+        return answer
+
+    async def read(
+        self, stream: str, start: int, until: int, take: Callable[[Message], None]
+    ) -> None:
+        """Read a stream from one number up to another, in order."""
         config = {
-            "durable_name": name,
-            "ack_policy": "explicit",
-            "ack_wait": nanoseconds(self._options.ack_wait),
-            "deliver_policy": "all",
-            "filter_subject": self._names.queue(channel, capacity),
-            "max_ack_pending": -1,
-            "inactive_threshold": nanoseconds(self._options.queue_life),
-            "replay_policy": "instant",
+            "ack_policy": "none",
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": start,
+            "inactive_threshold": nanoseconds(30.0),
+            "mem_storage": True,
         }
         body = {"stream_name": stream, "config": config}
-        try:
-            _check(await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
-        except ChannelLayerUnavailable:
-            # Perhaps the stream was deleted; the next attempt makes it again.
-            self._streams.pop(capacity, None)
-            raise
-        return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"
+        made = await self.ask(f"CONSUMER.CREATE.{stream}", body)
+        check(made)
+        name, connection = made["name"], self.connection
+        inbox = f"_INBOX.{id(self):x}.{name}"
+        got: asyncio.Queue[Message | None] = asyncio.Queue()
 
-    async def flush(self) -> None:
-        """Remove all messages from all queues."""
-        found = await self.ask("STREAM.NAMES", {"subject": f"{self._names.prefix}.q.>"})
-        for name in found.get("streams") or []:
-            _check(await self.ask(f"STREAM.PURGE.{name}", {}))
+        def end(_: object) -> None:
+            got.put_nowait(None)
+
+        connection.ended.add_done_callback(end)
+        number = connection.subscribe(inbox, got.put_nowait)
+        try:
+            while True:
+                request = {"batch": _BATCH, "no_wait": True}
+                connection.publish(next_subject(stream, name), json.dumps(request).encode(), inbox)
+                for _ in range(_BATCH):
+                    message = await self._next_read(got)
+                    if message.status or sequence_of(message) > until:
+                        return
+                    take(message)
+                    if sequence_of(message) == until:
+                        return
+        finally:
+            connection.ended.remove_done_callback(end)
+            connection.unsubscribe(number)
+            connection.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}", b"", f"{inbox}.gone")
+
+    async def _next_read(self, got: asyncio.Queue[Message | None]) -> Message:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                message = await got.get()
+        except TimeoutError:
+            raise ChannelLayerUnavailable("JetStream does not answer a read.") from None
+        if message is None:
+            raise self.connection.ended.result()
+        return message
+
+    async def purge(self, stream: str, filter_subject: str = "") -> None:
+        """Remove a stream's messages; nothing happens if there is none."""
+        answer = await self.ask(
+            f"STREAM.PURGE.{stream}", {"filter": filter_subject} if filter_subject else {}
+        )
+        if _code(answer) != _STREAM_MISSING:
+            check(answer)
+
+    async def names(self, subject: str) -> list[str]:
+        """The streams that have a subject."""
+        found = await self.ask("STREAM.NAMES", {"subject": subject})
+        return list(found.get("streams") or [])
+
+
+def next_subject(stream: str, consumer: str) -> str:
+    """Where a consumer is asked for messages."""
+    return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
 
 
 def _code(answer: Mapping[str, Any]) -> int:
     return int((answer.get("error") or {}).get("err_code", 0))
 
 
-def _check(answer: Mapping[str, Any]) -> None:
+def check(answer: Mapping[str, Any]) -> None:
+    """Raises `ChannelLayerUnavailable` if it is an error."""
     if error := answer.get("error"):
         raise ChannelLayerUnavailable(f"JetStream refused: {error.get('description', error)}")
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.nats.address import parse_addresses
-from channels.layers.nats.names import Names
+from channels.layers.nats.leases import MARGIN
+from channels.layers.nats.names import Names, QueuePlan
 from channels.layers.nats.options import NatsOptions
 from channels.layers.nats.transport import NatsTransport
 from channels.layers.options import layer_options
@@ -51,5 +52,17 @@ class NatsChannelLayer(NodeChannelLayer):
         own = NatsOptions(**{key: config.pop(key) for key in known & config.keys()})
         options = layer_options(config, layer=type(self).__name__)
         self.nats_options = own
-        transport = NatsTransport(self.addresses, Names(prefix), own, lambda: self.expiry)
+        transport = NatsTransport(
+            self.addresses, Names(prefix), own, self._plan_of, lambda: self.group_expiry
+        )
         super().__init__(transport, options)
+
+    def _plan_of(self, channel: str) -> QueuePlan:
+        """How a channel that no process owns is kept."""
+        deliveries = self.node.deliveries
+        delivery, ack_wait = deliveries.find(channel), self.nats_options.ack_wait
+        if delivery is not None:
+            ack_wait = delivery.visibility_timeout + MARGIN
+        is_usual = not deliveries.keeps(channel)
+        life = self.expiry if is_usual else None if delivery is None else delivery.expiry
+        return QueuePlan(self.get_capacity(channel), life, is_usual, ack_wait)

@@ -1,14 +1,15 @@
-"""Taking from queues: at most what readers wait for, each message by one process.
+"""Taking from queues at most once: what readers wait for, each message by one process.
 
 A message is asked for, comes, is acknowledged, and goes to its reader when JetStream has confirmed
 that: from then on no other process gets it.  If the connection breaks in between, the same is
-acknowledged again over the next one, before `ack_wait` is over.
+acknowledged again over the next one, before `ack_wait` is over.  After that it may have gone to
+another process.  Whether it has, the stream tells: it still has the message if it never heard of
+the acknowledgement; and whoever takes a message that was delivered before leaves a note of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,40 +18,24 @@ from typing import Any, Final
 
 from channels.exceptions import ChannelsError
 from channels.layers.nats.connection import Broken, Message
-from channels.layers.nats.jetstream import JetStream, nanoseconds
+from channels.layers.nats.jetstream import JetStream, deliveries_of, sequence_of, words_of
+from channels.layers.nats.notes import Notes
+from channels.layers.nats.pulls import Pull
+from channels.layers.nats.queues import QueueStreams
 
-#: Seconds for which a request for messages stands.
-_REQUEST_SECONDS: Final = 5.0
 #: Part of `ack_wait` in which a message is surely still ours.
 _SAFE: Final = 0.8
-_RETRY_SECONDS: Final = 0.5
 
 
 class _Queue:
-    __slots__ = (
-        "asked",
-        "asked_until",
-        "is_watched",
-        "moving",
-        "starting",
-        "subject",
-        "subscription",
-        "wanted",
-    )
+    __slots__ = ("moving", "pull", "wanted")
 
     def __init__(self) -> None:
         #: Readers that wait.
         self.wanted = 0
-        #: Messages that were asked for and have not come.
-        self.asked = 0
-        #: When the server should have said that nothing has come.
-        self.asked_until = 0.0
-        self.is_watched = False
         #: Messages that came and are not confirmed.
         self.moving = 0
-        self.starting = False
-        self.subject = ""
-        self.subscription = 0
+        self.pull: Pull
 
 
 class Readers:
@@ -58,14 +43,14 @@ class Readers:
 
     def __init__(
         self,
-        ack_wait: float,
-        capacity_of: Callable[[str], int],
+        queues: QueueStreams,
+        notes: Notes,
         on_pulled: Callable[[str, bytes], None],
         spawn: Callable[..., asyncio.Task[Any]],
         counters: Counter[str],
     ) -> None:
-        self._ack_wait = ack_wait
-        self._capacity_of = capacity_of
+        self._streams = queues
+        self._notes = notes
         self._on_pulled = on_pulled
         self._spawn = spawn
         self._counters = counters
@@ -79,19 +64,18 @@ class Readers:
         self._stream = stream
         unsure, self._unsure = self._unsure, []
         for name, message, came in unsure:
-            if time.monotonic() - came < _SAFE * self._ack_wait:
+            if time.monotonic() - came < _SAFE * self._streams.plan_of(name).ack_wait:
                 self._acknowledge(name, message, came)
             else:
-                self._counters["dropped_unsure"] += 1
-                self._queues[name].moving -= 1
-        for name in list(self._queues):
-            self._adjust(name)
+                self._spawn(self._look(stream, name, message, came), name=f"unsure of {name}")
+        for queue in list(self._queues.values()):
+            queue.pull.open(stream)
 
     def shut(self) -> None:
         """The connection broke; the demand stays."""
         self._stream = None
         for queue in self._queues.values():
-            queue.asked, queue.subscription = 0, 0
+            queue.pull.shut()
 
     def demand(self, name: str, count: int) -> None:
         """As `Transport.demand`."""
@@ -99,9 +83,30 @@ class Readers:
         if queue is None:
             if count <= 0:
                 return
-            queue = self._queues[name] = _Queue()
+            queue = self._queues[name] = self._make(name)
         queue.wanted = max(0, count)
-        self._adjust(name)
+        queue.pull.adjust()
+
+    def _make(self, name: str) -> _Queue:
+        queue = _Queue()
+        queue.pull = Pull(
+            f"reader of {name}",
+            find=lambda stream: self._streams.consumer(stream, name),
+            forget=lambda stream: self._streams.forget(stream, name),
+            wanted=lambda: queue.wanted - queue.moving,
+            take=partial(self._take, name, queue),
+            spawn=self._spawn,
+            on_idle=partial(self._tidy, name),
+        )
+        if self._stream is not None:
+            queue.pull.open(self._stream)
+        return queue
+
+    def _tidy(self, name: str) -> None:
+        queue = self._queues[name]
+        if not queue.wanted and not queue.moving:
+            queue.pull.close()
+            del self._queues[name]
 
     async def quiesce(self) -> None:
         """Take nothing more, and wait until what came is this process's."""
@@ -110,103 +115,51 @@ class Readers:
             return
         for queue in self._queues.values():
             queue.wanted = 0
-            if queue.subscription:
-                stream.connection.unsubscribe(queue.subscription)
+            queue.pull.close()
         await stream.connection.barrier()
         while any(queue.moving > 0 for queue in self._queues.values()):
             await stream.connection.barrier()
 
-    def _adjust(self, name: str) -> None:
-        queue, stream = self._queues[name], self._stream
-        missing = queue.wanted - queue.moving - queue.asked
-        if stream is None or queue.starting or missing <= 0:
-            return
-        if not queue.subscription:
-            queue.starting = True
-            self._spawn(self._start(name, queue, stream), name=f"reader of {name}")
-            return
-        queue.asked += missing
-        body = {"batch": missing, "expires": nanoseconds(_REQUEST_SECONDS)}
-        reply = self._reply(queue)
-        stream.connection.publish(queue.subject, json.dumps(body).encode(), reply)
-        loop = asyncio.get_running_loop()
-        queue.asked_until = loop.time() + _REQUEST_SECONDS
-        if not queue.is_watched:
-            queue.is_watched = True
-            loop.call_later(_REQUEST_SECONDS + 1.0, self._doubt, name, queue)
-
-    def _doubt(self, name: str, queue: _Queue) -> None:
-        """A server that has lost the stream does not answer at all: begin anew."""
-        loop, stream, queue.is_watched = asyncio.get_running_loop(), self._stream, False
-        if not queue.asked or stream is None or self._queues.get(name) is not queue:
-            return
-        if (left := queue.asked_until - loop.time()) > 0:
-            queue.is_watched = True
-            loop.call_later(left + 1.0, self._doubt, name, queue)
-        else:
-            self._begin_anew(name, queue, stream)
-            self._adjust(name)
-
-    def _begin_anew(self, name: str, queue: _Queue, stream: JetStream) -> None:
-        stream.forget_consumer(name)
-        stream.connection.unsubscribe(queue.subscription)
-        queue.subscription = queue.asked = 0
-
-    def _reply(self, queue: _Queue) -> str:
-        return f"_INBOX.{id(self):x}.{queue.subscription}"
-
-    async def _start(self, name: str, queue: _Queue, stream: JetStream) -> None:
-        try:
-            queue.subject = await asyncio.shield(stream.consumer(name, self._capacity_of(name)))
-        except Broken:
-            return
-        except ChannelsError:
-            # JetStream says no; it may say yes later.
-            await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            if stream is self._stream:
-                connection = stream.connection
-                # The subject bears the subscription's own number, which is the next.
-                number = connection.next_number
-                connection.subscribe(f"_INBOX.{id(self):x}.{number}", partial(self._take, name))
-                queue.subscription = number
-        finally:
-            queue.starting = False
-            if self._stream is not None:
-                self._adjust(name)
-
-    def _take(self, name: str, message: Message) -> None:
-        queue, stream = self._queues.get(name), self._stream
-        if stream is None:
-            return
-        if message.status:
-            if queue is not None:
-                self._take_status(name, queue, message)
-            return
-        if queue is not None:
-            queue.asked = max(0, queue.asked - 1)
-        if queue is None or queue.wanted - queue.moving <= 0:
-            stream.connection.publish(message.reply, b"-NAK")
+    def _take(self, name: str, queue: _Queue, message: Message) -> None:
+        stream = self._stream
+        assert stream is not None, "messages come over a connection"
+        if queue.wanted - queue.moving <= 0:
+            self._spawn(self._put_back(stream, name, message), name=f"back to {name}")
             return
         queue.moving += 1
-        self._acknowledge(name, message, time.monotonic())
+        came = time.monotonic()
+        if deliveries_of(message) > 1:
+            self._spawn(self._claim(stream, name, message, came), name=f"claim from {name}")
+        else:
+            self._acknowledge(name, message, came)
 
-    def _take_status(self, name: str, queue: _Queue, message: Message) -> None:
-        """A request is over: its time is, or its consumer is gone."""
-        pending = message.headers.get("Nats-Pending-Messages", "")
-        queue.asked = max(0, queue.asked - int(pending)) if pending.isdigit() else 0
-        stream = self._stream
-        if stream is not None and message.status != 408:
-            self._begin_anew(name, queue, stream)
-        if queue.wanted:
-            self._adjust(name)
-        elif not queue.asked and not queue.moving and not queue.starting:
-            if stream is not None and queue.subscription:
-                stream.connection.unsubscribe(queue.subscription)
-            del self._queues[name]
+    async def _put_back(self, stream: JetStream, name: str, message: Message) -> None:
+        """Its reader had gone when it came."""
+        try:
+            if not self._streams.plan_of(name).is_usual:
+                # Others may read this queue by lease, and count attempts.
+                await self._notes.add_back(stream, message)
+            stream.connection.publish(message.reply, b"-NAK")
+        except (Broken, ChannelsError):
+            self._counters["put_back_late"] += 1
+
+    async def _claim(self, stream: JetStream, name: str, message: Message, came: float) -> None:
+        """Note that it is taken here: whoever had it before may want to know."""
+        try:
+            await self._notes.claim(stream, message)
+        except (Broken, ChannelsError):
+            # It is not taken, and comes again.
+            self._let_be(name)
+        else:
+            if time.monotonic() - came < _SAFE * self._streams.plan_of(name).ack_wait:
+                self._acknowledge(name, message, came)
+            else:
+                self._let_be(name)
 
     def _acknowledge(self, name: str, message: Message, came: float) -> None:
-        assert self._stream is not None, "its callers have looked"
+        if self._stream is None:
+            self._unsure.append((name, message, came))
+            return
         answer = self._stream.connection.request(message.reply, b"+ACK")
         answer.add_done_callback(partial(self._acknowledged, name, message, came))
 
@@ -215,8 +168,37 @@ class Readers:
     ) -> None:
         if answer.cancelled() or answer.exception() is not None:
             self._unsure.append((name, message, came))
-            return
+        else:
+            self._hand_over(name, message)
+
+    def _hand_over(self, name: str, message: Message) -> None:
         queue = self._queues[name]
         queue.moving -= 1
         queue.wanted = max(0, queue.wanted - 1)
         self._on_pulled(name, message.data)
+
+    def _let_be(self, name: str) -> None:
+        """A message is not this process's after all."""
+        queue = self._queues[name]
+        queue.moving -= 1
+        queue.pull.adjust()
+
+    async def _look(self, stream: JetStream, name: str, message: Message, came: float) -> None:
+        """Find out what became of an acknowledgement, long after."""
+        try:
+            where = words_of(message.reply)[0]
+            if await stream.is_stored(where, sequence_of(message)):
+                is_ours = False
+            else:
+                # Whoever took it instead has noted that before it acknowledged.
+                is_ours = not await self._notes.is_claimed_by_another(stream, message)
+        except Broken:
+            self._unsure.append((name, message, came))
+            return
+        except ChannelsError:
+            is_ours = False
+        if is_ours:
+            self._hand_over(name, message)
+        else:
+            self._counters["dropped_unsure"] += 1
+            self._let_be(name)

@@ -11,16 +11,23 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from channels.exceptions import ChannelFull, MessageTooLarge, NodeGone, TransportDown
+from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, TransportDown
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.nats.address import Address
-from channels.layers.nats.connection import Broken, Message, NatsConnection, connect
+from channels.layers.nats.connection import Broken, NatsConnection, connect
+from channels.layers.nats.delays import Delays
 from channels.layers.nats.jetstream import JetStream
-from channels.layers.nats.names import Names
+from channels.layers.nats.leases import LeaseReaders
+from channels.layers.nats.mail import Mail, PlainMail
+from channels.layers.nats.members import QueueMembers
+from channels.layers.nats.names import Names, QueuePlan
+from channels.layers.nats.notes import Notes
 from channels.layers.nats.options import NatsOptions
+from channels.layers.nats.queues import QueueStreams
 from channels.layers.nats.readers import Readers
-from channels.layers.transport import Capabilities, TransportEvents
+from channels.layers.nats.window import WindowMail
+from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -30,33 +37,46 @@ _CLOSE_SECONDS: Final = 0.8
 _CONNECT_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-#: Seconds after which a message is offered again to a queue that is full.
-_OFFER_AGAIN: Final = 0.05
 
 
 class NatsTransport:
-    """Moves envelopes through NATS; see `channels.layers.nats`."""
+    """Moves envelopes through NATS; see `channels.layers.nats`.
+
+    Args:
+        plan_of: How a channel that no process owns is kept.
+        group_expiry: Seconds for which a membership stands.
+    """
 
     def __init__(
         self,
         addresses: Sequence[Address],
         names: Names,
         options: NatsOptions,
-        expiry: Callable[[], float],
+        plan_of: Callable[[str], QueuePlan],
+        group_expiry: Callable[[], float],
     ) -> None:
-        self.capabilities = Capabilities(queue_members=False, durable=options.persistent)
+        self.capabilities = Capabilities(
+            durable=options.persistent,
+            reconnect_window=options.window if options.reliable else 0.0,
+            delays=True,
+            leases=True,
+        )
         self._addresses = list(addresses)
         self._names = names
         self._options = options
-        self._expiry = expiry
+        self._queues = QueueStreams(names, plan_of, options.queue_life)
+        self._notes = Notes(names, options.max_notes)
+        self._group_expiry = group_expiry
         self._counters: Counter[str] = Counter()
         self._scope = TaskScope("channel layer on NATS")
         self._connection: NatsConnection | None = None
         self._stream: JetStream | None = None
-        self._subscriptions: dict[str, int] = {}
-        self._node = ""
         self._events: TransportEvents
+        self._mail: Mail
+        self._members: QueueMembers
         self._readers: Readers
+        self._leases: LeaseReaders
+        self._delays: Delays
         self._returning: set[asyncio.Task[None]] = set()
         self._is_up = asyncio.Event()
         self._is_stopping = False
@@ -70,15 +90,24 @@ class NatsTransport:
     # Life.
 
     async def start(self, node: str, events: TransportEvents) -> None:
-        self._node, self._events = node, events
+        self._events = events
         self._scope = TaskScope("channel layer on NATS")
-        self._readers = Readers(
-            self._options.ack_wait,
-            events.capacity_of,
-            events.on_pulled,
-            self._scope.spawn,
-            self._counters,
+        spawn, counters = self._scope.spawn, self._counters
+        self._members = QueueMembers(
+            self._names,
+            self._queues,
+            self._group_expiry,
+            self._options.max_queue_members,
+            events.on_over_capacity,
         )
+        self._mail = (
+            WindowMail(self._names, node, self._options, spawn, events.on_frame, events.on_gap)
+            if self._options.reliable
+            else PlainMail(self._names, node, events.on_frame)
+        )
+        self._readers = Readers(self._queues, self._notes, events.on_pulled, spawn, counters)
+        self._leases = LeaseReaders(self._queues, self._notes, spawn, counters)
+        self._delays = Delays(self._names, self._queues, spawn, counters)
         self._returning = set()
         self._is_up = asyncio.Event()
         self._is_stopping = False
@@ -90,6 +119,8 @@ class NatsTransport:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 if connection is not None:
                     await self._readers.quiesce()
+                    await self._leases.quiesce()
+                    await self._delays.quiesce()
                     while self._returning:
                         await asyncio.wait(self._returning)
                     await connection.barrier()
@@ -109,7 +140,7 @@ class NatsTransport:
             turn += 1
             try:
                 await self._serve(self._addresses[turn % len(self._addresses)])
-            except (Broken, OSError) as error:
+            except (Broken, OSError, ChannelLayerUnavailable) as error:
                 logger.debug("No connection to NATS: %s", error)
                 self._events.on_down(error)
             except Exception as error:
@@ -124,87 +155,94 @@ class NatsTransport:
         connection = await connect(address, interval, inbox, _CONNECT_SECONDS)
         self._connection = connection
         try:
-            connection.subscribe(self._names.node(self._node), self._take)
-            await connection.barrier()
-            spawn = self._scope.spawn
-            self._stream = JetStream(connection, self._names, self._options, self._expiry, spawn)
-            self._readers.open(self._stream)
-            self._pause = _FIRST_PAUSE
-            self._is_up.set()
-            # What was sent meanwhile has gone by: NATS keeps nothing for those who are away.
-            self._events.on_up(False)
+            await self._open(connection)
             await asyncio.wait([connection.ended])
         finally:
             connection.fail(Broken("given up"))
             self._is_up.clear()
-            self._subscriptions.clear()
             self._connection = self._stream = None
-            self._readers.shut()
+            for part in (self._mail, self._readers, self._leases, self._delays):
+                part.shut()
         if not self._is_stopping:
             self._counters["disconnected"] += 1
             raise connection.ended.result()
 
-    def _take(self, message: Message) -> None:
-        if not message.status:
-            self._events.on_frame(message.data)
+    async def _open(self, connection: NatsConnection) -> None:
+        options = self._options
+        stream = JetStream(connection, options.persistent, options.replicas, self._scope.spawn)
+        await self._open_members(stream)
+        kept = await self._mail.open(stream)
+        self._stream = stream
+        self._readers.open(stream)
+        self._leases.open(stream)
+        self._delays.open(stream)
+        self._pause = _FIRST_PAUSE
+        self._is_up.set()
+        self._events.on_up(kept)
+
+    async def _open_members(self, stream: JetStream) -> None:
+        try:
+            await self._members.open(stream)
+        except ChannelLayerUnavailable as error:
+            if self._options.reliable:
+                raise
+            # Without JetStream there are groups of processes all the same.
+            logger.debug("No queues in groups: %s", error)
 
     # The operations.
 
-    def _require_connection(self, envelope: Envelope | None = None) -> NatsConnection:
-        connection = self._connection
-        if connection is None or self._stream is None:
+    def _require_stream(self, envelope: Envelope | None = None) -> JetStream:
+        stream = self._stream
+        if stream is None:
             raise TransportDown("NATS is not connected")
-        if envelope is not None and len(envelope.encoded) > connection.max_payload:
+        most = stream.connection.max_payload
+        if envelope is not None and len(envelope.encoded) > most:
             raise MessageTooLarge(
                 f"A message of {len(envelope.encoded)} bytes is over the NATS server's "
-                f"max_payload of {connection.max_payload}."
+                f"max_payload of {most}."
             )
-        return connection
-
-    def _require_stream(self) -> JetStream:
-        if self._stream is None:
-            raise TransportDown("NATS is not connected")
-        return self._stream
+        return stream
 
     async def flush(self) -> None:
-        await _up(self._require_stream().flush())
+        stream = self._require_stream()
+
+        async def flush() -> None:
+            for name in await stream.names(f"{self._names.prefix}.q.>"):
+                await stream.purge(name)
+            await stream.purge(self._delays.name)
+            await self._notes.flush(stream)
+            await self._members.flush(stream)
+            await stream.connection.barrier()
+
+        await _up(flush())
 
     async def join(self, groups: Sequence[str]) -> None:
-        connection = self._require_connection()
-        for group in groups:
-            if group not in self._subscriptions:
-                subject = self._names.group(group)
-                self._subscriptions[group] = connection.subscribe(subject, self._take)
-        await _up(connection.barrier())
+        self._require_stream()
+        await _up(self._mail.join(groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        connection = self._require_connection()
-        for group in groups:
-            if (number := self._subscriptions.pop(group, None)) is not None:
-                connection.unsubscribe(number)
-        await _up(connection.barrier())
+        self._require_stream()
+        await _up(self._mail.leave(groups))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
-        connection = self._require_connection(envelope)
-        connection.publish(self._names.group(group), envelope.encoded)
-        await _up(connection.barrier())
+        stream = self._require_stream(envelope)
+        await _up(self._mail.publish(group, envelope))
+        # Only now is it sure that this process has heard of those that were added before.
+        await _up(self._members.publish(stream, envelope))
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
-        connection = self._require_connection(envelope)
-        answer = connection.request(self._names.node(node), envelope.encoded)
-        try:
-            await _up(connection.barrier())
-            # The node does not answer; the server does, before the barrier, if there is none.
-            if answer.done():
-                raise NodeGone(node)
-        finally:
-            answer.cancel()
+        self._require_stream(envelope)
+        await _up(self._mail.push_node(node, envelope))
 
-    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        self._require_connection(envelope)
+    async def push(
+        self,
+        queue: str,
+        envelope: Envelope,
+        capacity: int,  # noqa: ARG002 - in the queue's plan
+    ) -> None:
+        stream = self._require_stream(envelope)
         identity = f"{envelope.sender.hex()}.{envelope.seq}"
-        stream = self._require_stream()
-        await _up(stream.push(queue, envelope.encoded, identity, capacity))
+        await _up(self._queues.push(stream, queue, envelope.encoded, identity))
 
     def demand(self, queue: str, count: int) -> None:
         self._readers.demand(queue, count)
@@ -217,14 +255,11 @@ class NatsTransport:
 
     async def _give_back(self, queue: str, envelope: Envelope) -> None:
         """Append it again, under a name of its own: it has been acknowledged."""
-        identity = f"back.{secrets.token_hex(8)}"
+        word = f"back-{secrets.token_hex(8)}"
         while not envelope.is_expired(time.time()):
-            capacity = self._events.capacity_of(queue)
             try:
                 stream = self._require_stream()
-                await _up(stream.push(queue, envelope.encoded, identity, capacity))
-            except ChannelFull:
-                await asyncio.sleep(_OFFER_AGAIN)
+                await _up(self._queues.push(stream, queue, envelope.encoded, word, word))
             except TransportDown:
                 await self._is_up.wait()
             else:
@@ -233,13 +268,44 @@ class NatsTransport:
         self._counters["dropped_expired_returned"] += 1
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
-        raise NotImplementedError(
-            f"{queue} belongs to no process and cannot be a member of {group}: groups of the NATS "
-            f"layer take channels made by new_channel()."
-        )
+        await _up(self._members.add(self._require_stream(), group, queue, expires))
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        """It cannot be a member."""
+        await _up(self._members.discard(self._require_stream(), group, queue))
+
+    # Delays and leases.
+
+    async def push_later(
+        self,
+        queue: str,  # noqa: ARG002 - the envelope names it
+        envelope: Envelope,
+        due: float,
+        bound: int,
+    ) -> None:
+        stream = self._require_stream(envelope)
+        await _up(self._delays.push_later(stream, envelope, due, bound))
+
+    def demand_leased(
+        self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
+    ) -> None:
+        self._leases.demand(queue, count, seconds, taker)
+
+    # A token names the queue as well.
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
+        return await _up(self._leases.acknowledge(token))
+
+    async def release(
+        self,
+        queue: str,  # noqa: ARG002
+        token: bytes,
+        delay: float,
+        counted: bool,
+    ) -> bool:
+        return await _up(self._leases.release(token, delay, counted))
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return await _up(self._leases.extend(token, seconds))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters
