@@ -260,14 +260,14 @@ def rabbitmqctl(server: OwnServer, *words: str) -> str:
     return done.stdout
 
 
-def nats_server(folder: Path) -> OwnServer:
-    """A NATS with JetStream."""
+def nats_server(folder: Path, more: str = "") -> OwnServer:
+    """A NATS with JetStream; `more` goes into its configuration."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nats.conf"
     config.write_text(
         f"host: 127.0.0.1, port: {port}, max_payload: 8MB\n"
-        f'jetstream {{ store_dir: "{folder}/store" }}\n'
+        f'jetstream {{ store_dir: "{folder}/store" }}\n{more}\n'
     )
     command = [program("nats-server"), "-c", str(config)]
     return OwnServer(command, folder, port, lambda: answers(port, b"", b"INFO {"))

@@ -21,12 +21,16 @@ class Address:
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     tls: ssl.SSLContext | None = None
+    #: Path of a file; "": none.
+    credentials: str = ""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
 
-def parse_addresses(servers: Any, tls: ssl.SSLContext | None = None) -> list[Address]:
+def parse_addresses(
+    servers: Any, tls: ssl.SSLContext | None = None, credentials: str = ""
+) -> list[Address]:
     """The addresses that a URL, or a list of URLs of one cluster, gives.
 
     `nats://host:port`, `nats://user:password@host`, `nats://token@host`; `tls://` for TLS.
@@ -39,10 +43,10 @@ def parse_addresses(servers: Any, tls: ssl.SSLContext | None = None) -> list[Add
         raise InvalidChannelLayerError(
             f"servers={servers!r}: expected a URL or a list of URLs, nats://host:port."
         )
-    return [_parse(url, tls) for url in urls]
+    return [_parse(url, tls, credentials) for url in urls]
 
 
-def _parse(url: Any, tls: ssl.SSLContext | None) -> Address:
+def _parse(url: Any, tls: ssl.SSLContext | None, credentials: str) -> Address:
     parts = urlsplit(url) if isinstance(url, str) else None
     try:
         port = None if parts is None else parts.port
@@ -62,4 +66,5 @@ def _parse(url: Any, tls: ssl.SSLContext | None) -> Address:
         password=password,
         token="" if password else user,
         tls=tls,
+        credentials=credentials,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, Final, cast
 
 from channels.layers.descriptors import let_go
 from channels.layers.nats.address import Address
+from channels.layers.nats.credentials import read_credentials
 
 logger = logging.getLogger("channels.layers")
 
@@ -80,7 +82,7 @@ class NatsConnection(asyncio.Protocol):
         info = await asyncio.shield(self.greeted)
         self.max_payload = int(info.get("max_payload") or self.max_payload)
         if self._address.tls is not None or info.get("tls_required"):
-            await self._secure()
+            await self._secure(bool(info.get("tls_required") or info.get("tls_available")))
         said: dict[str, Any] = {
             "verbose": False,
             "pedantic": False,
@@ -90,7 +92,10 @@ class NatsConnection(asyncio.Protocol):
             "version": "channels",
             "protocol": 1,
         }
-        if self._address.token:
+        if self._address.credentials:
+            # Read anew each time: it may have been replaced.
+            said |= read_credentials(self._address.credentials).answer(info.get("nonce", ""))
+        elif self._address.token:
             said["auth_token"] = self._address.token
         elif self._address.user:
             said["user"], said["pass"] = self._address.user, self._address.password
@@ -98,12 +103,23 @@ class NatsConnection(asyncio.Protocol):
         self.subscribe(f"{self._inbox}.*", self._ignore)
         await self.barrier()
 
-    async def _secure(self) -> None:
-        if self._address.tls is None or self._transport is None:
-            raise Broken("the NATS server asks for TLS: expected a URL tls://...")
-        self._transport = await self._loop.start_tls(
-            self._transport, self, self._address.tls, server_hostname=self._address.host
-        )
+    async def _secure(self, is_offered: bool) -> None:
+        address, context = self._address, self._address.tls
+        if context is None or self._transport is None:
+            raise Broken(f"the NATS server {address} asks for TLS: expected a URL tls://...")
+        if not is_offered:
+            raise Broken(f"the NATS server {address} offers no TLS, which tls:// asks for")
+        try:
+            self._transport = await self._loop.start_tls(
+                self._transport, self, context, server_hostname=address.host
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise Broken(
+                f"the certificate of the NATS server {address} is not trusted "
+                f"({error.verify_message}): give an ssl_context that knows who signed it"
+            ) from error
+        except ssl.SSLError as error:
+            raise Broken(f"TLS with the NATS server {address} failed: {error}") from error
 
     @property
     def next_number(self) -> int:

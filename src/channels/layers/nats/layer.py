@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.nats.address import parse_addresses
+from channels.layers.nats.credentials import read_credentials
 from channels.layers.nats.leases import MARGIN
 from channels.layers.nats.names import Names, QueuePlan
 from channels.layers.nats.options import NatsOptions
@@ -27,10 +29,11 @@ class NatsChannelLayer(NodeChannelLayer):
         servers: A URL, or a list of URLs of one cluster: `nats://user:password@host:port`.
         prefix: What all subjects begin with.
         ssl_context: For tls://; None: the system's certificates are trusted.
+        credentials: Path of a file with a user's JWT and seed, as `nsc` writes it, or a seed alone.
         config: `NatsOptions` and `LayerOptions`.
 
     Raises:
-        InvalidChannelLayerError: If a URL or another key cannot be understood.
+        InvalidChannelLayerError: If a URL, the credentials or another key cannot be understood.
         InvalidOption: If an option is out of bounds.
     """
 
@@ -40,9 +43,12 @@ class NatsChannelLayer(NodeChannelLayer):
         prefix: str = "asgi",
         *,
         ssl_context: ssl.SSLContext | None = None,
+        credentials: str | os.PathLike[str] = "",
         **config: Any,
     ) -> None:
-        self.addresses = parse_addresses(servers, ssl_context)
+        if credentials:
+            read_credentials(os.fspath(credentials))
+        self.addresses = parse_addresses(servers, ssl_context, os.fspath(credentials))
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise InvalidChannelLayerError(
                 f"prefix={prefix!r}: expected at most 32 letters, digits, hyphens and underscores."
