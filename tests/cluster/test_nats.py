@@ -11,6 +11,8 @@ import pytest
 
 from channels.exceptions import ChannelLayerUnavailable
 from channels.layers import NatsChannelLayer
+from channels.layers.nats.connection import Broken, Message
+from channels.layers.nats.transport import NatsTransport
 from tests.cluster.history import PublisherLog, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
@@ -69,23 +71,75 @@ async def test_three_processes_on_one_channel_get_each_message_once(
     assert all(len(marks) > 100 for marks in readers.values()), "the work is shared"
 
 
+def cutting(proxy: ChaosProxy, messages: int) -> Callable[[int], float]:
+    """Cuts all connections before every so many messages: by progress, so a slow machine has it."""
+
+    def pause(number: int) -> float:
+        if number % messages == messages - 1:
+            proxy.cut()
+        return 0.02 if number % 20 == 0 else 0.0
+
+    return pause
+
+
 async def test_connections_cut_all_the_time_lose_and_double_nothing_of_a_queue(
     proxy: ChaosProxy, make_layer: MakeLayer
 ) -> None:
-    sender, log = make_layer(proxy.port), PublisherLog("p")
-    workers = [make_layer(proxy.port, ack_wait=3.0) for _ in range(2)]
+    sender, log = make_layer(proxy.port, send_timeout=20.0), PublisherLog("p")
+    workers = [make_layer(proxy.port) for _ in range(2)]
     async with (
         Reader(workers[0], channel="work") as first,
         Reader(workers[1], channel="work") as second,
     ):
-        async with beside(cut(proxy, 0.25)):
-            await publish(sender, log, 1000, channel="work", pause=every(20, 0.02))
+        await publish(sender, log, 600, channel="work", pause=cutting(proxy, 40))
         readers = {"1": first.marks, "2": second.marks}
-        await until(lambda: sum(map(len, readers.values())) >= 1000, "all messages", 40)
+        await until(lambda: sum(map(len, readers.values())) >= 600, "all messages", 40)
         await quiet(list(readers.values()))
     verdict = judge_queue([log], readers)
     assert [verdict.lost, verdict.doubled, verdict.strange] == [[], [], []], verdict
     assert workers[0].statistics()["transport_disconnected"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("is_heard", "others"), [(True, True), (False, True), (False, False)], ids=str
+)
+async def test_a_reader_away_for_longer_than_ack_wait_loses_and_doubles_nothing(
+    server: OwnServer, proxy: ChaosProxy, make_layer: MakeLayer, is_heard: bool, others: bool
+) -> None:
+    sender, away = make_layer(server.port, ack_wait=1.0), make_layer(proxy.port, ack_wait=1.0)
+    log = PublisherLog("p")
+    transport = away.node.transport
+    assert isinstance(transport, NatsTransport)
+    async with Reader(away, channel="work") as far:
+        await until(lambda: transport._stream is not None, "its connection")
+        connection = transport._connection
+        assert connection is not None
+        request = connection.request
+
+        def interrupted(subject: str, data: bytes, *more: Any) -> asyncio.Future[Message]:
+            """It ends when the server has heard an acknowledgement, or just before."""
+            if data != b"+ACK":
+                return request(subject, data, *more)
+            if is_heard:
+                request(subject, data)
+                connection.barrier().add_done_callback(lambda _: connection.fail(Broken("test")))
+            else:
+                connection.fail(Broken("test"))
+            proxy.refuse()
+            lost: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            connection.ended.add_done_callback(lambda _: lost.set_exception(Broken("test")))
+            return lost
+
+        connection.request = interrupted  # type: ignore[method-assign,assignment]
+        await publish(sender, log, 1, channel="work")
+        await until(connection.ended.done, "the cut")
+        async with Reader(sender, channel="work" if others else "other") as near:
+            await asyncio.sleep(1.5)
+            await proxy.accept()
+            await until(lambda: len(far.marks) + len(near.marks) == 1, "the message")
+            await quiet([far.marks, near.marks], 1.5)
+        assert len(near.marks) == (others and not is_heard)
+    assert judge_queue([log], {"far": far.marks, "near": near.marks}).is_clean
 
 
 async def test_a_member_that_is_cut_off_misses_messages_and_is_told(
@@ -105,6 +159,53 @@ async def test_a_member_that_is_cut_off_misses_messages_and_is_told(
     assert [verdict.doubled, verdict.reordered, verdict.strange] == [[], [], []], verdict
     assert gaps
     assert set(gaps) == {None}
+
+
+async def test_a_reliable_member_that_is_cut_off_misses_nothing(
+    proxy: ChaosProxy, make_layer: MakeLayer
+) -> None:
+    layers = [make_layer(proxy.port, reliable=True, send_timeout=20.0) for _ in range(3)]
+    log, gaps = PublisherLog("p"), list[Any]()
+    for layer in layers:
+        layer.add_gap_listener(gaps.append)
+    async with Reader(layers[1], group="room") as one, Reader(layers[2], group="room") as two:
+        await publish(layers[0], log, 600, group="room", pause=cutting(proxy, 40))
+        await until(lambda: len(one.marks) >= 600 and len(two.marks) >= 600, "all", 40)
+        await quiet([one.marks, two.marks], 0.3)
+    verdict = judge_group([log], {"one": one.marks, "two": two.marks})
+    assert verdict.is_clean, verdict
+    assert gaps == []
+    assert layers[1].statistics()["transport_disconnected"] >= 3
+
+
+async def test_a_reliable_member_gets_what_was_sent_while_it_was_away_or_is_told(
+    server: OwnServer, proxy: ChaosProxy, make_layer: MakeLayer
+) -> None:
+    config = {"reliable": True, "window": 3.0, "ping_interval": 0.5}
+    sender, away = make_layer(server.port, **config), make_layer(proxy.port, **config)
+    log, gaps = PublisherLog("p"), list[Any]()
+    away.add_gap_listener(gaps.append)
+    async with Reader(away, group="room") as reader:
+        channel = await away.new_channel()
+        proxy.refuse()
+        proxy.cut()
+        await publish(sender, log, 300, group="room")
+        await sender.send(channel, {"type": "direct"})
+        await proxy.accept()
+        await until(lambda: len(reader.marks) == 300, "what was sent meanwhile")
+        assert await away.receive(channel) == {"type": "direct"}
+        assert judge_group([log], {"r": reader.marks}).is_clean
+        assert gaps == []
+        proxy.refuse()
+        proxy.cut()
+        await publish(sender, log, 1, group="room")
+        # Longer than it is kept: the window, and twice the interval of marks.
+        await asyncio.sleep(5.0)
+        await proxy.accept()
+        await until(lambda: bool(gaps), "the gap is told")
+        await publish(sender, log, 1, group="room")
+        await until(lambda: len(reader.marks) == 301, "what comes later")
+    assert gaps == [None]
 
 
 async def test_a_sender_that_is_cut_off_loses_and_doubles_nothing(
@@ -157,6 +258,23 @@ async def test_a_server_killed_and_started_again_keeps_persistent_queues(
         await until(lambda: len(worker.marks) == 50, "what was on disk")
     assert judge_queue([work], {"": worker.marks}).is_clean
     assert gaps == [None]
+
+
+async def test_a_server_killed_and_started_again_keeps_a_persistent_window(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server.port, persistent=True, reliable=True, send_timeout=20.0)
+    log, gaps = PublisherLog("p"), list[Any]()
+    layer.add_gap_listener(gaps.append)
+    async with Reader(layer, group="room") as reader:
+        await publish(layer, log, 50, group="room")
+        server.kill()
+        later = asyncio.create_task(publish(layer, log, 50, group="room"))
+        await asyncio.to_thread(server.start)
+        await later
+        await until(lambda: len(reader.marks) == 100, "all")
+    assert judge_group([log], {"r": reader.marks}).is_clean
+    assert gaps == []
 
 
 async def test_a_server_that_is_not_there_at_first(make_layer: MakeLayer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from channels.exceptions import (
+    ChannelFull,
     ChannelLayerUnavailable,
     InvalidChannelLayerError,
     InvalidOption,
@@ -19,7 +20,9 @@ from channels.layers import NatsChannelLayer
 from channels.layers.nats.address import parse_addresses
 from channels.layers.nats.connection import Broken, Message, NatsConnection
 from channels.layers.nats.transport import NatsTransport
+from channels.layers.nats.window import WindowMail
 from tests.cluster.servers import OwnServer, answers, free_port, nats_server, program
+from tests.cluster.traffic import until
 
 MakeLayer = Callable[..., NatsChannelLayer]
 
@@ -111,6 +114,89 @@ async def test_queues_without_jetstream_say_what_is_missing(
         await layer.group_send("room", {"type": "y"})
         assert await layer.receive(channel) == {"type": "y"}
         await layer.close()
+
+
+async def test_a_process_that_comes_later_knows_what_queues_are_members(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    first = make_layer(server, prefix="later")
+    for channel in ("work.one", "gone", "tgp!two"):
+        await first.group_add("room.1", channel)
+    await first.group_discard("room.1", "gone")
+    await first.close()
+    second = make_layer(server, prefix="later")
+    await second.group_send("room.1", {"type": "x"})
+    for channel in ("work.one", "tgp!two"):
+        async with asyncio.timeout(10):
+            assert await second.receive(channel) == {"type": "x"}
+    await second.send("gone", {"type": "only"})
+    async with asyncio.timeout(10):
+        assert await second.receive("gone") == {"type": "only"}
+
+
+async def test_no_more_channels_are_members_than_may_be(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server, prefix="bounded", max_queue_members=2)
+    for channel in ("one", "two", "one"):
+        await layer.group_add("room", channel)
+    with pytest.raises(ChannelFull, match="max_queue_members"):
+        await layer.group_add("room", "three")
+
+
+async def test_a_reliable_layer_without_jetstream_says_what_is_missing(
+    tmp_path: Path, make_layer: MakeLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    command = [program("nats-server"), "-a", "127.0.0.1", "-p", str(port)]
+    with OwnServer(command, tmp_path, port, lambda: answers(port, b"", b"INFO {")) as server:
+        layer = make_layer(server, reliable=True, send_timeout=0.5)
+        with pytest.raises(ChannelLayerUnavailable):
+            await layer.group_send("room", {"type": "x"})
+        assert "reliable=True, need: start the server with -js" in caplog.text
+        await layer.close()
+
+
+async def test_a_window_that_was_deleted_is_made_again_and_told(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server, prefix="window", reliable=True, ping_interval=0.1)
+    gaps: list[Any] = []
+    layer.add_gap_listener(gaps.append)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    transport = layer.node.transport
+    assert isinstance(transport, NatsTransport)
+    await transport._require_stream().ask("STREAM.DELETE.window_R", {})
+    # Nobody sends: its own marks find it out.
+    await until(lambda: bool(gaps), "the gap")
+    async with asyncio.timeout(10):
+        await layer.group_send("room", {"type": "x"})
+        assert await layer.receive(channel) == {"type": "x"}
+
+
+async def test_a_message_lost_between_servers_is_missed_and_read(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    sender, layer = (make_layer(server, prefix="hole", reliable=True) for _ in range(2))
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    transport = layer.node.transport
+    assert isinstance(transport, NatsTransport)
+    assert isinstance(transport._mail, WindowMail)
+    hear, mail = transport._mail._hear, transport._mail
+
+    def lose(message: Message) -> None:
+        """As if this one had never come."""
+        mail._hear = hear  # type: ignore[method-assign]
+
+    for number in range(6):
+        if number in {2, 3}:
+            mail._hear = lose  # type: ignore[method-assign]
+        await sender.group_send("room", {"type": "x", "number": number})
+    async with asyncio.timeout(10):
+        got = [(await layer.receive(channel))["number"] for _ in range(6)]
+    assert got == list(range(6))
 
 
 async def test_the_protocol_may_come_in_pieces() -> None:
