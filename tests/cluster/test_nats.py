@@ -260,10 +260,10 @@ async def test_a_server_killed_and_started_again_keeps_persistent_queues(
     assert gaps == [None]
 
 
-async def test_a_server_killed_and_started_again_keeps_a_persistent_window(
+async def test_a_server_killed_and_started_again_keeps_the_window(
     server: OwnServer, make_layer: MakeLayer
 ) -> None:
-    layer = make_layer(server.port, persistent=True, reliable=True, send_timeout=20.0)
+    layer = make_layer(server.port, reliable=True, send_timeout=20.0)
     log, gaps = PublisherLog("p"), list[Any]()
     layer.add_gap_listener(gaps.append)
     async with Reader(layer, group="room") as reader:

@@ -104,6 +104,12 @@ PARTS: Final[dict[str, Metric]] = {
     "hosted": _counter("hub_hosted", "Times that this process became the hub."),
     "turned_away": _counter("hub_turned_away", "Processes that the hub has turned away."),
     "given_back": _counter("given_back", "Messages taken from a queue and put back unread."),
+    "put_back_late": _counter(
+        "put_back_late", "Messages whose reader had gone and that come again only after a while."
+    ),
+    "left_to_others": _counter(
+        "left_to_others", "Messages that another process got when the word of taking them was lost."
+    ),
     "leases_run_out": _counter("leases_run_out", "Leases that ran out."),
     "read": _counter("read", "Rows of the log that were read."),
     "read_late": _counter("read_late", "Rows of the log that were visible late."),

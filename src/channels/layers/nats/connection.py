@@ -1,8 +1,6 @@
 """NATS' protocol on one connection: all in order, nothing that waits.
 
-The protocol has a dozen verbs.  nats-py gives each subscription a queue and a task, between which
-the order of a group's messages and a channel's would be lost; here each message is handed on as
-it comes.
+Each message is handed on as it comes; `channels.layers.nats` says why that matters.
 """
 
 from __future__ import annotations

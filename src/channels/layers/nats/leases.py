@@ -6,6 +6,8 @@ margin is over; from then on it says nothing about the message any more, because
 believe it even if the message is another's by now.  So a lease that is over is known to be over
 where it was held, unless the server's answers were under way for longer than the margin.
 
+A message on lease stays in its stream, so it counts against the capacity of its queue.
+
 An attempt is a delivery, of which JetStream keeps the count.  Those that were none are noted.
 """
 

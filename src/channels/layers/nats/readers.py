@@ -200,5 +200,5 @@ class Readers:
         if is_ours:
             self._hand_over(name, message)
         else:
-            self._counters["dropped_unsure"] += 1
+            self._counters["left_to_others"] += 1
             self._let_be(name)

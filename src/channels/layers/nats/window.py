@@ -79,6 +79,9 @@ class WindowMail:
         return {
             "name": self._name,
             "subjects": [self._names.kept(">")],
+            # In memory NATS 2.9 takes 170 us of its CPU for a message that is passed on once 9,000
+            # are kept, and more with more; in files 13, as 2.15 does in both.
+            "storage": "file",
             "max_age": nanoseconds(kept),
             "max_msgs": self._options.window_messages,
             "max_bytes": self._options.window_bytes,
