@@ -102,9 +102,9 @@ async def test_a_lease_is_extended_beyond_the_servers_patience(make_layer: MakeL
     holding, other = make_layer(), make_layer()
     await holding.send("jobs", {"type": "x"})
     _, lease = await asyncio.wait_for(holding.receive_leased("jobs"), 10)
-    assert await lease.extend(4.5)
+    assert await lease.extend(3.2)
     waiting = asyncio.create_task(other.receive_leased("jobs"))
-    await asyncio.sleep(3.5)
+    await asyncio.sleep(2.6)
     assert not waiting.done()
     _, next_lease = await asyncio.wait_for(waiting, 10)
     assert next_lease.attempts == 2

@@ -199,6 +199,29 @@ async def test_a_message_lost_between_servers_is_missed_and_read(
     assert got == list(range(6))
 
 
+async def test_what_a_server_took_along_unconfirmed_is_sent_again(
+    server: OwnServer, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = make_layer(server, prefix="again", send_timeout=20.0)
+    await layer.send("work", {"type": "first"})
+    transport = layer.node.transport
+    assert isinstance(transport, NatsTransport)
+    connection = transport._require_stream().connection
+    publish, lost = connection.publish, list[str]()
+
+    def lose(subject: str, *rest: Any) -> None:
+        """The first one is not heard by anybody."""
+        if lost or not subject.startswith("again.q."):
+            publish(subject, *rest)
+        else:
+            lost.append(subject)
+
+    monkeypatch.setattr(connection, "publish", lose)
+    await layer.send("work", {"type": "second"})
+    assert lost
+    assert [(await layer.receive("work"))["type"] for _ in range(2)] == ["first", "second"]
+
+
 async def test_the_protocol_may_come_in_pieces() -> None:
     connection = NatsConnection(parse_addresses("nats://h")[0], 1.0, "_INBOX.x")
     got: list[Message] = []

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.layers.nats.connection import NO_RESPONDERS, Message, NatsConnection
+
+logger = logging.getLogger("channels.layers")
 
 #: JetStream's numbers for what went wrong.
 _STORE_FAILED: Final = 10_077
 _NAME_IN_USE: Final = 10_058
 _STREAM_MISSING: Final = 10_059
 _MESSAGE_MISSING: Final = 10_037
+#: There is no leader at the moment.
+_TRANSIENT: Final = frozenset({10_008, 10_009})
 _BILLION: Final = 1_000_000_000
 #: For how long a message that is sent again is known, in seconds.
 _DUPLICATE_WINDOW: Final = 120.0
-_ATTEMPTS: Final = 3
 #: Seconds in which a call of the API is answered; it is silent where a stream has no leader.
 _ANSWER_SECONDS: Final = 5.0
+#: Seconds after which what was not confirmed is sent again.
+_AGAIN_SECONDS: Final = 1.0
+#: Seconds between two looks whether a new stream is known in the whole cluster.
+_FIRST_PAUSE: Final = 0.01
+_LAST_PAUSE: Final = 1.0
 #: Messages read with one request.
 _BATCH: Final = 200
 
@@ -51,6 +61,10 @@ def sequence_of(message: Message) -> int:
     return int(words_of(message.reply)[3])
 
 
+class Silent(ChannelLayerUnavailable):
+    """JetStream gives no answer."""
+
+
 class JetStream:
     """JetStream over one connection.
 
@@ -70,6 +84,11 @@ class JetStream:
         self.replicas = replicas
         self._spawn = spawn
         self._made: dict[str, asyncio.Task[Any]] = {}
+        #: What was sent and is not confirmed: when, and subject, data and headers.
+        self._unconfirmed: dict[
+            asyncio.Future[Message], tuple[float, str, bytes, Mapping[str, str]]
+        ] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
 
     async def ask(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A call of JetStream's API; an error is in the answer under "error".
@@ -82,7 +101,7 @@ class JetStream:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 answer = await self.connection.request(f"$JS.API.{what}", json.dumps(body).encode())
         except TimeoutError:
-            raise ChannelLayerUnavailable(f"JetStream does not answer {what}.") from None
+            raise Silent(f"JetStream does not answer {what}.") from None
         if answer.status == NO_RESPONDERS:
             raise ChannelLayerUnavailable(
                 "NATS does not offer JetStream, which channels that no process owns, and "
@@ -90,6 +109,18 @@ class JetStream:
             )
         found: dict[str, Any] = json.loads(answer.data)
         return found
+
+    async def insist(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """As `ask`, but while a cluster has nobody to answer it goes on asking."""
+        while True:
+            try:
+                found = await self.ask(what, body)
+            except Silent as error:
+                logger.debug("%s", error)
+                continue
+            if _code(found) not in _TRANSIENT:
+                return found
+            await asyncio.sleep(_AGAIN_SECONDS / 2)
 
     # What there must be.
 
@@ -122,14 +153,32 @@ class JetStream:
         }
         age = config["max_age"] or _BILLION * 86_400
         config["duplicate_window"] = min(nanoseconds(_DUPLICATE_WINDOW), age)
-        answer = await self.ask(f"STREAM.CREATE.{name}", config)
+        answer = await self.insist(f"STREAM.CREATE.{name}", config)
         if _code(answer) == _NAME_IN_USE:
             found = await self.ask(f"STREAM.INFO.{name}", {})
             check(found)
             if not shrinks and found["state"]["messages"] > config["max_msgs"]:
                 return
-            answer = await self.ask(f"STREAM.UPDATE.{name}", config)
+            answer = await self.insist(f"STREAM.UPDATE.{name}", config)
         check(answer)
+        await self._await_interest(config["subjects"][0])
+
+    async def _await_interest(self, subjects: str) -> None:
+        """Wait until what is sent from here reaches a stream: in a cluster that takes a moment.
+
+        Asked with a message that the stream must refuse.
+        """
+        pause = _FIRST_PAUSE
+        while True:
+            answer = await self.connection.request(
+                subjects.replace(">", "=probe"), b"", {"Nats-Expected-Stream": "=none"}
+            )
+            if answer.status != NO_RESPONDERS:
+                return
+            if pause > _LAST_PAUSE:
+                raise ChannelLayerUnavailable(f"JetStream does not take {subjects}.")
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def have_consumer(self, stream: str, name: str, config: Mapping[str, Any]) -> str:
         """See to it that a durable consumer is there; returns the subject to ask it on."""
@@ -153,7 +202,7 @@ class JetStream:
         }
         body = {"stream_name": stream, "config": config}
         try:
-            check(await self.ask(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
+            check(await self.insist(f"CONSUMER.DURABLE.CREATE.{stream}.{name}", body))
         except ChannelLayerUnavailable:
             # Perhaps the stream was deleted; the next attempt makes it again.
             self._made.pop(stream, None)
@@ -164,6 +213,38 @@ class JetStream:
         self._made.pop(f"{stream} {consumer}" if consumer else stream, None)
 
     # Messages.
+
+    async def send(self, subject: str, data: bytes, headers: Mapping[str, str]) -> Message:
+        """Send what a stream stores; again if that is not confirmed, so it must do no harm twice.
+
+        A server that dies takes along what its stream has not shared yet, without a word.
+        """
+        answer = self.connection.request(subject, data, headers)
+        loop = asyncio.get_running_loop()
+        self._unconfirmed[answer] = (loop.time(), subject, data, headers)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(_AGAIN_SECONDS / 2, self._sweep)
+        try:
+            return await answer
+        finally:
+            self._unconfirmed.pop(answer, None)
+
+    def _sweep(self) -> None:
+        """Send again what has waited for long; whichever answer comes first holds."""
+        self._sweeper = None
+        if not self._unconfirmed or self.connection.ended.done():
+            return
+        loop = asyncio.get_running_loop()
+        limit = loop.time() - _AGAIN_SECONDS
+        for answer, (sent, subject, data, headers) in list(self._unconfirmed.items()):
+            if sent > limit:
+                break
+            # To the end of the table: it is in the order of time.
+            del self._unconfirmed[answer]
+            self._unconfirmed[answer] = (loop.time(), subject, data, headers)
+            again = self.connection.request(subject, data, headers)
+            again.add_done_callback(partial(_pass_on, answer))
+        self._sweeper = loop.call_later(_AGAIN_SECONDS / 2, self._sweep)
 
     async def store(
         self,
@@ -183,16 +264,14 @@ class JetStream:
             ChannelFull: If it is full.
         """
         making = self._made.get(config["name"])
-        for _ in range(_ATTEMPTS):
+        while True:
             if making is None or not making.done() or _has_failed(making):
                 await self.have_stream(config, shrinks)
-            answer = await self.connection.request(subject, data, headers)
+            answer = await self.send(subject, data, headers)
             if answer.status != NO_RESPONDERS:
                 break
             self.forget(config["name"])
             making = None
-        else:
-            raise ChannelLayerUnavailable(f"JetStream does not take {subject}.")
         found: dict[str, Any] = json.loads(answer.data)
         if _code(found) == _STORE_FAILED and "maximum" in str(found["error"]):
             raise ChannelFull(full)
@@ -289,6 +368,11 @@ class JetStream:
 def next_subject(stream: str, consumer: str) -> str:
     """Where a consumer is asked for messages."""
     return f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+
+
+def _pass_on(answer: asyncio.Future[Message], found: asyncio.Future[Message]) -> None:
+    if not (answer.done() or found.cancelled() or found.exception()):
+        answer.set_result(found.result())
 
 
 def _code(answer: Mapping[str, Any]) -> int:

@@ -126,7 +126,14 @@ class NatsTransport:
                     await connection.barrier()
         except (TimeoutError, Broken):
             self._counters["closed_rudely"] += 1
+        # Before the tasks end: none of them is to start another.
+        self._shut()
         await self._scope.close()
+
+    def _shut(self) -> None:
+        self._stream = None
+        for part in (self._mail, self._readers, self._leases, self._delays):
+            part.shut()
 
     def abandon(self) -> None:
         connection, self._connection = self._connection, None
@@ -160,9 +167,8 @@ class NatsTransport:
         finally:
             connection.fail(Broken("given up"))
             self._is_up.clear()
-            self._connection = self._stream = None
-            for part in (self._mail, self._readers, self._leases, self._delays):
-                part.shut()
+            self._connection = None
+            self._shut()
         if not self._is_stopping:
             self._counters["disconnected"] += 1
             raise connection.ended.result()

@@ -256,7 +256,7 @@ class WindowMail:
     async def _send(self, path: str, envelope: Envelope) -> None:
         connection = self._stream.connection
         identity = f"{envelope.sender.hex()}.{envelope.seq}"
-        answer = await connection.request(
+        answer = await self._stream.send(
             self._names.kept(path), envelope.encoded, {"Nats-Msg-Id": identity}
         )
         if answer.status == NO_RESPONDERS:
