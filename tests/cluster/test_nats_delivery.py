@@ -14,8 +14,7 @@ from channels.layers import NatsChannelLayer
 from channels.layers.nats.transport import NatsTransport
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer, nats_server
-from tests.cluster.test_redis_delivery import work
-from tests.cluster.traffic import beside, until
+from tests.cluster.traffic import beside, finish, until
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}
 MakeLayer = Callable[..., NatsChannelLayer]
@@ -72,7 +71,7 @@ async def test_connections_cut_all_the_time_lose_no_lease_and_no_delayed_message
 ) -> None:
     count, done = 400, Counter[int]()
     sender, *workers = (make_layer(proxy.port, send_timeout=20.0) for _ in range(3))
-    async with beside(*(work(layer, done) for layer in workers for _ in range(4))):
+    async with beside(*(finish(layer, done) for layer in workers for _ in range(4))):
         for number in range(count):
             await sender.send("jobs", {"type": "x", "number": number}, delay=number % 2 * 0.3)
             if number % 25 == 24:
