@@ -160,7 +160,7 @@ OURS = "channels.layers.InMemoryChannelLayer"
         {},
         {"default": {"BACKEND": IN_MEMORY}},
         {"default": {"BACKEND": OURS, "CONFIG": {"capacity": 10}, "TEST_CONFIG": {}}},
-        {"default": {"BACKEND": "asgiref.inmemory.ChannelLayer", "ROUTING": "site.routing"}},
+        {"default": {"BACKEND": "asgiref.inmemory.ChannelLayer"}},
     ],
 )
 def test_sound_layers(settings: Any, value: Any) -> None:
@@ -187,6 +187,7 @@ def test_sound_layers(settings: Any, value: Any) -> None:
         ({"default": {"BACKEND": THIRD_PARTY}}, "channels.E004"),
         ({"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a", "x": 1}}}, "channels.E004"),
         ({"default": {"BACKEND": IN_MEMORY, "capacity": 10}}, "channels.W005"),
+        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": "site.routing"}}, "channels.W007"),
     ],
 )
 def test_faulty_layers(settings: Any, value: Any, expected: str) -> None:

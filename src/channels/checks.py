@@ -6,6 +6,7 @@
     channels.W004  an in-memory layer, and several processes
     channels.W005  a key in CHANNEL_LAYERS that nothing reads
     channels.W006  another distribution's files lie over this package's
+    channels.W007  ROUTING in CHANNEL_LAYERS, which needs the API of Channels 1
     channels.E001  CHANNEL_LAYERS is no dict of dicts
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
@@ -134,6 +135,13 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             f"{name} has keys that nothing reads: {', '.join(unknown)}.",
             hint=f"It reads {', '.join(sorted(LAYER_KEYS))}; options of the layer go into CONFIG.",
             id="channels.W005",
+        )
+    if "ROUTING" in entry:
+        yield Warning(
+            f"{name} has ROUTING, the way of Channels 1, which this release does not have yet: "
+            "nothing is routed by it.",
+            hint="Route connections in ASGI_APPLICATION, and take ROUTING out.",
+            id="channels.W007",
         )
     backend = entry.get("BACKEND")
     if not isinstance(backend, str) or not backend:

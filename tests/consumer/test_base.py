@@ -392,3 +392,29 @@ async def test_a_session_that_a_handler_changed_is_saved(
     run.tell("websocket.disconnect")
     await run.end()
     assert saved == ["mine", "mine"], "after each handler, the last one too"
+
+
+async def test_a_consumer_that_is_the_whole_application_leaves_lifespan_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def receive() -> Message:
+        pytest.fail("it asked, so what it raises would be told as a failure to start")
+
+    async def send(message: Message) -> None:
+        pytest.fail("nothing is said")
+
+    with pytest.raises(ValueError, match="Echo takes no part in lifespan"):
+        await Echo.as_asgi()({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+    assert not caplog.records
+
+
+async def test_a_consumer_may_take_part_in_lifespan() -> None:
+    class Starting(Echo):
+        async def lifespan_startup(self, event: Message) -> None:
+            await self.send({"type": "lifespan.startup.complete"})
+            raise StopConsumer
+
+    run = ForeignServer(Starting(), {"type": "lifespan", "asgi": {"version": "3.0"}})
+    run.tell("lifespan.startup")
+    assert await run.hear() == {"type": "lifespan.startup.complete"}
+    await run.end()

@@ -45,6 +45,15 @@ def test_bytes_and_text_stay_apart_and_tuples_become_lists() -> None:
     assert back == {"b": b"x", "t": "x", "pair": [1, 2], 7: "number"}
 
 
+def test_tuples_stay_keys_and_become_lists_elsewhere() -> None:
+    codec = Codec()
+    message = {"type": "x", "cells": {(1, 2): (3, (4,)), (1, (2, 3)): [{(4, 5): 6}]}}
+    assert codec.decode(codec.encode(message)) == {
+        "type": "x",
+        "cells": {(1, 2): [3, [4]], (1, (2, 3)): [{(4, 5): 6}]},
+    }
+
+
 def test_json() -> None:
     codec = Codec("json")
     assert codec.encode({"text": "ü"}) == '{"text":"ü"}'.encode()

@@ -102,6 +102,10 @@ class AsyncConsumer:
             await self._serve(cast(Scope, scope), cast(Receive, receive), send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("type") == "lifespan" and not hasattr(self, "lifespan_startup"):
+            # A consumer alone is the whole application.  ASGI's lifespan specification: servers
+            # "should continue without" it after an exception; before `receive` that is no incident.
+            raise ValueError(f"{type(self).__qualname__} takes no part in lifespan.")
         watch_connections()
         self._home = asyncio.get_running_loop()
         self.scope = scope

@@ -56,8 +56,20 @@ class MsgpackSerializer:
         return msgpack.Packer(use_bin_type=True)
 
     def loads(self, data: bytes) -> Message:
-        message: Message = msgpack.unpackb(data, raw=False, strict_map_key=False)
+        try:
+            message: Message = msgpack.unpackb(data, raw=False, strict_map_key=False)
+        except TypeError:
+            # A key that was a tuple came as a list, which can be none.
+            whole = msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=False)
+            message = _with_lists(whole)
         return message
+
+
+def _with_lists(value: Any) -> Any:
+    """The same with lists for tuples, but for those in keys."""
+    if isinstance(value, dict):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return [_with_lists(part) for part in value] if isinstance(value, tuple) else value
 
 
 class JsonSerializer:
