@@ -102,7 +102,8 @@ async def test_three_processes_on_one_channel_get_each_message_once(
 async def test_connections_ended_all_the_time_lose_nothing(
     server: PostgresServer, make_layer: MakeLayer
 ) -> None:
-    near, far = make_layer(server.dsn), make_layer(server.dsn)
+    # On a busy machine connecting takes longer than the pause between two ends.
+    near, far = (make_layer(server.dsn, send_timeout=30) for _ in range(2))
     log, other = PublisherLog("near"), PublisherLog("far")
     async with (
         Reader(near, group="room") as first,
@@ -130,7 +131,8 @@ async def test_queues_lose_and_double_nothing_when_connections_are_cut(
     log = PublisherLog("p")
     async with ChaosProxy(("127.0.0.1", server.port)) as proxy:
         dsn = through(proxy)
-        sender, *workers = (make_layer(dsn) for _ in range(3))
+        # On a busy machine connecting takes longer than the pause between two cuts.
+        sender, *workers = (make_layer(dsn, send_timeout=30) for _ in range(3))
 
         async def cut() -> None:
             while True:
