@@ -108,6 +108,7 @@ async def site(request: pytest.FixtureRequest, short_path: Path) -> AsyncIterato
             servers=f"nats://127.0.0.1:{server.port}",
             prefix=short_path.name,
         )
+        made.many = 800
     elif request.param == "local":
         made = Site("channels.layers.LocalChannelLayer", directory=str(short_path))
         # The hub is here: workers are killed, and none of them takes it along.
