@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, cast
 
@@ -59,8 +60,10 @@ class AsyncConsumer:
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
     _line: Line
-    #: The loop that serves the connection; None: a test has made the consumer and serves none.
+    #: The loop that serves the connection, and its thread; None: a test has made the consumer and
+    #: serves none.
     _home: asyncio.AbstractEventLoop | None = None
+    _home_thread: int | None = None
     #: Our own server's `send`, if nothing stands before it: it raises no foreign errors.
     _direct_send: Send | None = None
     #: True once the consumer itself has closed the connection.
@@ -107,7 +110,7 @@ class AsyncConsumer:
             # "should continue without" it after an exception; before `receive` that is no incident.
             raise ValueError(f"{type(self).__qualname__} takes no part in lifespan.")
         watch_connections()
-        self._home = asyncio.get_running_loop()
+        self._home, self._home_thread = asyncio.get_running_loop(), threading.get_ident()
         self.scope = scope
         self.base_send = self._sender(send)
         sink = find_sink(scope, send)
@@ -217,10 +220,9 @@ class AsyncConsumer:
         Raises:
             ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
-        home = self._home
-        if home is not None and home is not asyncio.get_running_loop():
+        if self._is_elsewhere() and self._home is not None:
             # Some packages run what they send in a loop of their own; no socket may be used there.
-            there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), home)
+            there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), self._home)
             await asyncio.wrap_future(there)
             return
         try:
@@ -230,6 +232,14 @@ class AsyncConsumer:
         except OSError as error:
             # Other servers have a class of their own for it.
             raise ClientDisconnected(str(error)) from error
+
+    def _is_elsewhere(self) -> bool:
+        """True in another thread than the serving loop's.
+
+        To ask for the loop itself takes a system call in Python 3.11, and this is asked for each
+        message.
+        """
+        return self._home_thread is not None and self._home_thread != threading.get_ident()
 
     def _sender(self, send: Send) -> Callable[[Message], Any]:
         return send

@@ -271,7 +271,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
             ValueError: If there is neither text nor bytes.
         """
         say = self._direct_send
-        if say is None or say is not self.base_send or asyncio.get_running_loop() is not self._home:
+        if say is None or say is not self.base_send or self._is_elsewhere():
             say = super().send
         await say(send_event(text_data, bytes_data))
         if close:
