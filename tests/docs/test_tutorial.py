@@ -24,18 +24,18 @@ async def enter(room):
     window = WebsocketCommunicator(
         application, f"/ws/chat/{room}/", headers=[(b"origin", b"http://localhost")]
     )
-    assert (await window.connect())[0]
+    assert (await window.connect(timeout=20))[0]
     return window
 
 async def talk():
     here, there, elsewhere = [await enter(room) for room in ("lobby", "lobby", "kitchen")]
     await here.send_to(text_data=json.dumps({"message": "hello"}))
     for window in (here, there):
-        assert json.loads(await window.receive_from()) == {"message": "hello"}
+        assert json.loads(await window.receive_from(timeout=20)) == {"message": "hello"}
     await elsewhere.send_to(text_data=json.dumps({"message": "anyone?"}))
-    assert json.loads(await elsewhere.receive_from()) == {"message": "anyone?"}
+    assert json.loads(await elsewhere.receive_from(timeout=20)) == {"message": "anyone?"}
     for window in (here, there, elsewhere):
-        await window.disconnect()
+        await window.disconnect(timeout=20)
 
 asyncio.run(talk())
 """
