@@ -111,6 +111,17 @@ PARTS: Final[dict[str, Metric]] = {
         "left_to_others", "Messages that another process got when the word of taking them was lost."
     ),
     "leases_run_out": _counter("leases_run_out", "Leases that ran out."),
+    "leases_broken": _counter("leases_broken", "Leases that ended with their connection."),
+    "put_back_anew": _counter(
+        "put_back_anew", "Messages that had to be sent again to be back in their queue."
+    ),
+    "delayed_put_back": _counter(
+        "delayed_put_back", "Delayed messages whose queue to wait in was gone."
+    ),
+    "delayed_put_off": _counter(
+        "delayed_put_off", "Delayed messages that wait on, because their queue is full."
+    ),
+    "handed_over": _counter("hub_handed_over", "Times that a hub ended in order."),
     "read": _counter("read", "Rows of the log that were read."),
     "read_late": _counter("read_late", "Rows of the log that were visible late."),
     "wakeups": _counter("wakeups", "Notifications that woke the reader."),
