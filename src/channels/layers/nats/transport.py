@@ -37,6 +37,8 @@ _CLOSE_SECONDS: Final = 0.8
 _CONNECT_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
+#: Between two attempts to put something back.
+_AGAIN_SECONDS: Final = 0.02
 
 
 class NatsTransport:
@@ -268,6 +270,8 @@ class NatsTransport:
                 await _up(self._queues.push(stream, queue, envelope.encoded, word, word))
             except TransportDown:
                 await self._is_up.wait()
+                # A connection that has just broken is not known to be down yet.
+                await asyncio.sleep(_AGAIN_SECONDS)
             else:
                 self._counters["given_back"] += 1
                 return

@@ -273,9 +273,10 @@ class RabbitMQTransport:
                 if await self._offers.offer(queue, envelope, head=True):
                     self._counters["given_back"] += 1
                     return
-                await asyncio.sleep(_OFFER_AGAIN)
             except TransportDown:
                 await self._is_up.wait()
+            # In any case: a connection that has just broken is not known to be down yet.
+            await asyncio.sleep(_OFFER_AGAIN)
         self._counters["dropped_expired_returned"] += 1
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
