@@ -14,6 +14,8 @@ from tests.tutorial.test_part_4 import HEADLESS, processes_in
 
 __all__ = ["browser"]
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Project:

@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = ("chromium", "chromedriver")
 
+#: One browser at a time: on a busy machine a second one may end as it starts.
+pytestmark = pytest.mark.xdist_group("browser")
+
 
 @pytest.fixture(autouse=True)
 def browser() -> None:

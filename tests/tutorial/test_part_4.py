@@ -12,6 +12,8 @@ import pytest
 from tests.tutorial import sources
 from tests.tutorial.project import Project
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 #: What a browser needs that runs without a screen, as any user, and talks to nobody.
 HEADLESS = """\
 from tempfile import mkdtemp

@@ -142,13 +142,19 @@ class LocalChannels:
         Raises:
             ChannelFull: If it is one more unread inbox than there may be.
         """
-        if channel not in self.hub.channels:
-            if len(self.inboxes) >= MAX_UNREAD_INBOXES:
-                raise ChannelFull(
-                    f"{len(self.inboxes)} channels of this process hold unread messages already."
-                )
-            self.inbox(channel)
-        return self.hub.deliver(channel, event)
+        member = self.hub.channels.get(channel)
+        if member is not None and not isinstance(member.mailbox, Inbox):
+            return self.hub.deliver(channel, event)
+        # In one step: a reader on another thread that leaves in between would take its inbox away.
+        with self.lock:
+            if channel not in self.hub.channels:
+                if len(self.inboxes) >= MAX_UNREAD_INBOXES:
+                    raise ChannelFull(
+                        f"{len(self.inboxes)} channels of this process hold unread messages "
+                        "already."
+                    )
+                self.inbox(channel)
+            return self.hub.deliver(channel, event)
 
     def add(self, group: str, channel: str) -> None:
         """Make a channel that is here a member of a group, or refresh its membership."""
