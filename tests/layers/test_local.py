@@ -10,7 +10,7 @@ import pytest
 
 from channels.fanout.event import Event
 from channels.kit.clock import SystemClock
-from channels.layers.base import BaseChannelLayer
+from channels.layers import InMemoryChannelLayer
 from channels.layers.local import LocalChannels
 
 
@@ -26,7 +26,11 @@ def hurried_threads() -> Iterator[None]:
 def test_an_inbox_that_is_tidied_away_takes_no_message_with_it(hurried_threads: None) -> None:
     """The reader's thread forgets an empty inbox while the owner loop's has a message for it."""
     local = LocalChannels(
-        BaseChannelLayer(capacity=10**6), SystemClock(), ".node!", lambda *_: True, lambda _: None
+        InMemoryChannelLayer(capacity=10**6),
+        SystemClock(),
+        ".node!",
+        lambda *_: True,
+        lambda _: None,
     )
     count, channel = 30_000, "specific.node!x"
     got: list[int] = []
