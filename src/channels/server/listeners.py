@@ -107,6 +107,8 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         InvalidOption: If a file is missing or not what it should be.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # Python's own default, which a distribution's build may leave to OpenSSL's configuration.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     # Only TLS 1.2 has it, no client needs it, and each costs us more than it costs the client.
     context.options |= ssl.OP_NO_RENEGOTIATION
