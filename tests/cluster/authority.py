@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -20,6 +21,19 @@ class Signed:
     key: Path
 
 
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """Signs certificates for 127.0.0.1.
 
@@ -31,8 +45,13 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        made = _builder(self._name, self._name, self._key).add_extension(
-            x509.BasicConstraints(ca=True, path_length=0), critical=True
+        made = (
+            _builder(self._name, self._name, self._key)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+            )
         )
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
@@ -41,8 +60,12 @@ class Authority:
         """A new certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        made = _builder(_name(name), self._name, key).add_extension(
-            x509.SubjectAlternativeName([address]), critical=False
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        made = (
+            _builder(_name(name), self._name, key)
+            .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+            # Python 3.13 asks for it, as RFC 5280 section 4.2.1.1 does.
+            .add_extension(issuer, critical=False)
         )
         signed = Signed(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         signed.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
