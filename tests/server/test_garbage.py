@@ -37,10 +37,11 @@ def test_all_is_restored_after_an_error() -> None:
 
 
 def test_none_leaves_it_alone() -> None:
-    before = gc.get_threshold()
+    # Others in this process may have frozen something.
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     with seldom_collected(None):
         assert gc.get_threshold() == before
-        assert gc.get_freeze_count() == 0
+        assert gc.get_freeze_count() == frozen
 
 
 @pytest.mark.parametrize("owns_process", [True, False])
