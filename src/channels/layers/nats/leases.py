@@ -23,9 +23,9 @@ from typing import Any, Final
 
 from channels.exceptions import ChannelsError, TransportDown
 from channels.layers.nats.connection import NO_RESPONDERS, Broken, Message
+from channels.layers.nats.demands import Demand, Demands
 from channels.layers.nats.jetstream import JetStream, deliveries_of, nanoseconds
 from channels.layers.nats.notes import Notes, identity_of
-from channels.layers.nats.pulls import Pull
 from channels.layers.nats.queues import QueueStreams
 from channels.layers.transport import Leased
 
@@ -54,19 +54,16 @@ class _Held:
         self.timer: asyncio.TimerHandle | None = None
 
 
-class _Queue:
-    __slots__ = ("moving", "pull", "seconds", "taker", "wanted")
+class _Leasing(Demand):
+    __slots__ = ("seconds", "taker")
 
     def __init__(self, taker: Taker) -> None:
+        super().__init__()
         self.taker = taker
-        self.wanted = 0
         self.seconds = 0.0
-        #: Messages that came, and whose attempts are not known yet.
-        self.moving = 0
-        self.pull: Pull
 
 
-class LeaseReaders:
+class LeaseReaders(Demands[_Leasing]):
     """The readers by lease of this process, and what they hold."""
 
     def __init__(
@@ -76,28 +73,13 @@ class LeaseReaders:
         spawn: Callable[..., asyncio.Task[Any]],
         counters: Counter[str],
     ) -> None:
-        self._streams = queues
+        super().__init__(queues, spawn)
         self._notes = notes
-        self._spawn = spawn
         self._counters = counters
-        self._stream: JetStream | None = None
-        self._queues: dict[str, _Queue] = {}
         self._held: dict[bytes, _Held] = {}
         self._boot = os.urandom(8)
         self._numbers = itertools.count(1)
         self._putting_back: set[asyncio.Task[Any]] = set()
-
-    def open(self, stream: JetStream) -> None:
-        """Connected: serve what is in demand."""
-        self._stream = stream
-        for queue in list(self._queues.values()):
-            queue.pull.open(stream)
-
-    def shut(self) -> None:
-        """The connection broke; the demand stays, and so do the leases while their time runs."""
-        self._stream = None
-        for queue in self._queues.values():
-            queue.pull.shut()
 
     def demand(self, name: str, count: int, seconds: float, taker: Taker) -> None:
         """As `LeasingTransport.demand_leased`."""
@@ -105,30 +87,10 @@ class LeaseReaders:
         if queue is None:
             if count <= 0:
                 return
-            queue = self._queues[name] = self._make(name, taker)
+            queue = _Leasing(taker)
+            self._add(name, f"leases of {name}", queue, partial(self._take, name, queue))
         queue.wanted, queue.seconds, queue.taker = max(0, count), seconds, taker
         queue.pull.adjust()
-
-    def _make(self, name: str, taker: Taker) -> _Queue:
-        queue = _Queue(taker)
-        queue.pull = Pull(
-            f"leases of {name}",
-            find=lambda stream: self._streams.consumer(stream, name),
-            forget=lambda stream: self._streams.forget(stream, name),
-            wanted=lambda: queue.wanted - queue.moving,
-            take=partial(self._take, name, queue),
-            spawn=self._spawn,
-            on_idle=partial(self._tidy, name),
-        )
-        if self._stream is not None:
-            queue.pull.open(self._stream)
-        return queue
-
-    def _tidy(self, name: str) -> None:
-        queue = self._queues[name]
-        if not queue.wanted and not queue.moving:
-            queue.pull.close()
-            del self._queues[name]
 
     async def quiesce(self) -> None:
         """Take nothing more; what comes nevertheless is given back."""
@@ -147,7 +109,7 @@ class LeaseReaders:
 
     # Taking.
 
-    def _take(self, name: str, queue: _Queue, message: Message) -> None:
+    def _take(self, name: str, queue: _Leasing, message: Message) -> None:
         stream = self._stream
         assert stream is not None, "messages come over a connection"
         patience = self._streams.plan_of(name).ack_wait
@@ -164,7 +126,7 @@ class LeaseReaders:
             self._spawn(self._look_up(stream, name, queue, held, message), name=f"note of {name}")
 
     async def _look_up(
-        self, stream: JetStream, name: str, queue: _Queue, held: _Held, message: Message
+        self, stream: JetStream, name: str, queue: _Leasing, held: _Held, message: Message
     ) -> None:
         """It was delivered before: learn how often that was no attempt."""
         try:
@@ -180,7 +142,7 @@ class LeaseReaders:
         else:
             self._hand_over(name, queue, held, message)
 
-    def _hand_over(self, name: str, queue: _Queue, held: _Held, message: Message) -> None:
+    def _hand_over(self, name: str, queue: _Leasing, held: _Held, message: Message) -> None:
         token = self._boot + next(self._numbers).to_bytes(8, "big")
         held.identity = identity_of(message.data)
         self._held[token] = held

@@ -18,28 +18,17 @@ from typing import Any, Final
 
 from channels.exceptions import ChannelsError
 from channels.layers.nats.connection import Broken, Message
+from channels.layers.nats.demands import Demand, Demands
 from channels.layers.nats.jetstream import JetStream, deliveries_of, sequence_of, words_of
 from channels.layers.nats.notes import Notes
-from channels.layers.nats.pulls import Pull
 from channels.layers.nats.queues import QueueStreams
 
 #: Part of `ack_wait` in which a message is surely still ours.
 _SAFE: Final = 0.8
 
 
-class _Queue:
-    __slots__ = ("moving", "pull", "wanted")
-
-    def __init__(self) -> None:
-        #: Readers that wait.
-        self.wanted = 0
-        #: Messages that came and are not confirmed.
-        self.moving = 0
-        self.pull: Pull
-
-
-class Readers:
-    """The demand for queues, and the connection of the moment that serves it."""
+class Readers(Demands[Demand]):
+    """The readers of this process."""
 
     def __init__(
         self,
@@ -49,18 +38,15 @@ class Readers:
         spawn: Callable[..., asyncio.Task[Any]],
         counters: Counter[str],
     ) -> None:
-        self._streams = queues
+        super().__init__(queues, spawn)
         self._notes = notes
         self._on_pulled = on_pulled
-        self._spawn = spawn
         self._counters = counters
-        self._stream: JetStream | None = None
-        self._queues: dict[str, _Queue] = {}
         #: (queue, message, when it came) whose acknowledgement was lost.
         self._unsure: list[tuple[str, Message, float]] = []
 
     def open(self, stream: JetStream) -> None:
-        """Connected: serve what is in demand."""
+        """Connected: settle what was unsure, and serve what is in demand."""
         self._stream = stream
         unsure, self._unsure = self._unsure, []
         for name, message, came in unsure:
@@ -68,14 +54,7 @@ class Readers:
                 self._acknowledge(name, message, came)
             else:
                 self._spawn(self._look(stream, name, message, came), name=f"unsure of {name}")
-        for queue in list(self._queues.values()):
-            queue.pull.open(stream)
-
-    def shut(self) -> None:
-        """The connection broke; the demand stays."""
-        self._stream = None
-        for queue in self._queues.values():
-            queue.pull.shut()
+        super().open(stream)
 
     def demand(self, name: str, count: int) -> None:
         """As `Transport.demand`."""
@@ -83,30 +62,10 @@ class Readers:
         if queue is None:
             if count <= 0:
                 return
-            queue = self._queues[name] = self._make(name)
+            queue = Demand()
+            self._add(name, f"reader of {name}", queue, partial(self._take, name, queue))
         queue.wanted = max(0, count)
         queue.pull.adjust()
-
-    def _make(self, name: str) -> _Queue:
-        queue = _Queue()
-        queue.pull = Pull(
-            f"reader of {name}",
-            find=lambda stream: self._streams.consumer(stream, name),
-            forget=lambda stream: self._streams.forget(stream, name),
-            wanted=lambda: queue.wanted - queue.moving,
-            take=partial(self._take, name, queue),
-            spawn=self._spawn,
-            on_idle=partial(self._tidy, name),
-        )
-        if self._stream is not None:
-            queue.pull.open(self._stream)
-        return queue
-
-    def _tidy(self, name: str) -> None:
-        queue = self._queues[name]
-        if not queue.wanted and not queue.moving:
-            queue.pull.close()
-            del self._queues[name]
 
     async def quiesce(self) -> None:
         """Take nothing more, and wait until what came is this process's."""
@@ -120,7 +79,7 @@ class Readers:
         while any(queue.moving > 0 for queue in self._queues.values()):
             await stream.connection.barrier()
 
-    def _take(self, name: str, queue: _Queue, message: Message) -> None:
+    def _take(self, name: str, queue: Demand, message: Message) -> None:
         stream = self._stream
         assert stream is not None, "messages come over a connection"
         if queue.wanted - queue.moving <= 0:
