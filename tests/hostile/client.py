@@ -45,6 +45,30 @@ class Response:
         return b"close" in (self.header(b"connection") or b"").lower()
 
 
+#: (server, own port) of all connections so far.
+_used: set[tuple[tuple[str, int], int]] = set()
+
+
+def _connect(
+    address: tuple[str, int], receive_buffer_bytes: int | None, patience_seconds: float
+) -> socket.socket:
+    """A connection from a port that none has had before, since records are kept by the port."""
+    while True:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer_bytes is not None:
+            # Before connect: the window that the server sees is settled in the handshake.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.settimeout(patience_seconds)
+        made.connect(address)
+        end = (address, made.getsockname()[1])
+        if end not in _used:
+            _used.add(end)
+            return made
+        # The kernel gives out a port again as soon as it may.
+        made.close()
+
+
 class RawClient:
     """One TCP connection.  The application's record of it is kept under `port`."""
 
@@ -56,13 +80,7 @@ class RawClient:
         patience_seconds: float = PATIENCE_SECONDS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.socket: socket.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if receive_buffer_bytes is not None:
-            # Before connect: the window that the server sees is settled in the handshake.
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.settimeout(patience_seconds)
-        self.socket.connect(address)
+        self.socket = _connect(address, receive_buffer_bytes, patience_seconds)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.port: int = self.socket.getsockname()[1]
