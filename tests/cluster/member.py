@@ -20,6 +20,12 @@ from typing import Any
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.history import Mark
 
+#: Of the processes of a test.  One that is aborted writes the stacks of its threads.
+ENVIRONMENT = {
+    "PYTHONPATH": ":".join(path for path in sys.path if path),
+    "PYTHONFAULTHANDLER": "1",
+}
+
 
 def make_layer(backend: str, config: Mapping[str, Any]) -> Any:
     """A layer as settings name it."""
@@ -45,6 +51,17 @@ def say(message: object) -> None:
     sys.stdout.flush()
 
 
+async def has_ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for it; one that hangs says where, and fails the test."""
+    try:
+        async with asyncio.timeout(20):
+            await process.wait()
+    except TimeoutError:
+        process.send_signal(signal.SIGABRT)
+        await process.wait()
+        raise AssertionError(f"process {process.pid} did not end; its stacks are above") from None
+
+
 class Member:
     """The test's end of such a process.
 
@@ -62,7 +79,7 @@ class Member:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.cluster.member", json.dumps(self._settings)),
             stdout=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+            env=ENVIRONMENT,
         )
         assert self._process.stdout is not None
         async with asyncio.timeout(20):
@@ -87,7 +104,7 @@ class Member:
     async def end(self) -> None:
         """SIGINT: the interpreter ends in order."""
         self.signal(signal.SIGINT)
-        await self._process.wait()
+        await has_ended(self._process)
 
     async def halt(self) -> None:
         """SIGSTOP, and wait until it stands still; SIGCONT lets it go on."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.cluster.history import Outcome, PublisherLog
-from tests.cluster.member import make_layer, say
+from tests.cluster.member import ENVIRONMENT, has_ended, make_layer, say
 from tests.cluster.traffic import every, publish
 
 
@@ -50,7 +50,7 @@ class Publisher:
             *(sys.executable, "-m", "tests.cluster.publisher", json.dumps(self._settings)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+            env=ENVIRONMENT,
             limit=1024 * 1024,
         )
         assert await self._line() == "ready", "it did not start"
@@ -67,7 +67,7 @@ class Publisher:
         self._process.stdin.write(b"go\n")
         log = PublisherLog(self._settings["publisher"])
         log.outcomes = [Outcome(value) for value in await self._line()]
-        await self._process.wait()
+        await has_ended(self._process)
         return log
 
     async def _line(self) -> Any:

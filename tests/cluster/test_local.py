@@ -159,6 +159,7 @@ async def test_three_processes_on_one_channel_get_each_message_once(
 async def test_workers_outlive_the_hub_and_get_each_message_once(
     config: dict[str, Any], make_layer: MakeLayer
 ) -> None:
+    config["capacity"] = 100
     async with bystander(config) as hub:
         layer, log = make_layer(), PublisherLog("p")
         async with (
@@ -175,8 +176,8 @@ async def test_workers_outlive_the_hub_and_get_each_message_once(
     assert not verdict.doubled, verdict
     assert not verdict.reordered, verdict
     assert not verdict.strange, verdict
-    # One sender that awaits each send: the hub has one message at a time, or those unread.
-    assert len(verdict.lost) <= 100, verdict
+    # What lay unread, and one on its way to each reader.
+    assert len(verdict.lost) <= 102, verdict
 
 
 async def test_a_process_that_does_not_read_delays_nobody(
