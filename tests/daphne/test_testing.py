@@ -13,6 +13,12 @@ from daphne.testing import BaseDaphneTestingInstance, DaphneProcess, DaphneTesti
 from tests.tutorial.browsing import get
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two seconds are the class's own, and too few for a new process on a busy machine.
+    monkeypatch.setattr(BaseDaphneTestingInstance, "startup_timeout", 20)
+
+
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": []})

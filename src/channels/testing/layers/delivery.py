@@ -121,9 +121,10 @@ class DelayCases(ConformanceBase):
     async def test_flush_forgets_what_is_delayed(self, make_layer: MakeLayer) -> None:
         self.need("delays", "flush")
         first, second = await self.make_two(make_layer)
-        await first.send("worker", {"type": "x"}, delay=0.2)
+        # Long enough for a slow machine to flush before it is due.
+        await first.send("worker", {"type": "x"}, delay=1.0)
         await second.flush()
-        await nothing_comes(first, "worker", 0.5)
+        await nothing_comes(first, "worker", 1.5)
 
 
 class LeaseCases(ConformanceBase):
