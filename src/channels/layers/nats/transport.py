@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import secrets
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, TransportDown
@@ -27,6 +27,7 @@ from channels.layers.nats.options import NatsOptions
 from channels.layers.nats.queues import QueueStreams
 from channels.layers.nats.readers import Readers
 from channels.layers.nats.window import WindowMail
+from channels.layers.returning import Returner
 from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -37,8 +38,6 @@ _CLOSE_SECONDS: Final = 0.8
 _CONNECT_SECONDS: Final = 5.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-#: Between two attempts to put something back.
-_AGAIN_SECONDS: Final = 0.02
 
 
 class NatsTransport:
@@ -79,7 +78,7 @@ class NatsTransport:
         self._readers: Readers
         self._leases: LeaseReaders
         self._delays: Delays
-        self._returning: set[asyncio.Task[None]] = set()
+        self._returner: Returner
         self._is_up = asyncio.Event()
         self._is_stopping = False
         self._pause = _FIRST_PAUSE
@@ -110,8 +109,8 @@ class NatsTransport:
         self._readers = Readers(self._queues, self._notes, events.on_pulled, spawn, counters)
         self._leases = LeaseReaders(self._queues, self._notes, spawn, counters)
         self._delays = Delays(self._names, self._queues, spawn, counters)
-        self._returning = set()
         self._is_up = asyncio.Event()
+        self._returner = Returner(spawn, self._is_up, counters)
         self._is_stopping = False
         self._scope.spawn(self._run(), name="connection")
 
@@ -123,8 +122,7 @@ class NatsTransport:
                     await self._readers.quiesce()
                     await self._leases.quiesce()
                     await self._delays.quiesce()
-                    while self._returning:
-                        await asyncio.wait(self._returning)
+                    await self._returner.settle()
                     await connection.barrier()
         except (TimeoutError, Broken):
             self._counters["closed_rudely"] += 1
@@ -257,25 +255,15 @@ class NatsTransport:
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            task = self._scope.spawn(self._give_back(queue, envelope), name=f"back to {queue}")
-            self._returning.add(task)
-            task.add_done_callback(self._returning.discard)
+            # Under a name of its own: by its first it has been acknowledged.
+            word = f"back-{secrets.token_hex(8)}"
+            offer = partial(self._append_again, queue, envelope, word)
+            self._returner.give_back(queue, envelope, offer)
 
-    async def _give_back(self, queue: str, envelope: Envelope) -> None:
-        """Append it again, under a name of its own: it has been acknowledged."""
-        word = f"back-{secrets.token_hex(8)}"
-        while not envelope.is_expired(time.time()):
-            try:
-                stream = self._require_stream()
-                await _up(self._queues.push(stream, queue, envelope.encoded, word, word))
-            except TransportDown:
-                await self._is_up.wait()
-                # A connection that has just broken is not known to be down yet.
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                self._counters["given_back"] += 1
-                return
-        self._counters["dropped_expired_returned"] += 1
+    async def _append_again(self, queue: str, envelope: Envelope, word: str) -> bool:
+        stream = self._require_stream()
+        await _up(self._queues.push(stream, queue, envelope.encoded, word, word))
+        return True
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         await _up(self._members.add(self._require_stream(), group, queue, expires))

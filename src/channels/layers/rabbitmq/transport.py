@@ -8,15 +8,11 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
 
-from channels.exceptions import (
-    ChannelFull,
-    ChannelLayerUnavailable,
-    NodeGone,
-    TransportDown,
-)
+from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.rabbitmq.address import Address
@@ -33,6 +29,7 @@ from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.readers import Readers
 from channels.layers.rabbitmq.session import DECLARING, DELAYS, LEASES, MOVED, QUEUES, Session
 from channels.layers.rabbitmq.tickets import read_ticket
+from channels.layers.returning import Returner
 from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
@@ -42,8 +39,6 @@ _CLOSE_SECONDS: Final = 0.8
 #: Seconds between attempts to connect: the first, and the longest.
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
-#: Seconds after which a message is offered again to a queue that is full.
-_OFFER_AGAIN: Final = 0.05
 _CONNECT_SECONDS: Final = 8.0
 #: One line for so many group sends that met a full inbox.
 _LOG_EACH: Final = 1000
@@ -79,8 +74,8 @@ class RabbitMQTransport:
         """Forget what was before."""
         names, spawn = self._names, self._scope.spawn
         self._desk = desk = Desk(names, self._node)
-        self._returning: set[asyncio.Task[None]] = set()
         self._is_up = asyncio.Event()
+        self._returner = Returner(spawn, self._is_up, self._counters)
         self._offers = offers = Offers(
             names,
             desk,
@@ -128,8 +123,7 @@ class RabbitMQTransport:
                     await self._leases.quiesce()
                     await self._pump.quiesce()
                     await session.fence()
-                    while self._returning:
-                        await asyncio.wait(self._returning)
+                    await self._returner.settle()
                     await session.close()
         except (TimeoutError, Broken, TransportDown):
             self._counters["closed_rudely"] += 1
@@ -260,24 +254,8 @@ class RabbitMQTransport:
 
     def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         for envelope in envelopes:
-            self._return_soon(self._give_back(queue, envelope), f"back to {queue}")
-
-    def _return_soon(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self._scope.spawn(work, name=name)
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
-
-    async def _give_back(self, queue: str, envelope: Envelope) -> None:
-        while not envelope.is_expired(time.time()):
-            try:
-                if await self._offers.offer(queue, envelope, head=True):
-                    self._counters["given_back"] += 1
-                    return
-            except TransportDown:
-                await self._is_up.wait()
-            # In any case: a connection that has just broken is not known to be down yet.
-            await asyncio.sleep(_OFFER_AGAIN)
-        self._counters["dropped_expired_returned"] += 1
+            offer = partial(self._offers.offer, queue, envelope, head=True)
+            self._returner.give_back(queue, envelope, offer)
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         await self._offers.hold(queue, envelope, due, bound)
@@ -333,19 +311,11 @@ class RabbitMQTransport:
 
     def _return(self, properties: Properties, body: bytes) -> None:
         """A message that was put back and found no queue."""
-        self._return_soon(self._restore(properties, body), "message to restore")
-
-    async def _restore(self, properties: Properties, body: bytes) -> None:
         ticket = read_ticket(properties)
-        while ticket is not None:
-            try:
-                if await self._offers.deliver(ticket, body):
-                    return
-            except TransportDown:
-                await self._is_up.wait()
-            except ChannelLayerUnavailable as error:
-                logger.debug("A message cannot be put back yet: %s", error)
-            await asyncio.sleep(_OFFER_AGAIN)
+        if ticket is not None:
+            self._returner.insist(
+                partial(self._offers.deliver, ticket, body), f"back to {ticket.channel}"
+            )
 
     def _properties(self, envelope: Envelope) -> Properties:
         properties = Properties(delivery_mode=1)
