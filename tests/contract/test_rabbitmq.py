@@ -12,10 +12,7 @@ from tests.cluster.servers import OwnServer
 
 class TestRabbitMQ(LayerConformance):
     #: Two senders' messages may reach two processes in different orders.
-    #: The broker hands a group's messages on to queues, and tells nobody of those that are full.
-    features: ClassVar[Features] = Features(
-        ordered_groups=False, counts_full_queues=False, delays=True, leases=True
-    )
+    features: ClassVar[Features] = Features(ordered_groups=False, delays=True, leases=True)
 
     @pytest.fixture
     def broker(self, rabbitmq: OwnServer) -> Broker:

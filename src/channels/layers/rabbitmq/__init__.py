@@ -1,4 +1,4 @@
-"""Channel layers over RabbitMQ 3.8 and later, without a plugin.
+"""Channel layers over RabbitMQ 3.10 and later, without a plugin.
 
 Topology (`channels.layers.rabbitmq.names`)
     Each process has an inbox: a durable queue with a bound, which the broker deletes when nobody
@@ -6,7 +6,8 @@ Topology (`channels.layers.rabbitmq.names`)
     inboxes of the processes with members are bound; so a send to a group is one message to the
     broker and one to each of these processes.  Any other channel is a durable queue with its
     capacity as its bound; one that is delivered at least once has a second, for what comes back.
-    Delayed messages wait in queues of their own (`delays`).  One connection for each process.
+    Delayed messages wait in queues of their own (`delays`), and what a full queue in a group
+    refuses goes to a queue to be counted (`overflow`).  One connection for each process.
 
 What is guaranteed
     * While a connection is away the inbox keeps what comes.  On reconnect the sender sends again
@@ -28,7 +29,9 @@ What is guaranteed
       sends to it; an inbox is made anew elsewhere, and a gap is told.
     * Order: of one sender.  Two senders' messages for a group may reach two processes in different
       orders.
-    * Capacity is exact.  A full inbox or queue that is a member of a group is passed over.
+    * Capacity is exact.  A full inbox or queue that is a member of a group is passed over.  What
+      such a queue misses is counted by one process of all, within a second, and by another when its
+      connection goes; twice if that goes at that moment, and not beyond `node_capacity` uncounted.
     * A group's message to a queue that is its member may come twice if the connection broke.
 
 The driver

@@ -95,6 +95,19 @@ class Declarer:
         """A durable queue whose declaration is the same everywhere."""
         await self.call(commands.Queue.Declare(0, name, durable=True, arguments=arguments))
 
+    async def declare_full(self) -> None:
+        """Where full queues put what they refuse."""
+        names = self._names
+        await self.call(commands.Exchange.Declare(0, names.full, "headers", durable=True))
+        try:
+            await self.declare_own(names.full, names.full_arguments())
+        except ChannelEnded as error:
+            # A process with another `node_capacity` has made it: it serves as it is.
+            if error.code != PRECONDITION_FAILED:
+                raise
+        matches = names.full_matches()
+        await self.call(commands.Queue.Bind(0, names.full, names.full, "", arguments=matches))
+
     async def declare_all(self, queues: Sequence[tuple[str, dict[str, Any]]]) -> list[int]:
         """Several of those, with one write; how many messages are in each."""
         frames = [
@@ -209,20 +222,35 @@ class Declarer:
 
     async def add_member(self, group: str, channel: str) -> None:
         await asyncio.shield(self.declare(channel))
-        name = self._names.membership(group, channel)
-        arguments = self._names.membership_arguments(channel)
+        names = self._names
+        counted, arguments = names.counted(group, channel), names.counted_arguments()
+        await self._declare_bound(counted, arguments, names.question(group))
+        name = names.membership(group, channel)
+        await self._declare_bound(name, names.membership_arguments(channel), group)
+
+    async def _declare_bound(self, name: str, arguments: dict[str, Any], key: str) -> None:
+        """A queue bound to the exchange of groups; made anew if it has other arguments."""
+        frames = [
+            commands.Queue.Declare(0, name, durable=True, arguments=arguments),
+            commands.Queue.Bind(0, name, self._names.groups, key),
+        ]
         try:
-            await self.declare_own(name, arguments)
+            await self._call_all(frames)
         except ChannelEnded as error:
             if error.code != PRECONDITION_FAILED:
                 raise
             await self.call(commands.Queue.Delete(0, name))
-            await self.declare_own(name, arguments)
-        await self.call(commands.Queue.Bind(0, name, self._names.groups, group))
+            await self._call_all(frames)
         self._register(name)
 
     async def discard_member(self, group: str, channel: str) -> None:
-        await self.call(commands.Queue.Delete(0, self._names.membership(group, channel)))
+        names = self._names
+        await self._call_all(
+            [
+                commands.Queue.Delete(0, names.membership(group, channel)),
+                commands.Queue.Delete(0, names.counted(group, channel)),
+            ]
+        )
 
     async def flush(self) -> None:
         """Delete every queue whose name was registered."""

@@ -22,7 +22,7 @@ _DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 
 
 class RabbitMQChannelLayer(NodeChannelLayer):
-    """Channels and groups over RabbitMQ 3.8 and later.
+    """Channels and groups over RabbitMQ 3.10 and later.
 
     Args:
         url: `amqp[s]://user:password@host:port/vhost`, with the files of TLS in its query

@@ -5,10 +5,13 @@
     <prefix>.node.<node>   inbox of a process; after a move to another node of the broker's cluster
                            <node> is <node>.1, and so on
     <prefix>.hand.<node>   what it must know for certain: receipts, and messages taken from queues
+    <prefix>.full          headers exchange, and the queue behind it: what full queues refused that
+                           came to them from a group
     <prefix>.q.<channel>   a channel that no process owns
     <prefix>.k.<channel>   the same, if it is delivered at least once or takes dead letters (kept)
     <prefix>.r.<channel>   what comes back to such a channel; goes before what is in the former
     <prefix>.m.<hash>      membership of a channel that no process owns in a group
+    <prefix>.c.<hash>      the same membership, to be counted: sends back what asks for the group
     <prefix>.due           delayed messages whose time has come or comes within a second
     <prefix>.later.<n>     those that wait: for 4 to the power of n seconds, then they are in `due`
     <prefix>.names         the names of all of these from `q` on, for `flush`
@@ -62,6 +65,7 @@ class Names:
         self.keeps = keeps
         self.groups = f"{prefix}.groups"
         self.names = f"{prefix}.names"
+        self.full = f"{prefix}.full"
         self.expiry = expiry
         self._options = options
         self._group_expiry = group_expiry
@@ -69,6 +73,10 @@ class Names:
     def key(self, node: str) -> str:
         """The routing key to a node's inbox; no group has such a name."""
         return f":{node}"
+
+    def question(self, group: str) -> str:
+        """The routing key to the memberships of a group that are to be counted."""
+        return f"?{group}"
 
     def inbox(self, node: str) -> str:
         return f"{self.prefix}.node.{node}"
@@ -94,8 +102,10 @@ class Names:
         return f"{self.prefix}.later.{level}"
 
     def membership(self, group: str, channel: str) -> str:
-        digest = hashlib.blake2b(f"{group}:{channel}".encode(), digest_size=16)
-        return f"{self.prefix}.m.{digest.hexdigest()}"
+        return f"{self.prefix}.m.{_digest(group, channel)}"
+
+    def counted(self, group: str, channel: str) -> str:
+        return f"{self.prefix}.c.{_digest(group, channel)}"
 
     # What each is declared with.
 
@@ -110,18 +120,19 @@ class Names:
         return {"x-expires": milliseconds(self._options.window)}
 
     def queue_arguments(self, channel: str, capacity: int) -> dict[str, Any]:
+        bound = {
+            "x-max-length": capacity,
+            # Refused, which a sender is told; and reported, for groups' messages have none.
+            "x-overflow": "reject-publish-dlx",
+            "x-dead-letter-exchange": self.full,
+        }
         if self.keeps(channel):
-            return {
-                "x-max-length": capacity,
-                "x-overflow": "reject-publish",
-                "x-consumer-timeout": _LONGEST,
-            }
+            return {**bound, "x-consumer-timeout": _LONGEST}
         expiry = self.expiry()
         return {
+            **bound,
             "x-expires": milliseconds(max(self._options.queue_life, 2 * expiry)),
             "x-message-ttl": milliseconds(expiry),
-            "x-max-length": capacity,
-            "x-overflow": "reject-publish",
             # What comes back from a reader that has gone is of the higher priority.
             "x-max-priority": 1,
         }
@@ -146,9 +157,32 @@ class Names:
             "x-expires": milliseconds(self._group_expiry()),
         }
 
+    def counted_arguments(self) -> dict[str, Any]:
+        """A queue that keeps nothing: what comes goes where its header CC says."""
+        return {
+            "x-message-ttl": 0,
+            "x-dead-letter-exchange": "",
+            "x-expires": milliseconds(self._group_expiry()),
+        }
+
+    def full_arguments(self) -> dict[str, Any]:
+        return {
+            "x-expires": milliseconds(_NAMES_LIFE),
+            "x-max-length": self._options.node_capacity,
+            "x-single-active-consumer": True,
+        }
+
+    def full_matches(self) -> dict[str, Any]:
+        """Binds the queue `full` to its exchange."""
+        return {"x-match": "all-with-x", "x-first-death-exchange": self.groups}
+
     def names_arguments(self) -> dict[str, Any]:
         return {
             "x-expires": milliseconds(_NAMES_LIFE),
             "x-max-length": 100_000,
             "x-message-ttl": milliseconds(_NAMES_LIFE),
         }
+
+
+def _digest(group: str, channel: str) -> str:
+    return hashlib.blake2b(f"{group}:{channel}".encode(), digest_size=16).hexdigest()

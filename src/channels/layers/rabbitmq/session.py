@@ -1,10 +1,10 @@
 """A process's use of one connection, from the log-in to the break.
 
-Six channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read at
-most once and by lease; for what is delayed; for declarations.  The consumer of the `hand` queue is
-exclusive, and on the channel that publishes: once the broker grants it, the former connection's
-channel is gone, and all that this had published is where it belongs.  A marker sent to that queue
-then comes back behind the last receipt.
+Seven channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read
+at most once and by lease; for what is delayed; for what full queues refused; for declarations.  The
+consumer of the `hand` queue is exclusive, and on the channel that publishes: once the broker grants
+it, the former connection's channel is gone, and all that this had published is where it belongs.  A
+marker sent to that queue then comes back behind the last receipt.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -24,17 +25,18 @@ from channels.layers.rabbitmq.connection import AmqpConnection
 from channels.layers.rabbitmq.declarer import Declarer
 from channels.layers.rabbitmq.desk import Desk
 from channels.layers.rabbitmq.names import Names
-from channels.layers.rabbitmq.publisher import PUSHED, Publisher
+from channels.layers.rabbitmq.publisher import PUSHED, Publication, Publisher
 from channels.layers.transport import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
 T = TypeVar("T")
 
-PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, DELAYS = range(1, 7)
+PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, DELAYS, FULL = range(1, 8)
 #: Kinds of messages in a `hand` queue, in their property `type`.
 MOVED: Final = "moved"
 MARKER: Final = "marker"
+MEMBER: Final = "member"
 #: Messages of the inbox that the broker sends ahead.
 PREFETCH: Final = 500
 _ACCESS_REFUSED: Final = 403
@@ -71,6 +73,8 @@ class Session:
         self._found: set[str] = set()
         self._marker_tag = 0
         self._expected: dict[str, asyncio.Future[None]] = {}
+        #: Number of a question -> members that have answered.
+        self._answers: Counter[str] = Counter()
         self._to_acknowledge = 0
         self._is_closing = False
 
@@ -85,8 +89,9 @@ class Session:
         await declarer.call(commands.Exchange.Declare(0, names.groups, "direct", durable=True))
         try:
             await declarer.declare_own(names.names, names.names_arguments())
+            await declarer.declare_full()
         except ChannelEnded as error:
-            # Without it `flush` forgets less.
+            # Without them `flush` forgets less, and full queues in groups are not counted.
             if not error.is_away:
                 raise
         kept = self._desk.marker != "" and await declarer.exists(self._desk.inbox)
@@ -192,6 +197,32 @@ class Session:
         if self.connection.ended.done():
             raise self.connection.ended.result()
 
+    async def count_members(self, group: str) -> int:
+        """How many queues are members of a group, as the broker has it.
+
+        Raises:
+            TransportDown, Broken: If the connection breaks.
+        """
+        number = str(next(self._desk.numbers))
+        properties = Properties(
+            message_type=MEMBER,
+            message_id=number,
+            delivery_mode=1,
+            # The members' queues give it to the queue of this name.
+            headers={"CC": [self._desk.hand]},
+        )
+        names = self._names
+        self._answers[number] = 0
+        try:
+            await self.publisher.publish(
+                Publication(names.groups, names.question(group), properties, b"")
+            )
+            # The broker confirms what it has handed on, so that the answers are in the queue now.
+            await self.fence()
+            return self._answers[number]
+        finally:
+            del self._answers[number]
+
     async def refresh_marker(self) -> None:
         """Replace the marker before it is too old, for ever; and tidy up."""
         while True:
@@ -211,6 +242,9 @@ class Session:
             return
         if kind == PUSHED:
             self._desk.take_receipt((properties.reply_to or "", number))
+        elif kind == MEMBER:
+            if number in self._answers:
+                self._answers[number] += 1
         elif kind == MOVED and not self._desk.is_moved_again(int(number)):
             self._on_moved(properties.reply_to or "", body)
         self._hands.tell(commands.Basic.Ack(method.delivery_tag, False))

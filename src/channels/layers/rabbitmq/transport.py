@@ -25,9 +25,10 @@ from channels.layers.rabbitmq.leases import Leases
 from channels.layers.rabbitmq.names import Names, milliseconds
 from channels.layers.rabbitmq.offers import Offers
 from channels.layers.rabbitmq.options import RabbitMQOptions
+from channels.layers.rabbitmq.overflow import Overflow
 from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.readers import Readers
-from channels.layers.rabbitmq.session import DECLARING, DELAYS, LEASES, MOVED, QUEUES, Session
+from channels.layers.rabbitmq.session import DECLARING, DELAYS, FULL, LEASES, MOVED, QUEUES, Session
 from channels.layers.rabbitmq.tickets import read_ticket
 from channels.layers.returning import Returner
 from channels.layers.transport import Capabilities, Leased, TransportEvents
@@ -99,6 +100,13 @@ class RabbitMQTransport:
             counters=self._counters,
         )
         self._pump = Pump(names, offers.waiting, offers.deliver, spawn, self._counters)
+        self._overflow = Overflow(
+            names.full,
+            self._count_members,
+            self._on_over_capacity,
+            spawn,
+            self._counters,
+        )
 
     @property
     def clock_offset(self) -> float:
@@ -168,6 +176,7 @@ class RabbitMQTransport:
             self._readers.open(connection.channel(QUEUES))
             self._leases.open(connection.channel(LEASES))
             self._pump.open(connection.channel(DELAYS), session.declarer)
+            self._overflow.open(connection.channel(FULL), session.declarer)
             self._is_up.set()
             self._pause = _FIRST_PAUSE
             self._events.on_up(kept)
@@ -195,7 +204,7 @@ class RabbitMQTransport:
     def _let_go_of(self, session: Session) -> None:
         self._is_up.clear()
         self._session = self._connection = None
-        for each in (self._readers, self._leases, self._pump):
+        for each in (self._readers, self._leases, self._pump, self._overflow):
             each.shut()
         publisher = getattr(session, "publisher", None)
         if publisher is not None:
@@ -291,6 +300,12 @@ class RabbitMQTransport:
     def _on_moved(self, queue: str, data: bytes) -> None:
         self._readers.arrived(queue)
         self._events.on_pulled(queue, data)
+
+    def _on_over_capacity(self, group: str, full: int, members: int) -> None:
+        self._events.on_over_capacity(group, full, members)
+
+    async def _count_members(self, group: str) -> int:
+        return await self._require_session().count_members(group)
 
     async def _declare(self, queue: str) -> Sequence[str]:
         if self._session is None:

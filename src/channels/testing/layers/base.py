@@ -51,7 +51,6 @@ class Features:
         queue_members: Groups take such channels, and channels of other processes.
         ordered_groups: All processes see a group's messages in one order.
         exact_capacity: ChannelFull comes with the first message over capacity.
-        counts_full_queues: What a full queue in a group misses is counted and said.
         over_capacity_log: The INFO line on full members of a group.
         expiry: Unread messages are dropped after `expiry`, within `expiry_slack` seconds.
         group_expiry: Members that are not refreshed go after `group_expiry`.
@@ -73,7 +72,6 @@ class Features:
     queue_members: bool = True
     ordered_groups: bool = True
     exact_capacity: bool = True
-    counts_full_queues: bool = True
     over_capacity_log: bool = True
     expiry: bool = True
     expiry_slack: float = 0.0

@@ -12,6 +12,7 @@ from channels.testing.layers.base import (
     nothing_comes,
     receive_all,
     soon,
+    until,
 )
 
 
@@ -194,15 +195,21 @@ class GroupCases(ConformanceBase):
             for number in range(4):
                 await first.group_send("room", {"type": "x", "number": number})
                 assert (await soon(second.receive("free")))["number"] == number
+            # Who counts may be another process than the sender, and hear of it later.
+            if self.features.over_capacity_log:
+                line = "1 of 2 channels over capacity in group room"
+                await until(lambda: line in caplog.messages, "the line")
         got = [message["number"] for message in await receive_all(first, "full", 2)]
         assert got == [0, 1]
         await nothing_comes(second, "full", 0.1)
-        if self.features.over_capacity_log and self.features.counts_full_queues:
-            lines = [record.getMessage() for record in caplog.records]
-            assert "1 of 2 channels over capacity in group room" in lines
-        if self.features.node and self.features.counts_full_queues:
-            counts = first.statistics() | second.statistics()
-            assert counts["dropped_full_queue"] == 2
+        if self.features.node:
+            # One and the same where the layer does not span processes.
+            layers = {first, second}
+
+            def dropped() -> int:
+                return sum(layer.statistics().get("dropped_full_queue", 0) for layer in layers)
+
+            await until(lambda: dropped() == 2, "the count of what was dropped")
 
     async def test_what_was_sent_to_a_group_expires(self, make_layer: MakeLayer) -> None:
         self.need("expiry")
