@@ -151,6 +151,10 @@ class Hub:
                 self._on_emptied(group)
             return True
 
+    def is_member(self, channel: str) -> bool:
+        """True if a channel is in any group.  Any thread may ask."""
+        return channel in self._groups_of
+
     def groups_of(self, channel: str) -> frozenset[str]:
         """The groups that a channel is a member of."""
         with self.lock:

@@ -33,6 +33,7 @@ class Inbox:
         post: Wakes waiters of other loops.
         clock: Monotonic seconds, in which deadlines are.
         capacity: Unread events that `put_layer` lets in.
+        is_own: Whether the channel bears this node's mark; if not, it is a queue.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Inbox:
         "capacity",
         "displaced",
         "expired",
+        "is_own",
         "readers",
     )
 
@@ -54,11 +56,13 @@ class Inbox:
         post: Post,
         clock: Callable[[], float],
         capacity: Callable[[], int],
+        is_own: bool = True,
     ) -> None:
         self._lock = lock
         self._post = post
         self._clock = clock
         self.capacity = capacity
+        self.is_own = is_own
         #: How many `receive()` calls are under way.
         self.readers = 0
         #: Events dropped because nobody took them in time.
@@ -67,7 +71,7 @@ class Inbox:
         self.displaced = 0
         self._events: deque[tuple[Message, int, float | None, object]] = deque()
         self._bytes = 0
-        self._waiters: deque[tuple[Loop, asyncio.Future[None]]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._events)
@@ -113,19 +117,16 @@ class Inbox:
         """
         while True:
             with self._lock:
-                event = self.get_nowait()
-                if event is not None:
+                if self._events and (event := self.get_nowait()) is not None:
                     return event
-                loop = asyncio.get_running_loop()
-                waiter: asyncio.Future[None] = loop.create_future()
-                entry = (loop, waiter)
-                self._waiters.append(entry)
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
             try:
                 await waiter
             except asyncio.CancelledError:
                 with self._lock:
-                    if entry in self._waiters:
-                        self._waiters.remove(entry)
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
                     elif self._events:
                         # Woken for an event that this reader will not take: wake the next.
                         self._wake()
@@ -167,11 +168,14 @@ class Inbox:
     def drop_loop(self, loop: Loop) -> None:
         """Forget waiters of a loop that is closed."""
         with self._lock:
-            self._waiters = deque(entry for entry in self._waiters if entry[0] is not loop)
+            self._waiters = deque(
+                waiter for waiter in self._waiters if waiter.get_loop() is not loop
+            )
 
     def _wake(self) -> None:
         while self._waiters:
-            loop, waiter = self._waiters.popleft()
+            waiter = self._waiters.popleft()
+            loop = waiter.get_loop()
             if loop is running_loop():
                 if not waiter.done():
                     waiter.set_result(None)

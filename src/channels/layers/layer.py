@@ -84,7 +84,9 @@ class NodeChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: If the name breaks the rules.
         """
-        self.require_valid_channel_name(channel)
+        # One that is read already has a name that holds: a tenth of what a message to it costs.
+        if channel not in self.node.local.inboxes:
+            self.require_valid_channel_name(channel)
         message = self.node.take(channel)
         return await self.node.receive(channel) if message is None else message
 

@@ -120,21 +120,24 @@ class LocalChannels:
                     self._post,
                     self._clock.monotonic,
                     partial(self._policy.get_capacity, channel),
+                    self.is_own(channel),
                 )
-                if self.is_own(channel):
+                if inbox.is_own:
                     self.hub.attach(channel, Member(inbox, None))
             return inbox
 
     def tidy(self, channel: str) -> None:
         """Forget an inbox that is empty and that no one reads or has in a group."""
+        if self.hub.is_member(channel):
+            # Without the lock: whoever takes it out of its last group tidies again.
+            return
         with self.lock:
             inbox = self.inboxes.get(channel)
-            if inbox is None or inbox.readers or len(inbox):
+            if inbox is None or inbox.readers or len(inbox) or self.hub.is_member(channel):
                 return
-            if not self.hub.groups_of(channel):
-                del self.inboxes[channel]
-                if self.hub.detach(channel) is None:
-                    self.expired += inbox.expired
+            del self.inboxes[channel]
+            if self.hub.detach(channel) is None:
+                self.expired += inbox.expired
 
     def deliver(self, channel: str, event: Event) -> bool | None:
         """Deliver to a channel that is here; as `Hub.deliver`.

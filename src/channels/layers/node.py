@@ -181,15 +181,15 @@ class Node:
         transport = cast(DelayingTransport, self.transport)
         return partial(transport.push_later, channel, envelope, due, self._options.max_delayed)
 
-    async def receive(self, channel: str) -> Message:
-        """The next message of a channel; as `BaseChannelLayer.receive`.
+    def receive(self, channel: str) -> Awaitable[Message]:
+        """The next message of a channel of which `take` found none; as the layer's `receive`.
 
         Raises:
             RuntimeError: If a consumer is attached under that name.
         """
         if self.local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
-        return await self.queues.receive(channel)
+        return self.queues.receive(channel)
 
     def take(self, channel: str) -> Message | None:
         """The next message of a channel that has come already, or None: `receive` waits for one."""

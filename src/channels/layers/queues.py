@@ -42,7 +42,7 @@ class Queues:
         Where a reader is behind it spares 1.5 of the 8 µs that a message takes.
         """
         inbox = self._local.inboxes.get(channel)
-        if inbox is None or not self._local.is_own(channel):
+        if inbox is None or not inbox.is_own or not len(inbox):
             return None
         message = inbox.get_nowait()
         if not len(inbox):
@@ -50,17 +50,15 @@ class Queues:
         return message
 
     async def receive(self, channel: str) -> Message:
-        """The next message of a queue, or of a channel that bears this node's mark.
+        """The next message of a queue, or of a channel of this node for which `take` has none.
 
         Cancel safety: a cancelled call takes nothing.
         """
-        is_queue = not self._local.is_own(channel)
-        if not is_queue and (message := self._here_already(channel)) is not None:
-            return message
         await self._link.start()
         with self._local.lock:
             inbox = self._local.inbox(channel)
             inbox.readers += 1
+        is_queue = not inbox.is_own
         completed = False
         try:
             if is_queue:
@@ -74,15 +72,6 @@ class Queues:
             if is_queue:
                 self._leave(channel, inbox, completed)
             self._local.tidy(channel)
-
-    def _here_already(self, channel: str) -> Message | None:
-        """What has come for a channel that nobody else waits for."""
-        inbox = self._local.inboxes.get(channel)
-        if inbox is None or inbox.readers:
-            return None
-        message = inbox.get_nowait()
-        self._local.tidy(channel)
-        return message
 
     def on_pulled(self, queue: str, data: Envelope | bytes) -> None:
         """One was taken from a queue for us."""
@@ -108,7 +97,7 @@ class Queues:
         """Tell the transport what is in demand: in one queue, or in all."""
         for name in [queue] if queue is not None else list(self._local.inboxes):
             inbox = self._local.inboxes.get(name)
-            if inbox is not None and inbox.readers and not self._local.is_own(name):
+            if inbox is not None and inbox.readers and not inbox.is_own:
                 self._ask(name, inbox)
 
     def _ask(self, queue: str, inbox: Inbox) -> None:
