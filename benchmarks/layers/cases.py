@@ -211,6 +211,8 @@ def fan_out(stage: Stage, messages: int, members: int) -> Row:
         "sends": messages,
         "members": members,
         "CPU us/member": round(result["cpu_us"], 1),
+        "of it collecting": round(result["collecting_us"], 1),
+        "bare us": round(result["bare_us"], 1),
         "ms/send": round(result["ms"], 1),
         "bytes/send": "",
         "commands/send": "",

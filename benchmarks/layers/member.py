@@ -8,6 +8,7 @@ input, and answers in lines of JSON: {"ready": ...} and {"result": ...}.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import json
 import mmap
@@ -242,6 +243,66 @@ class Crowd:
                 self._all.set()
 
 
+class Bare:
+    """As many tasks, each waiting for a future: the least that waking a crowd can cost."""
+
+    def __init__(self, members: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._futures: list[asyncio.Future[None]] = [loop.create_future() for _ in range(members)]
+        self._arrived = 0
+        self._all = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._wait(number)) for number in range(members)]
+
+    async def wake(self) -> None:
+        self._arrived = 0
+        self._all.clear()
+        for future in self._futures:
+            future.set_result(None)
+        await self._all.wait()
+
+    async def leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks, timeout=CALL_SECONDS)
+
+    async def _wait(self, number: int) -> None:
+        while True:
+            await self._futures[number]
+            self._futures[number] = asyncio.get_running_loop().create_future()
+            self._arrived += 1
+            if self._arrived == len(self._futures):
+                self._all.set()
+
+
+async def bare_us(members: int, rounds: int) -> float:
+    """Processor microseconds of a member of a bare crowd."""
+    bare = Bare(members)
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await bare.wake()
+    cpu = time.process_time()
+    for _ in range(rounds):
+        await bare.wake()
+    cpu = time.process_time() - cpu
+    await bare.leave()
+    return 1e6 * cpu / (rounds * members)
+
+
+class Collector:
+    """What the garbage collector takes of the processor time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._begun = 0.0
+        gc.callbacks.append(self._on_phase)
+
+    def _on_phase(self, phase: str, _: Mapping[str, int]) -> None:
+        if phase == "start":
+            self._begun = time.process_time()
+        else:
+            self.seconds += time.process_time() - self._begun
+
+
 async def fan_out(settings: Settings, gauge: Gauge) -> dict[str, Any]:
     """group_send to many members in this process, the next when all have the one before."""
     layer = make_layer(settings)
@@ -251,11 +312,13 @@ async def fan_out(settings: Settings, gauge: Gauge) -> dict[str, Any]:
         await crowd.send(settings["group"])
     say("ready", True)
     await asyncio.to_thread(word)
+    collector = Collector()
     cpu, begun, arrived = time.process_time(), time.monotonic(), 0
     for _ in range(settings["count"]):
         arrived += await crowd.send(settings["group"])
         gauge.add()
     cpu, seconds = time.process_time() - cpu, time.monotonic() - begun
+    collecting = collector.seconds
     say("sent", True)
     await asyncio.to_thread(word)
     await crowd.leave()
@@ -264,6 +327,8 @@ async def fan_out(settings: Settings, gauge: Gauge) -> dict[str, Any]:
     return {
         "lost": expected - arrived,
         "cpu_us": 1e6 * cpu / expected,
+        "collecting_us": 1e6 * collecting / expected,
+        "bare_us": await bare_us(settings["members"], settings["count"]),
         "ms": 1000 * seconds / settings["count"],
     }
 
