@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from channels.exceptions import ChannelLayerUnavailable
-from channels.layers.port import OwnerLoop, Ports, loop_thread
-from channels.testing.layers.base import until
+from channels.layers.port import SLICE, OwnerLoop, Ports, loop_thread
+from channels.testing.layers.base import soon, until
 
 
 async def test_callbacks_arrive_in_order_and_one_that_fails_stops_no_other(
@@ -39,6 +39,25 @@ async def test_many_callbacks_wake_the_loop_once() -> None:
     other.close()
     assert done == list(range(100))
     assert len(wakes) == 1
+
+
+async def test_a_crowd_is_woken_in_slices_and_the_loop_runs_between() -> None:
+    ports, loop = Ports(), asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(3 * SLICE)]
+    # One whose waiter has gone meanwhile.
+    futures[SLICE].cancel()
+    for future in futures:
+        assert ports.post(loop, future)
+    turns = [0]
+    while not all(future.done() for future in futures):
+        await asyncio.sleep(0)
+        now = sum(future.done() for future in futures)
+        assert now - turns[-1] <= SLICE + 1
+        turns.append(now)
+    # What comes when all is served wakes the loop again.
+    late = loop.create_future()
+    ports.post(loop, late)
+    await soon(late)
 
 
 async def test_a_closed_loop_takes_nothing() -> None:

@@ -12,14 +12,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from channels.fanout.hub import running_loop
 from channels.kit.types import Message
+from channels.layers.port import Post
 
 Loop = asyncio.AbstractEventLoop
-Post = Callable[[Loop, Callable[[], None]], bool]
 
 #: Bytes that an inbox holds unread; a single larger event still fits into an empty one.
 MAX_BYTES: Final = 8 * 1024 * 1024
@@ -180,10 +179,5 @@ class Inbox:
                 if not waiter.done():
                     waiter.set_result(None)
                     return
-            elif self._post(loop, partial(_set, waiter)):
+            elif self._post(loop, waiter):
                 return
-
-
-def _set(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

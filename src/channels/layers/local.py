@@ -16,11 +16,12 @@ from typing import Final, Protocol
 
 from channels.exceptions import ChannelFull
 from channels.fanout.event import Event
-from channels.fanout.hub import Hub, Post
+from channels.fanout.hub import Hub
 from channels.fanout.member import Member
 from channels.kit.clock import Clock
 from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox
 from channels.layers.inboxes import Inbox
+from channels.layers.port import Post
 
 #: Inboxes that may exist without a reader; a message for one more is dropped.
 MAX_UNREAD_INBOXES: Final = 10_000
