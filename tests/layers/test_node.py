@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
+from channels.layers import echoes
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.subscriptions import State
 from channels.testing.layers.base import nothing_comes, receive_all, soon, until
@@ -264,6 +265,29 @@ async def test_a_send_does_not_overtake_what_was_published_before(make: Make) ->
     assert not sending.done()
     layer.transport.let_go()
     await sending
+    got = [message["type"] for message in await receive_all(layer, channel, 2)]
+    assert got == ["first", "second"]
+
+
+async def test_a_send_does_not_overtake_what_is_slow_to_be_published(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(echoes, "LONGEST_WAIT_SECONDS", 0.02)
+    layer, go_on = make(), asyncio.Event()
+    channel = await member(layer)
+    publish = layer.transport.publish
+
+    async def slowly(group: str, envelope: Envelope) -> None:
+        await go_on.wait()
+        await publish(group, envelope)
+
+    monkeypatch.setattr(layer.transport, "publish", slowly)
+    sends = asyncio.gather(
+        layer.group_send("room", {"type": "first"}), layer.send(channel, {"type": "second"})
+    )
+    await nothing_comes(layer, channel, 0.2)
+    go_on.set()
+    await sends
     got = [message["type"] for message in await receive_all(layer, channel, 2)]
     assert got == ["first", "second"]
 

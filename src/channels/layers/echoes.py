@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-#: An echo that takes longer was lost, or its group was left.
+#: An echo that takes longer, once the broker has the envelope, was lost, or its group was left.
 LONGEST_WAIT_SECONDS: Final = 1.0
 
 
@@ -20,6 +20,7 @@ class Echoes:
     def __init__(self) -> None:
         self._sent = 0
         self._seen = 0
+        self._under_way: set[int] = set()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
@@ -28,8 +29,13 @@ class Echoes:
         return self._sent > self._seen
 
     def sent(self, seq: int) -> None:
-        """An envelope with this number is being published."""
+        """An envelope with this number is being published.  Any thread may say so."""
+        self._under_way.add(seq)
         self._sent = max(self._sent, seq)
+
+    def published(self, seq: int) -> None:
+        """The broker has it, or will never have it.  Any thread may say so."""
+        self._under_way.discard(seq)
 
     def seen(self, seq: int) -> None:
         """It has come back."""
@@ -48,11 +54,12 @@ class Echoes:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         upto = self._sent
         self._waiters.append((upto, waiter))
-        try:
-            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
-                await waiter
-        except TimeoutError:
-            self.seen(upto)
+        while not waiter.done():
+            # A broker that is slow to take an envelope has not lost it.
+            may_be_lost = not any(seq <= upto for seq in list(self._under_way))
+            await asyncio.wait([waiter], timeout=LONGEST_WAIT_SECONDS)
+            if may_be_lost:
+                self.seen(upto)
 
     def _answer(self) -> None:
         late = []

@@ -236,6 +236,8 @@ class Node:
         except ChannelLayerUnavailable:
             self.link.owner.post(self.reception.echoes.settle)
             raise
+        finally:
+            self.reception.echoes.published(envelope.seq)
 
     async def _give_way(self) -> None:
         """Let members run: a loop of sends, which nothing else suspends, must not overrun them."""
