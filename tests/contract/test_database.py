@@ -9,23 +9,17 @@ from typing import Any, ClassVar
 import pytest
 
 from channels.database import DatabaseChannelLayer
-from channels.testing.layers import Features, LayerConformance
+from channels.testing.layers import Broker, Features, LayerConformance
 from tests.cluster.postgres import PostgresFolder, PostgresServer
 from tests.layers.databases import (
     alias,
     mysql_address,
-    mysql_alias,
+    mysql_settings,
     mysql_tables,
     sqlite_alias,
 )
 
-__all__ = [
-    "alias",
-    "mysql_address",
-    "mysql_alias",
-    "mysql_tables",
-    "sqlite_alias",
-]
+__all__ = ["alias", "mysql_address", "mysql_tables", "sqlite_alias"]
 
 
 #: Hundreds of calls at once are a second's work and more, on a machine that does other things too.
@@ -64,15 +58,24 @@ class TestMysql(LayerConformance):
     cancelled_readers = 50
 
     @pytest.fixture
-    def layer_factory(self, mysql_alias: str, mysql_tables: str) -> Callable[..., Any]:
-        prefix = uuid.uuid4().hex
-        return lambda **config: DatabaseChannelLayer(
-            mysql_alias, prefix=prefix, tables=mysql_tables, **{**PATIENT, **config}
-        )
+    def broker(
+        self, mysql_address: tuple[str, int], mysql_tables: str, alias: Callable[..., str]
+    ) -> Broker:
+        prefix, aliases = uuid.uuid4().hex, dict[Any, str]()
+
+        def make(address: tuple[str, int], **config: Any) -> DatabaseChannelLayer:
+            if address not in aliases:
+                aliases[address] = alias(f"mysql_{address[1]}", **mysql_settings(address))
+            config = {"tables": mysql_tables, **PATIENT, **config}
+            return DatabaseChannelLayer(aliases[address], prefix, **config)
+
+        return Broker(mysql_address, make, {"answer_timeout": 0.4})
 
 
 @pytest.mark.xdist_group("database over PostgreSQL")
 class TestPostgres(LayerConformance):
+    """Its connections break in `tests/cluster`."""
+
     features: ClassVar[Features] = Features(delays=True, leases=True)
     cancelled_readers = 50
 

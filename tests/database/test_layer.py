@@ -121,6 +121,29 @@ async def test_tables_made_anew_under_a_running_layer(
             await asyncio.sleep(0.01)
 
 
+async def test_what_the_database_refuses_does_not_stop_what_comes_after_it(
+    make_layer: MakeLayer, sqlite_alias: str
+) -> None:
+    layer = make_layer(send_timeout=10)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+
+    def run(statement: str) -> None:
+        with connections[sqlite_alias].cursor() as cursor:
+            cursor.execute(statement)
+        connections[sqlite_alias].close()
+
+    refuse = "BEGIN SELECT RAISE(ABORT, 'no such message'); END"
+    trigger = f"CREATE TRIGGER no BEFORE INSERT ON channels_layer_message {refuse}"
+    await asyncio.to_thread(run, trigger)
+    with pytest.raises(ChannelLayerUnavailable, match="refused to write: no such message"):
+        await layer.group_send("room", {"type": "x"})
+    await asyncio.to_thread(run, "DROP TRIGGER no")
+    await layer.group_send("room", {"type": "y"})
+    assert await read(layer, channel) == {"type": "y"}
+    assert layer.statistics()["transport_refused"] == 1
+
+
 async def test_prefixes_are_kept_apart(make_layer: MakeLayer) -> None:
     one, two = make_layer(prefix="one"), make_layer(prefix="two")
     for layer in (one, two):

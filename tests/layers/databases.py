@@ -123,12 +123,6 @@ def mysql_address() -> Iterator[tuple[str, int]]:
     yield host, int(port)
 
 
-@pytest.fixture
-def mysql_alias(mysql_address: tuple[str, int], alias: Callable[..., str]) -> str:
-    """An alias for the server of `mysql_address`."""
-    return alias("mysql", **_mysql(mysql_address))
-
-
 @pytest.fixture(scope="module")
 def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iterator[str]:
     """What the names of `DatabaseChannelLayer`'s tables begin with there; dropped at the end."""
@@ -138,7 +132,9 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
 
     tables = f"t_{uuid.uuid4().hex[:12]}"
     yield tables
-    configured = connections.configure_settings({"default": {}, "drop": _mysql(mysql_address)})
+    configured = connections.configure_settings(
+        {"default": {}, "drop": mysql_settings(mysql_address)}
+    )
     connections.settings["drop"] = configured["drop"]
     with django_db_blocker.unblock():
         make_tables(tables).drop("drop")
@@ -147,7 +143,8 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     del connections.settings["drop"]
 
 
-def _mysql(address: tuple[str, int]) -> dict[str, str]:
+def mysql_settings(address: tuple[str, int]) -> dict[str, str]:
+    """What DATABASES says of a MySQL or MariaDB there."""
     host, port = address
     return {
         "ENGINE": "django.db.backends.mysql",

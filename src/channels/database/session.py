@@ -8,10 +8,10 @@ import random
 from functools import partial
 from typing import Any, Final
 
-from django.db import DatabaseError, Error
+from django.db import Error
 
 from channels.database.options import DatabaseOptions
-from channels.database.store import CLEAN_BATCH, LogRow, Store
+from channels.database.store import CLEAN_BATCH, LogRow, Refused, Store
 from channels.database.threads import WorkThread
 from channels.layers.tables.session import TableSession
 from channels.layers.tables.transport import TableTransport
@@ -117,7 +117,8 @@ class Session(TableSession):
             results, last = await self._do(
                 thread, self._store.write, self._node, fence, line.number, calls
             )
-        except DatabaseError as error:
+        except Refused as error:
+            # Trying for ever would stop all that comes after it.
             self._failures += 1
             if self._failures >= ATTEMPTS:
                 self._failures = 0

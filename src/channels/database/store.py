@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from django.db import connections, transaction
+from django.db import DatabaseError, Error, connections, transaction
 from django.db.models import F
 
 from channels.database.batch import Batch, Room, pack_journal, read_journal
@@ -37,6 +37,10 @@ LogRow = tuple[int, int, bytes]
 
 class FencedOff(ChannelsError):
     """Another connection of the same process has taken this one's place."""
+
+
+class Refused(ChannelsError):
+    """The database does not carry out a batch, although it is there."""
 
 
 def now_ms() -> int:
@@ -117,7 +121,22 @@ class Store:
 
         Raises:
             FencedOff: If another connection of this process has registered since.
+            Refused: If the database will not, on a connection that works.
+            DatabaseError: If the connection broke.
         """
+        database = connections[self.alias]
+        before = database.connection
+        try:
+            return self._write(node, fence, number, calls)
+        except DatabaseError as error:
+            # Where it cannot roll back, Django makes a new connection.
+            if database.connection is before and self._answers():
+                raise Refused(*error.args) from error
+            raise
+
+    def _write(
+        self, node: str, fence: int, number: int, calls: Sequence[Call]
+    ) -> tuple[dict[int, Result], int]:
         with self._writing() as counter:
             batch = self._batch(counter)
             for index, call in enumerate(calls):
@@ -128,6 +147,13 @@ class Store:
             if not found.update(batch=number, seen=batch.now, journal=pack_journal(batch.results)):
                 raise FencedOff("this connection has been replaced")
         return batch.results, batch.last
+
+    def _answers(self) -> bool:
+        try:
+            self.last()
+        except Error:
+            return False
+        return True
 
     def has_any(self, hashes: Collection[int]) -> bool:
         """True if one of these queues holds something."""
