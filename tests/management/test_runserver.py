@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -286,10 +288,15 @@ class TestEnd:
         settings = override_settings(
             DEBUG=True, ASGI_APPLICATION="tests.management.test_runserver.nothing"
         )
+
+        def run() -> None:
+            call_command(command, "0", use_reloader=False)
+            for connection in connections.all(initialized_only=True):
+                # That of SQLite does not close itself where the database is in memory.
+                BaseDatabaseWrapper.close(connection)
+
         with settings:
-            thread = threading.Thread(
-                target=call_command, args=(command, "0"), kwargs={"use_reloader": False}
-            )
+            thread = threading.Thread(target=run)
             thread.start()
             assert command.is_listening.wait(PATIENCE_SECONDS)
             assert command.server is not None
