@@ -30,7 +30,7 @@ def rows(case: Case, contenders: list[Contender], scale: float) -> Iterator[tupl
         if case.name in BROKERS[contender.broker].unfit:
             continue
         try:
-            with stage(contender) as found:
+            with stage(contender, case.kills) as found:
                 messages = max(10, int(case.messages * scale))
                 for row in case.play(found, messages, contender.is_ours):
                     yield contender, {"layer": contender.name, **row}

@@ -27,8 +27,11 @@ BROKERS: dict[str, type[Redis | Hub | Postgres | RabbitMQ | Nats | Sqlite]] = {
 
 
 @contextlib.contextmanager
-def running(name: str) -> Iterator[Broker]:
+def running(name: str, kills: bool = False) -> Iterator[Broker]:
     """A broker, until the end.
+
+    Args:
+        kills: Whether connections are to be killed.
 
     Raises:
         NotInstalled: If its program is missing.
@@ -36,6 +39,8 @@ def running(name: str) -> Iterator[Broker]:
     with tempfile.TemporaryDirectory(prefix="channels-bench-") as folder:
         broker = BROKERS[name](Path(folder))
         try:
+            if kills:
+                broker.allow_kills()
             broker.start()
             yield broker
         finally:

@@ -31,6 +31,8 @@ class Case:
     #: What a row of ours must fulfil; and in words.
     holds: Callable[[Row], bool]
     goal: str
+    #: Connections are killed.
+    kills: bool = False
 
 
 def lost_doubled_disordered(
@@ -270,6 +272,7 @@ CASES = [
         6000,
         lambda row: row["lost"] == row["doubled"] == row["disordered"] == 0,
         "none lost, none doubled, in order",
+        kills=True,
     ),
     Case(
         "restart",

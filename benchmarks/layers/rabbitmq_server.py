@@ -1,4 +1,4 @@
-"""RabbitMQ with a port mapper of its own, behind a wire that can be cut."""
+"""RabbitMQ with a port mapper of its own, behind a wire that can be cut where a case does."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RabbitMQ(Broker):
         if program is None:
             raise NotInstalled("rabbitmq-server")
         self._own_port = free_port()
-        self._proxy = Proxy(self._own_port)
+        self._proxy: Proxy | None = None
         (folder / "enabled_plugins").write_text("[].")
         (folder / "rabbitmq.conf").write_text("loopback_users = none\n")
         # The mapper is started here, where a signal to all reaches it, not as a daemon.
@@ -36,17 +36,26 @@ class RabbitMQ(Broker):
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"url": f"amqp://guest:guest@127.0.0.1:{self._proxy.port}/"}
+        return {"url": f"amqp://guest:guest@127.0.0.1:{self._front_port}/"}
 
     def start(self) -> None:
         self._server.start(self._answers)
 
+    def allow_kills(self) -> None:
+        self._proxy = Proxy(self._own_port)
+
     def kill_connections(self) -> None:
+        assert self._proxy is not None, "it has been asked for"
         self._proxy.cut()
 
     def close(self) -> None:
         super().close()
-        self._proxy.close()
+        if self._proxy is not None:
+            self._proxy.close()
+
+    @property
+    def _front_port(self) -> int:
+        return self._own_port if self._proxy is None else self._proxy.port
 
     def _answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self._own_port), 1) as connection:

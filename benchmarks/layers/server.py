@@ -127,9 +127,12 @@ class Broker(ABC):
     def start(self) -> None:
         """Run it until it answers; again after it was killed."""
 
+    def allow_kills(self) -> None:  # noqa: B027 - most can without it
+        """Stand where connections can be ended, whatever that costs; before `start`."""
+
     @abstractmethod
     def kill_connections(self) -> None:
-        """End every client's, not the one that this is done by."""
+        """End every client's, not the one that this is done by; after `allow_kills`."""
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         self._server.end(number)

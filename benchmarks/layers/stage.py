@@ -148,10 +148,10 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(contender: Contender) -> Iterator[Stage]:
+def stage(contender: Contender, kills: bool = False) -> Iterator[Stage]:
     """A stage with its broker, until the end."""
     with (
-        running(contender.broker) as broker,
+        running(contender.broker, kills) as broker,
         tempfile.TemporaryDirectory(prefix="channels-bench-") as folder,
     ):
         found = Stage(contender, broker, Path(folder))
