@@ -7,7 +7,8 @@ Topology (`channels.layers.rabbitmq.names`)
     broker and one to each of these processes.  Any other channel is a durable queue with its
     capacity as its bound; one that is delivered at least once has a second, for what comes back.
     Delayed messages wait in queues of their own (`delays`), and what a full queue in a group
-    refuses goes to a queue to be counted (`overflow`).  One connection for each process.
+    refuses goes to a queue to be counted (`overflow`).  Each process has one connection, and a
+    second one to move delayed messages on (`delay_connection`).
 
 What is guaranteed
     * While a connection is away the inbox keeps what comes.  On reconnect the sender sends again
@@ -19,10 +20,11 @@ What is guaranteed
       it.  What a process has taken dies with it: at most once.
     * At least once (`leases`): what a process has in hand is another's as soon as its connection
       goes, so it is handled twice if the process lives on.  Nothing is lost while the broker lives.
-    * A delayed message is not lost.  It comes twice if the connection of the process that puts it
-      into its channel breaks at that moment.  It waits on while its channel is full; if that is
-      delivered at least once it goes before what lies there.  `max_delayed` is exact for one sender
-      at a time; messages with less than a second to go are not counted.
+    * A delayed message is not lost, and what a process that hangs has in hand is another's within
+      five seconds.  It comes twice if the connection of the process that puts it into its channel
+      breaks at that moment, or if that process hangs then.  It waits on while its channel is full;
+      if that is delivered at least once it goes before what lies there.  `max_delayed` is exact for
+      one sender at a time; messages with less than a second to go are not counted.
     * The broker's restart loses what lay in it unread, unless `persistent` for queues; groups are
       kept by the broker, and each process tells its listeners of a gap.
     * In a cluster a queue is on one node.  If that goes down its messages wait there, and so do

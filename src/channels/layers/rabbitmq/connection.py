@@ -36,6 +36,8 @@ _END: Final = 0xCE
 _FRAME_MAX: Final = 131_072
 #: Heartbeats without a sign of the peer.
 _SILENT_BEATS: Final = 2.5
+#: Heartbeats without a sign of ours after which RabbitMQ may give us up; after three it has.
+_PATIENT_BEATS: Final = 2.0
 _PRODUCT: Final[dict[str, Any]] = {
     "product": "channels",
     "capabilities": {
@@ -81,6 +83,17 @@ class AmqpConnection(asyncio.Protocol):
         self._contents.pop(number, None)
         return channel
 
+    def holds(self) -> bool:
+        """Whether the broker surely has not given up this connection; if it may have, that is over.
+
+        A process that was halted, or whose loop was blocked, has not heard of it yet, and what it
+        had in hand may be another's.
+        """
+        silent = self._loop.time() - self._said
+        if self.opened.done() and silent >= _PATIENT_BEATS * self._heartbeat:
+            self.fail(Broken(f"this process has said nothing to RabbitMQ for {silent:.1f} s"))
+        return not self.ended.done()
+
     # Writing.
 
     def write(self, data: bytes) -> None:
@@ -96,6 +109,8 @@ class AmqpConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         data, self._out = b"".join(self._out), []
+        if not self.holds():
+            return
         if data and self._transport is not None and not self._transport.is_closing():
             self._said = self._loop.time()
             self._transport.write(data)
@@ -153,6 +168,7 @@ class AmqpConnection(asyncio.Protocol):
         now = self._loop.time()
         if now - self._heard > _SILENT_BEATS * self._heartbeat:
             self.fail(Broken(f"RabbitMQ has been silent for {now - self._heard:.1f} s"))
+        if not self.holds():
             return
         if self.opened.done() and now - self._said >= self._heartbeat / 2:
             self.write(Heartbeat().marshal())
@@ -229,6 +245,8 @@ class AmqpConnection(asyncio.Protocol):
         self.write_frame(commands.Connection.Open(self._address.vhost), 0)
 
     def _open_ok(self, _: Frame) -> None:
+        # Nothing is in hand yet, however long this took.
+        self._said = self._loop.time()
         if not self.opened.done():
             self.opened.set_result(None)
 

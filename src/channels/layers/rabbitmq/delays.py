@@ -5,7 +5,7 @@ time, so that none waits behind another; there the broker moves it to the queue 
 reads `due` and sends a message on to the next such queue, the longest that is not too long; keeps
 it for the last second, to be exact; and puts it into its channel when the time has come.  Which
 process does that does not matter, and the broker gives what one has in hand to another when its
-connection goes.
+connection goes (`delay_connection`).
 """
 
 from __future__ import annotations
@@ -166,6 +166,7 @@ class Pump:
         self._counters = counters
         self._transactions: Transactions | None = None
         self._declarer: Declarer
+        self._holds: Callable[[], bool]
         self._is_closing = False
         #: Done once this process is a reader of `due`.
         self._begun: asyncio.Future[Any] | None = None
@@ -174,9 +175,14 @@ class Pump:
         self._stuck_until = 0.0
         self._delivering: set[asyncio.Task[Any]] = set()
 
-    def open(self, channel: AmqpChannel, declarer: Declarer) -> None:
-        """Connected."""
+    def open(self, channel: AmqpChannel, declarer: Declarer, holds: Callable[[], bool]) -> None:
+        """Connected.
+
+        Args:
+            holds: Whether what is in hand is surely not another's.
+        """
         self._transactions, self._declarer = Transactions(channel), declarer
+        self._holds = holds
         channel.on_content = self._take_content
         channel.on_method = self._take_method
         self._begin()
@@ -208,7 +214,7 @@ class Pump:
             self._spawn(self._consume(self._transactions), name="reader of what is due")
 
     async def _consume(self, transactions: Transactions) -> None:
-        while True:
+        while transactions is self._transactions:
             try:
                 await self._declarer.declare_all([(self._names.due, {})])
             except Broken as error:
@@ -254,6 +260,8 @@ class Pump:
 
     def _due(self, held: _Held) -> None:
         del self._timers[held.tag]
+        if not self._holds():
+            return
         task = self._spawn(self._put(held), name="delayed message")
         self._delivering.add(task)
         task.add_done_callback(self._delivering.discard)

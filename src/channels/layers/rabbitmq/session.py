@@ -1,10 +1,10 @@
 """A process's use of one connection, from the log-in to the break.
 
-Seven channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read
-at most once and by lease; for what is delayed; for what full queues refused; for declarations.  The
-consumer of the `hand` queue is exclusive, and on the channel that publishes: once the broker grants
-it, the former connection's channel is gone, and all that this had published is where it belongs.  A
-marker sent to that queue then comes back behind the last receipt.
+Six channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read at
+most once and by lease; for what full queues refused; for declarations.  The consumer of the `hand`
+queue is exclusive, and on the channel that publishes: once the broker grants it, the former
+connection's channel is gone, and all that this had published is where it belongs.  A marker sent to
+that queue then comes back behind the last receipt.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger("channels.layers")
 
 T = TypeVar("T")
 
-PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, DELAYS, FULL = range(1, 8)
+PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, FULL = range(1, 7)
 #: Kinds of messages in a `hand` queue, in their property `type`.
 MOVED: Final = "moved"
 MARKER: Final = "marker"

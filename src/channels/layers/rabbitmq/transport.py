@@ -19,6 +19,7 @@ from channels.layers.rabbitmq.address import Address
 from channels.layers.rabbitmq.channel import Broken, Properties
 from channels.layers.rabbitmq.connection import AmqpConnection, connect
 from channels.layers.rabbitmq.declarer import Declarer
+from channels.layers.rabbitmq.delay_connection import DelayConnection
 from channels.layers.rabbitmq.delays import Pump
 from channels.layers.rabbitmq.desk import Desk
 from channels.layers.rabbitmq.leases import Leases
@@ -28,7 +29,7 @@ from channels.layers.rabbitmq.options import RabbitMQOptions
 from channels.layers.rabbitmq.overflow import Overflow
 from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.readers import Readers
-from channels.layers.rabbitmq.session import DECLARING, DELAYS, FULL, LEASES, MOVED, QUEUES, Session
+from channels.layers.rabbitmq.session import DECLARING, FULL, LEASES, MOVED, QUEUES, Session
 from channels.layers.rabbitmq.tickets import read_ticket
 from channels.layers.returning import Returner
 from channels.layers.transport import Capabilities, Leased, TransportEvents
@@ -99,7 +100,8 @@ class RabbitMQTransport:
             restore=self._return,
             counters=self._counters,
         )
-        self._pump = Pump(names, offers.waiting, offers.deliver, spawn, self._counters)
+        pump = Pump(names, offers.waiting, offers.deliver, spawn, self._counters)
+        self._delays = DelayConnection(pump, spawn)
         self._overflow = Overflow(
             names.full,
             self._count_members,
@@ -129,7 +131,7 @@ class RabbitMQTransport:
                 if session is not None:
                     await self._readers.quiesce()
                     await self._leases.quiesce()
-                    await self._pump.quiesce()
+                    await self._delays.quiesce()
                     await session.fence()
                     await self._returner.settle()
                     await session.close()
@@ -141,6 +143,7 @@ class RabbitMQTransport:
         connection, self._connection, self._session = self._connection, None, None
         if connection is not None:
             connection.abandon()
+        self._delays.abandon()
 
     async def _run(self) -> None:
         """Be connected, until cancelled."""
@@ -175,7 +178,7 @@ class RabbitMQTransport:
             self._session = session
             self._readers.open(connection.channel(QUEUES))
             self._leases.open(connection.channel(LEASES))
-            self._pump.open(connection.channel(DELAYS), session.declarer)
+            self._delays.open(self._addresses[0], session.declarer)
             self._overflow.open(connection.channel(FULL), session.declarer)
             self._is_up.set()
             self._pause = _FIRST_PAUSE
@@ -204,7 +207,7 @@ class RabbitMQTransport:
     def _let_go_of(self, session: Session) -> None:
         self._is_up.clear()
         self._session = self._connection = None
-        for each in (self._readers, self._leases, self._pump, self._overflow):
+        for each in (self._readers, self._leases, self._delays, self._overflow):
             each.shut()
         publisher = getattr(session, "publisher", None)
         if publisher is not None:
