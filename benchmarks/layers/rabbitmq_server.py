@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
-from benchmarks.layers.proxy import Proxy
-from benchmarks.layers.server import Broker, NotInstalled, Server, free_port
-
-HELLO = b"AMQP\x00\x00\x09\x01"
+from benchmarks.layers.proxied import ProxiedBroker
+from benchmarks.layers.server import NotInstalled, Server, free_port
 
 
-class RabbitMQ(Broker):
+class RabbitMQ(ProxiedBroker):
     """rabbitmq-server without plugins; it takes seconds to start."""
 
-    unfit = frozenset({"roundtrip"})
+    question = b"AMQP\x00\x00\x09\x01"
+    answer = b"\x01\x00\x00"
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which(
@@ -25,8 +23,7 @@ class RabbitMQ(Broker):
         )
         if program is None:
             raise NotInstalled("rabbitmq-server")
-        self._own_port = free_port()
-        self._proxy: Proxy | None = None
+        super().__init__()
         (folder / "enabled_plugins").write_text("[].")
         (folder / "rabbitmq.conf").write_text("loopback_users = none\n")
         # The mapper is started here, where a signal to all reaches it, not as a daemon.
@@ -36,31 +33,7 @@ class RabbitMQ(Broker):
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"url": f"amqp://guest:guest@127.0.0.1:{self._front_port}/"}
-
-    def start(self) -> None:
-        self._server.start(self._answers)
-
-    def allow_kills(self) -> None:
-        self._proxy = Proxy(self._own_port)
-
-    def kill_connections(self) -> None:
-        assert self._proxy is not None, "it has been asked for"
-        self._proxy.cut()
-
-    def close(self) -> None:
-        super().close()
-        if self._proxy is not None:
-            self._proxy.close()
-
-    @property
-    def _front_port(self) -> int:
-        return self._own_port if self._proxy is None else self._proxy.port
-
-    def _answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self._own_port), 1) as connection:
-            connection.sendall(HELLO)
-            return connection.recv(3) == b"\x01\x00\x00"
+        return {"url": f"amqp://guest:guest@127.0.0.1:{self.client_port}/"}
 
 
 def environment(folder: Path, port: int) -> dict[str, str]:
