@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("channels", deadline=None)
 settings.load_profile("channels")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has started this in the background; the processes of tests shall hear it all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
