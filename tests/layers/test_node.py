@@ -9,7 +9,6 @@ import pytest
 import pytest_asyncio
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from channels.layers import echoes
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.subscriptions import State
 from channels.testing.layers.base import nothing_comes, receive_all, soon, until
@@ -272,8 +271,8 @@ async def test_a_send_does_not_overtake_what_was_published_before(make: Make) ->
 async def test_a_send_does_not_overtake_what_is_slow_to_be_published(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(echoes, "LONGEST_WAIT_SECONDS", 0.02)
     layer, go_on = make(), asyncio.Event()
+    layer.node.reception.echoes.longest_seconds = 0.02
     channel = await member(layer)
     publish = layer.transport.publish
 

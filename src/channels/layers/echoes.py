@@ -8,16 +8,18 @@ a group_send does not overtake it, it waits until what was published before has 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
-
-#: An echo that takes longer, once the broker has the envelope, was lost, or its group was left.
-LONGEST_WAIT_SECONDS: Final = 1.0
 
 
 class Echoes:
-    """Own envelopes under way to groups that this node has joined; on the owner loop."""
+    """Own envelopes under way to groups that this node has joined; on the owner loop.
 
-    def __init__(self) -> None:
+    Attributes:
+        longest_seconds: An echo that takes longer, once the broker has the envelope, was lost, or
+            its group was left.
+    """
+
+    def __init__(self, longest_seconds: float = 1.0) -> None:
+        self.longest_seconds = longest_seconds
         self._sent = 0
         self._seen = 0
         self._under_way: set[int] = set()
@@ -57,7 +59,7 @@ class Echoes:
         while not waiter.done():
             # A broker that is slow to take an envelope has not lost it.
             may_be_lost = not any(seq <= upto for seq in list(self._under_way))
-            await asyncio.wait([waiter], timeout=LONGEST_WAIT_SECONDS)
+            await asyncio.wait([waiter], timeout=self.longest_seconds)
             if may_be_lost:
                 self.seen(upto)
 

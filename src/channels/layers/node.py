@@ -103,6 +103,8 @@ class Node:
         self.reception.is_direct = self.transport.capabilities.is_direct
         self.reception.clock_offset = lambda: self.transport.clock_offset
         self.reception.on_control = self._on_control
+        # As any send may take: a backend that is polled is seconds behind on a busy machine.
+        self.reception.echoes.longest_seconds = self._options.send_timeout
         self.drops = DropLog(self._clock, self.statistics)
         self.reception.drops = self.drops
         self.counters = self.reception.counters

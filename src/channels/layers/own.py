@@ -9,7 +9,6 @@ from channels.exceptions import ChannelFull
 from channels.fanout.event import Event
 from channels.fanout.hub import running_loop
 from channels.layers.codec import Codec
-from channels.layers.echoes import LONGEST_WAIT_SECONDS
 from channels.layers.link import Link
 from channels.layers.local import Policy
 from channels.layers.port import Ports
@@ -35,10 +34,11 @@ class OwnChannels:
         Raises:
             ChannelFull: If the channel holds its capacity of unread messages.
         """
-        if self._reception.echoes.due:
+        echoes = self._reception.echoes
+        if echoes.due:
             # What is being published takes its time, and then the echo.
-            patience = self._link.patience + 2 * LONGEST_WAIT_SECONDS
-            await self._link.owner.call(self._reception.echoes.wait, patience)
+            patience = self._link.patience + 2 * echoes.longest_seconds
+            await self._link.owner.call(echoes.wait, patience)
         message = self._codec.decode(payload)
         deadline = self._reception.clock.monotonic() + self._policy.expiry
         event = Event(message, len(payload), deadline)
