@@ -21,10 +21,9 @@ from channels.layers.codec import (
     JsonSerializer,
     MsgpackSerializer,
     Serializer,
-    make_fernet,
-    make_seal,
     register_serializer,
 )
+from channels.layers.fernet import make_fernet, make_fernets
 
 __all__ = [
     "BaseMessageSerializer",
@@ -57,10 +56,11 @@ class BaseMessageSerializer(abc.ABC):
     ) -> None:
         self.random_prefix_length = random_prefix_length
         self.expiry = expiry
-        self.crypter = make_seal(symmetric_encryption_keys) if symmetric_encryption_keys else None
+        keys = symmetric_encryption_keys
+        self.crypter = make_fernets(keys) if keys else None
 
     def make_fernet(self, key: str | bytes) -> Any:
-        """What seals with one secret, as all layers do it."""
+        """What seals with one secret."""
         return make_fernet(key)
 
     @abc.abstractmethod

@@ -2,11 +2,9 @@
 
 import datetime
 import decimal
-import time
 from typing import Any
 
 import pytest
-from cryptography.fernet import Fernet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +13,6 @@ from channels.layers.codec import (
     Codec,
     JsonSerializer,
     UndecodableMessage,
-    derive_key,
     register_serializer,
 )
 
@@ -101,33 +98,6 @@ def test_size_bound() -> None:
 def test_undecodable(data: bytes) -> None:
     with pytest.raises(UndecodableMessage):
         Codec().decode(data)
-
-
-def test_sealed_by_the_first_key_and_opened_by_all() -> None:
-    old, new = Codec(keys=["old"]), Codec(keys=["new", b"old"])
-    message = {"type": "secret", "text": "meet at noon"}
-    sealed = old.encode(message)
-    assert b"noon" not in sealed
-    assert new.decode(sealed) == message
-    with pytest.raises(UndecodableMessage):
-        old.decode(new.encode(message))
-    with pytest.raises(UndecodableMessage):
-        Codec().decode(sealed)
-
-
-def test_a_sealed_message_grows_old() -> None:
-    codec = Codec(keys=["secret"], max_age_seconds=70)
-    inner = Codec().encode({"type": "x"})
-    fernet = Fernet(derive_key("secret"))
-    now = int(time.time())
-    assert codec.decode(fernet.encrypt_at_time(inner, now - 30)) == {"type": "x"}
-    with pytest.raises(UndecodableMessage):
-        codec.decode(fernet.encrypt_at_time(inner, now - 100))
-
-
-def test_keys_must_be_a_list() -> None:
-    with pytest.raises(InvalidChannelLayerError, match="must be a list"):
-        Codec(keys="one secret")
 
 
 def test_registered_serializers_are_found_by_name() -> None:

@@ -1,4 +1,4 @@
-"""Messages to bytes and back: a serializer by name, and a seal if keys are given.
+"""Messages to bytes and back, by a serializer that has a name.
 
 The same codec serves every layer, the in-memory one included, so that a message which could not
 cross a process boundary fails in development already.
@@ -6,12 +6,9 @@ cross a process boundary fails in development already.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgpack
@@ -95,7 +92,7 @@ def register_serializer(name: str, factory: Callable[[], Serializer]) -> None:
 
 
 class UndecodableMessage(ChannelsError, ValueError):
-    """Bytes that this codec cannot read: other keys, another format, or damage."""
+    """Bytes that this codec cannot read: another format, or damage."""
 
 
 class Codec:
@@ -103,21 +100,14 @@ class Codec:
 
     Args:
         serializer_format: The name of a serializer.
-        keys: Secrets; the first seals, all are tried to open.  Messages are not sealed without any.
-        max_age_seconds: How old a sealed message may be; None: any age.
         max_bytes: Largest encoded message.
 
     Raises:
-        InvalidChannelLayerError: For an unknown format, or keys that are not a list of secrets.
+        InvalidChannelLayerError: For an unknown format.
     """
 
     def __init__(
-        self,
-        serializer_format: str = "msgpack",
-        keys: Sequence[str | bytes] | None = None,
-        *,
-        max_age_seconds: float | None = None,
-        max_bytes: int = MAX_MESSAGE_BYTES,
+        self, serializer_format: str = "msgpack", *, max_bytes: int = MAX_MESSAGE_BYTES
     ) -> None:
         try:
             self._serializer = _serializers[serializer_format]()
@@ -126,15 +116,10 @@ class Codec:
                 f"serializer_format={serializer_format!r} is not registered: expected one of "
                 f"{', '.join(sorted(_serializers))}."
             ) from None
-        self._seal = make_seal(keys) if keys else None
-        self._max_age = max_age_seconds
         self._max_bytes = max_bytes
 
-    def encode(self, message: Message, delay: float = 0.0) -> bytes:
+    def encode(self, message: Message) -> bytes:
         """The message as bytes.
-
-        Args:
-            delay: Seconds until it is delivered: the age of a sealed message counts from then.
 
         Raises:
             TypeError: If it is no dict, or holds what the serializer cannot carry; says where.
@@ -146,8 +131,6 @@ class Codec:
             data = self._serializer.dumps(message)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(self._explain(message, error)) from error
-        if self._seal is not None:
-            data = self._seal.encrypt_at_time(data, int(time.time() + delay))
         if len(data) > self._max_bytes:
             raise MessageTooLarge(
                 f"A message of {len(data)} bytes is over the layer's max_message_bytes="
@@ -155,19 +138,13 @@ class Codec:
             )
         return data
 
-    def decode(self, data: bytes, any_age: bool = False) -> Message:
+    def decode(self, data: bytes) -> Message:
         """The message of these bytes.
-
-        Args:
-            any_age: A sealed message may be older than `max_age_seconds`.
 
         Raises:
             UndecodableMessage: If there is none in them.
         """
         try:
-            if self._seal is not None:
-                ttl = None if self._max_age is None or any_age else int(self._max_age)
-                data = self._seal.decrypt(data, ttl=ttl)
             message = self._serializer.loads(data)
         except Exception as error:
             raise UndecodableMessage(
@@ -209,40 +186,3 @@ class Codec:
                 self._serializer.dumps({"": part})
             except (TypeError, ValueError, OverflowError, RecursionError):
                 yield step, part
-
-
-def derive_key(secret: str | bytes) -> bytes:
-    """The Fernet key of a secret, as today's Redis layer derives it: both can read the other."""
-    data = secret.encode() if isinstance(secret, str) else secret
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest())
-
-
-def make_seal(keys: Sequence[str | bytes]) -> Any:
-    """What seals with the first of these secrets and opens with any.
-
-    Raises:
-        InvalidChannelLayerError: If they are no list, or the package that seals is missing.
-    """
-    if isinstance(keys, str | bytes):
-        raise InvalidChannelLayerError(
-            "symmetric_encryption_keys must be a list of possible keys: found a single one."
-        )
-    seals = [make_fernet(key) for key in keys]
-    from cryptography.fernet import MultiFernet  # noqa: PLC0415 - an optional extra
-
-    return MultiFernet(seals)
-
-
-def make_fernet(key: str | bytes) -> Any:
-    """What seals and opens with one secret.
-
-    Raises:
-        InvalidChannelLayerError: If the package that seals is missing.
-    """
-    try:
-        from cryptography.fernet import Fernet  # noqa: PLC0415 - an optional extra
-    except ImportError as error:
-        raise InvalidChannelLayerError(
-            "symmetric_encryption_keys needs the package cryptography: install channels[crypto]."
-        ) from error
-    return Fernet(derive_key(key))

@@ -85,36 +85,37 @@ class Control:
         finally:
             self._asked.pop(token, None)
 
-    def on_envelope(self, envelope: Envelope) -> None:
+    def on_envelope(self, kind: Kind, group: str, question: bytes) -> None:
         """A question or an answer has come; on the owner loop.
 
         Raises:
-            MalformedEnvelope: If it is an answer that cannot be read.
+            MalformedEnvelope: If it cannot be read, or answers what this node has not asked.
         """
-        if envelope.kind is Kind.DONE:
-            token, _, _ = read_question(envelope.payload)
-            answer = self._asked.pop(token, None)
-            if answer is not None and not answer.done():
-                answer.set_result(None)
-        else:
-            self._link.owner.spawn(self._obey(envelope), "channel layer membership")
+        token, asker, channel = read_question(question)
+        if kind is not Kind.DONE:
+            obeying = self._obey(kind, group, channel, asker, question)
+            self._link.owner.spawn(obeying, "channel layer membership")
+            return
+        if asker != self._node:
+            # Numbers of questions are the same in all nodes.
+            raise MalformedEnvelope(f"An answer to {asker} came to {self._node}.")
+        answer = self._asked.pop(token, None)
+        if answer is not None and not answer.done():
+            answer.set_result(None)
 
-    async def _obey(self, envelope: Envelope) -> None:
+    async def _obey(
+        self, kind: Kind, group: str, channel: str, asker: str, question: bytes
+    ) -> None:
         """Another process changes the membership of a channel of ours."""
         counters = self._reception.counters
-        try:
-            _, asker, channel = read_question(envelope.payload)
-        except MalformedEnvelope as error:
-            self._reception.count_malformed(error)
-            return
         if not self._local.is_here(channel):
             counters["dropped_gone"] += 1
-        elif envelope.kind is Kind.ADD:
-            self._local.add(envelope.name, channel)
-            await self._link.join_here(envelope.name)
+        elif kind is Kind.ADD:
+            self._local.add(group, channel)
+            await self._link.join_here(group)
         else:
-            self._local.discard(envelope.name, channel)
-        answer = self._envelope(Kind.DONE, _ANSWER, envelope.payload)
+            self._local.discard(group, channel)
+        answer = self._envelope(Kind.DONE, _ANSWER, question)
         try:
             push = partial(self._link.transport.push_node, asker, answer)
             await self._link.do_here(len(answer.payload), push)

@@ -1,7 +1,7 @@
 """What travels through a broker: a fixed header, a name, a payload.
 
     octets  field
-    1       version (1)
+    1       version: 1, or 2 if the payload is sealed
     1       flags: 1 = sent again after a failure, 2 = a position follows the name; the six upper
             bits: how often it was leased, 63 for more
     1       kind
@@ -12,6 +12,8 @@
     n       name, UTF-8: a channel's or a group's
     8+8     only with flag 2: epoch and offset in the group's history
     rest    payload: the encoded message, or what the kind says
+
+A seal (`channels.layers.seal`) binds all of it but flags and position, which brokers change.
 
 All numbers are in network order.  (sender, sequence number) identifies an envelope: whoever may see
 one twice drops it by that pair.
@@ -26,6 +28,8 @@ from typing import Final
 from channels.exceptions import MalformedEnvelope
 
 VERSION: Final = 1
+SEALED_VERSION: Final = 2
+_VERSIONS: Final = (VERSION, SEALED_VERSION)
 REPLAYED: Final = 1
 POSITIONED: Final = 2
 MOST_ATTEMPTS: Final = 63
@@ -64,12 +68,14 @@ class Envelope:
         deadline: Milliseconds since 1970, by the broker's clock, after which it is void; 0: never.
         position: (epoch, offset) in the history of its group, where the backend keeps one.
         attempts: How often it was leased already; noted by brokers that lease.
+        is_sealed: Whether the payload is.
     """
 
     __slots__ = (
         "_encoded",
         "attempts",
         "deadline",
+        "is_sealed",
         "kind",
         "name",
         "payload",
@@ -97,6 +103,7 @@ class Envelope:
         self.deadline = deadline
         self.position = position
         self.attempts = attempts
+        self.is_sealed = False
         self._encoded: bytes | None = None
 
     def __repr__(self) -> str:
@@ -112,18 +119,40 @@ class Envelope:
             if self.position is not None:
                 flags |= POSITIONED
                 position = _POSITION.pack(*self.position)
+            version = SEALED_VERSION if self.is_sealed else VERSION
             head = _HEAD.pack(
-                VERSION, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
+                version, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
             )
             self._encoded = head + name + position + self.payload
         return self._encoded
 
+    @property
+    def bound(self) -> bytes:
+        """What a seal binds beside the payload: the head of a sealed one without flags, the name.
+
+        What brokers change is not in it: how often it was leased, and a position.
+        """
+        name = self.name.encode()
+        numbers = (self.kind, self.sender, self.seq, self.deadline, len(name))
+        return _HEAD.pack(SEALED_VERSION, 0, *numbers) + name
+
+    def sealed(self, payload: bytes) -> Envelope:
+        """The same envelope with this sealed payload instead of its own."""
+        envelope = self._with(payload, self.attempts)
+        envelope.is_sealed = True
+        return envelope
+
     def again(self, attempts: int) -> Envelope:
         """The same envelope with another number of attempts; it may be in several queues."""
+        envelope = self._with(self.payload, attempts)
+        envelope.is_sealed = self.is_sealed
+        return envelope
+
+    def _with(self, payload: bytes, attempts: int) -> Envelope:
         return Envelope(
             self.kind,
             self.name,
-            self.payload,
+            payload,
             self.sender,
             self.seq,
             self.deadline,
@@ -144,8 +173,10 @@ def decode_envelope(data: bytes) -> Envelope:
     """
     try:
         version, flags, kind, sender, seq, deadline, length = _HEAD.unpack_from(data)
-        if version != VERSION:
-            raise MalformedEnvelope(f"Found an envelope of version {version}, expected {VERSION}.")
+        if version not in _VERSIONS:
+            raise MalformedEnvelope(
+                f"Found an envelope of version {version}, expected {VERSION} or {SEALED_VERSION}."
+            )
         end = _HEAD.size + length
         if len(data) < end:
             raise MalformedEnvelope(f"The name of {length} octets is cut short.")
@@ -154,7 +185,7 @@ def decode_envelope(data: bytes) -> Envelope:
         if flags & POSITIONED:
             position = _POSITION.unpack_from(data, end)
             end += _POSITION.size
-        return Envelope(
+        envelope = Envelope(
             _KINDS[kind],
             name,
             data[end:],
@@ -164,6 +195,8 @@ def decode_envelope(data: bytes) -> Envelope:
             position,
             flags >> _ATTEMPTS_SHIFT,
         )
+        envelope.is_sealed = version == SEALED_VERSION
+        return envelope
     except MalformedEnvelope:
         raise
     except KeyError:

@@ -15,7 +15,6 @@ from typing import Final
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.layers.alarm import Alarm
-from channels.layers.envelope import Envelope
 from channels.layers.local import LocalChannels
 from channels.layers.port import Ports
 from channels.layers.reception import Reception
@@ -87,11 +86,11 @@ class Later:
                 self._bytes -= len(payload)
             self._deliver(channel, payload)
 
-    def keep(self, envelope: Envelope, now: float) -> None:
+    def keep(self, channel: str, content: bytes, now: float) -> None:
         """Another process has sent it to a channel of this one; `now` is the broker's time."""
         try:
-            due, payload = read_later(envelope.payload)
-            self.put(envelope.name, payload, due - now)
+            due, payload = read_later(content)
+            self.put(channel, payload, due - now)
         except MalformedEnvelope as error:
             self._reception.count_malformed(error)
         except ChannelFull:

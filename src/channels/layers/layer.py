@@ -69,7 +69,7 @@ class NodeChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         if delay:
             self._check_delay(delay)
-        await self.node.send(channel, self.node.codec.encode(message, delay), delay)
+        await self.node.send(channel, self.node.codec.encode(message), delay)
 
     def _check_delay(self, delay: float) -> None:
         limit = self.options.max_delay

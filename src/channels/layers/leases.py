@@ -284,7 +284,7 @@ class Leases:
         try:
             data = leased.data
             envelope = data if isinstance(data, Envelope) else decode_envelope(data)
-            event = self._reception.open(envelope, any_age=True)
+            event = self._reception.open(envelope, leased.queue)
         except MalformedEnvelope as error:
             self._reception.count_malformed(error)
             event = None

@@ -42,6 +42,7 @@ from channels.layers.own import OwnChannels
 from channels.layers.port import Ports, watch_forks
 from channels.layers.queues import Queues
 from channels.layers.reception import Reception
+from channels.layers.seal import Seal
 from channels.layers.transport import DelayingTransport, Transport
 
 logger = logging.getLogger("channels.layers")
@@ -53,6 +54,8 @@ GapListener = Callable[[Sequence[str] | None], None]
 _TRIES: Final = 5
 #: Deliveries that may wait on the running loop before group_send waits for them.
 _BACKLOG: Final = 64
+#: What nodes ask of each other is void after this; who asks waits for seconds only.
+_CONTROL_SECONDS: Final = 60.0
 
 
 class Node:
@@ -74,12 +77,9 @@ class Node:
         mark: str | None = None,
     ) -> None:
         self.transport = transport
-        self.codec = Codec(
-            options.serializer_format,
-            options.symmetric_encryption_keys,
-            max_age_seconds=options.expiry + 10,
-            max_bytes=options.max_message_bytes,
-        )
+        self.codec = Codec(options.serializer_format, max_bytes=options.max_message_bytes)
+        keys = options.symmetric_encryption_keys
+        self.seal = Seal(keys) if keys else None
         self.gap_listeners: list[GapListener] = []
         self._policy = policy
         self._options = options
@@ -99,7 +99,7 @@ class Node:
         self.local = LocalChannels(
             self._policy, self._clock, self.mark, self.ports.post, self._group_emptied
         )
-        self.reception = Reception(self.local, self.codec, self._clock, new_sender())
+        self.reception = Reception(self.local, self.codec, self.seal, self._clock, new_sender())
         self.reception.is_direct = self.transport.capabilities.is_direct
         self.reception.clock_offset = lambda: self.transport.clock_offset
         self.reception.on_control = self._on_control
@@ -112,10 +112,10 @@ class Node:
         self.on_frame = self.reception.on_frame
         self.link = Link(self.transport, self._options, self.ports, self)
         self.control = Control(
-            self.id, self.link, self.local, self.reception, self._envelope, self._options
+            self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
         self.own = OwnChannels(self.reception, self.link, self.ports, self.codec, self._policy)
-        self.queues = Queues(self.local, self.link, self.reception, self.deliveries.keeps)
+        self.queues = Queues(self.local, self.link, self.reception)
         self.leases = Leases(self.link, self.reception, self.ports, self._send_letter)
         self.later = Later(
             self.local,
@@ -252,7 +252,7 @@ class Node:
         self.local.clear()
         await self.link.do(0, self.transport.flush)
         if self.link.joins:
-            envelope = self._envelope(Kind.FLUSH, ALL_NODES, b"")
+            envelope = self._control_envelope(Kind.FLUSH, ALL_NODES, b"")
             await self.link.do(0, partial(self.transport.publish, ALL_NODES, envelope))
 
     # Consumers of this process.
@@ -364,7 +364,13 @@ class Node:
             if life == -1.0:
                 life = self._policy.expiry
             deadline = int((self._clock.time() + self.transport.clock_offset + life) * 1000)
-        return Envelope(kind, name, payload, self.reception.sender, next(self._seq), deadline)
+        envelope = Envelope(kind, name, payload, self.reception.sender, next(self._seq), deadline)
+        return envelope if self.seal is None else self.seal.close(envelope)
+
+    def _control_envelope(self, kind: Kind, name: str, payload: bytes) -> Envelope:
+        """One that asks a node for something, however soon messages expire."""
+        life = max(self._policy.expiry, _CONTROL_SECONDS)
+        return self._envelope(kind, name, payload, life)
 
     def _group_emptied(self, group: str) -> None:
         self.link.release(group)
@@ -378,11 +384,11 @@ class Node:
 
     # Between nodes.
 
-    def _on_control(self, envelope: Envelope) -> None:
+    def _on_control(self, envelope: Envelope, payload: bytes) -> None:
         if envelope.kind is Kind.FLUSH:
             if envelope.sender != self.reception.sender:
                 self.local.clear()
         elif envelope.kind is Kind.LATER:
-            self.later.keep(envelope, self._broker_time())
+            self.later.keep(envelope.name, payload, self._broker_time())
         else:
-            self.control.on_envelope(envelope)
+            self.control.on_envelope(envelope.kind, envelope.name, payload)

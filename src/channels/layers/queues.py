@@ -6,8 +6,6 @@ process gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from channels.exceptions import MalformedEnvelope
 from channels.kit.types import Message
 from channels.layers.envelope import Envelope, decode_envelope
@@ -18,20 +16,9 @@ from channels.layers.reception import Reception
 
 
 class Queues:
-    """The readers of this process; any thread and loop.
+    """The readers of this process; any thread and loop."""
 
-    Args:
-        keeps: Whether messages of a queue may be of any age.
-    """
-
-    def __init__(
-        self,
-        local: LocalChannels,
-        link: Link,
-        reception: Reception,
-        keeps: Callable[[str], bool] = lambda _: False,
-    ) -> None:
-        self._keeps = keeps
+    def __init__(self, local: LocalChannels, link: Link, reception: Reception) -> None:
         self._local = local
         self._link = link
         self._reception = reception
@@ -81,7 +68,7 @@ class Queues:
             self._reception.count_malformed(error)
             self.ask_again(queue)
             return
-        event = self._reception.open(envelope, self._keeps(queue))
+        event = self._reception.open(envelope, queue)
         if event is None:
             # Void or unreadable; it has used up demand.
             self.ask_again(queue)

@@ -15,6 +15,7 @@ from channels.layers.drops import DropLog
 from channels.layers.echoes import Echoes
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from channels.layers.local import LocalChannels
+from channels.layers.seal import Seal, UnauthenticEnvelope, check_address
 from channels.layers.window import SeenWindow
 
 logger = logging.getLogger("channels.layers")
@@ -23,24 +24,30 @@ logger = logging.getLogger("channels.layers")
 class Reception:
     """Sorts out envelopes: void, repeated, own, for a group, for a channel, for the node itself.
 
+    Args:
+        seal: Opens envelopes; then none that is not sealed is let in.
+
     Attributes:
         sender: The identity of this node's own envelopes.
         is_direct: Whether the transport is, and neither repeats nor delays anything.
-        on_control: Takes envelopes for the node itself.
+        on_control: Takes envelopes for the node itself, and their opened payloads.
         drops: Says what was dropped.
     """
 
-    def __init__(self, local: LocalChannels, codec: Codec, clock: Clock, sender: bytes) -> None:
+    def __init__(
+        self, local: LocalChannels, codec: Codec, seal: Seal | None, clock: Clock, sender: bytes
+    ) -> None:
         self.local = local
         self.sender = sender
         self.is_direct = False
         self.clock_offset: Callable[[], float] = lambda: 0.0
-        self.on_control: Callable[[Envelope], None] = lambda _: None
+        self.on_control: Callable[[Envelope, bytes], None] = lambda *_: None
         self.counters: Counter[str] = Counter()
         self.drops: DropLog | None = None
         self.echoes = Echoes()
         self.clock = clock
         self._codec = codec
+        self._seal = seal
         self._seen = SeenWindow()
 
     def on_frame(self, data: bytes) -> None:
@@ -52,6 +59,14 @@ class Reception:
             self.on_envelope(envelope)
 
     def on_envelope(self, envelope: Envelope) -> None:
+        payload = envelope.payload
+        # First of all: what is forged must not make what is genuine look repeated.
+        if envelope.is_sealed or self._seal is not None:
+            try:
+                payload = self._opened(envelope)
+            except MalformedEnvelope as error:
+                self.count_malformed(error)
+                return
         if not self.is_direct:
             if self._seen.is_repeat(envelope.sender, envelope.seq):
                 self.counters["dropped_repeated"] += 1
@@ -59,11 +74,11 @@ class Reception:
             self.counters["received"] += 1
         try:
             if envelope.kind is Kind.GROUP:
-                self._to_group(envelope)
+                self._to_group(envelope, payload)
             elif envelope.kind is Kind.CHANNEL:
-                self._to_channel(envelope)
-            else:
-                self.on_control(envelope)
+                self._to_channel(envelope, payload)
+            elif self._ahead(envelope) is not None:
+                self.on_control(envelope, payload)
         except MalformedEnvelope as error:
             self.count_malformed(error)
         except Exception:
@@ -75,22 +90,22 @@ class Reception:
         if self.drops is not None:
             self.drops.look()
 
-    def _to_group(self, envelope: Envelope) -> None:
+    def _to_group(self, envelope: Envelope, payload: bytes) -> None:
         name, hub = envelope.name, self.local.hub
         group = hub.groups.get(name)
         if group is None:
             return
         if group.oldest <= self.clock.time() - self.local.group_expiry:
             self.local.expire_members(name)
-        event = self.open(envelope)
+        event = self._event(envelope, payload)
         if event is not None:
             hub.publish(name, event)
 
-    def _to_channel(self, envelope: Envelope) -> None:
+    def _to_channel(self, envelope: Envelope, payload: bytes) -> None:
         if not self.local.is_here(envelope.name):
             self.counters["dropped_gone"] += 1
             return
-        event = self.open(envelope)
+        event = self._event(envelope, payload)
         if event is None:
             return
         try:
@@ -99,33 +114,65 @@ class Reception:
         except ChannelFull:
             self.counters["dropped_full"] += 1
 
-    def open(self, envelope: Envelope, any_age: bool = False) -> Event | None:
-        """The event in an envelope, or None if it is void or cannot be read; that is counted.
+    def open(self, envelope: Envelope, queue: str) -> Event | None:
+        """The event in an envelope that was taken from a queue.
 
-        Args:
-            any_age: A sealed message may be older than `expiry`.
+        None if it is void, cannot be read or, sealed, was not sent there; that is counted.
         """
-        deadline = None
-        if envelope.deadline:
-            ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
-            if ahead <= 0:
-                self.counters["dropped_expired"] += 1
+        payload = envelope.payload
+        if envelope.is_sealed or self._seal is not None:
+            try:
+                payload = self._opened(envelope)
+                check_address(envelope, queue)
+            except MalformedEnvelope as error:
+                self.count_malformed(error)
                 return None
-            # By this process's monotonic clock.
-            deadline = self.clock.monotonic() + ahead
-        message = self.message(envelope.payload, any_age)
-        return None if message is None else Event(message, len(envelope.payload), deadline)
+        return self._event(envelope, payload)
 
-    def message(self, payload: bytes, any_age: bool = False) -> Message | None:
-        """The message of a payload, or None, counted and logged, if there is none."""
+    def _opened(self, envelope: Envelope) -> bytes:
+        """The payload of an envelope where one of the two, it or this layer, knows of seals.
+
+        Raises:
+            UnauthenticEnvelope: If the other does not, or no key of ours opens it.
+        """
+        if self._seal is None:
+            raise UnauthenticEnvelope(f"{envelope!r} is sealed, and this layer has no keys.")
+        return self._seal.open(envelope)
+
+    def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
+        """The event in an opened envelope, or None if it is void or cannot be read."""
+        ahead = self._ahead(envelope)
+        if ahead is None:
+            return None
+        # By this process's monotonic clock.
+        deadline = self.clock.monotonic() + ahead if envelope.deadline else None
+        message = self.message(payload)
+        return None if message is None else Event(message, len(payload), deadline)
+
+    def _ahead(self, envelope: Envelope) -> float | None:
+        """Seconds to its deadline, 0 if it has none; None, and counted, if that has passed."""
+        if not envelope.deadline:
+            return 0.0
+        ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
+        if ahead > 0:
+            return ahead
+        self.counters["dropped_expired"] += 1
+        return None
+
+    def message(self, payload: bytes) -> Message | None:
+        """The message of an opened payload, or None, counted and logged, if there is none."""
         try:
-            return self._codec.decode(payload, any_age)
+            return self._codec.decode(payload)
         except UndecodableMessage as error:
             self.count_malformed(error)
             return None
 
     def count_malformed(self, error: Exception) -> None:
-        """Count bytes that cannot be read; the first, and then each thousandth, is logged."""
-        if self.counters["dropped_malformed"] % 1000 == 0:
+        """Count what cannot be read, or opened; the first, and each thousandth, is logged."""
+        is_sealing = isinstance(error, UnauthenticEnvelope)
+        reason = "dropped_unauthentic" if is_sealing else "dropped_malformed"
+        if self.counters[reason] % 1000 == 0:
             logger.warning("Dropped a message that cannot be read: %s", error)
-        self.counters["dropped_malformed"] += 1
+        self.counters[reason] += 1
+        if self.drops is not None:
+            self.drops.look()

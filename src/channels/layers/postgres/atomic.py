@@ -100,7 +100,8 @@ class AtomicSender:
         deadline = 0 if life is None else int((self._now() + life) * 1000)
         # A sender of its own: it arrives when its transaction commits, which may be long after
         # what this process has sent since.
-        return Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
+        envelope = Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
+        return envelope if self._node.seal is None else self._node.seal.close(envelope)
 
     def _tell_ticker(self, connection: CallerConnection, delay: float) -> None:
         """Look when it is due; and after the commit, which may come later than that."""

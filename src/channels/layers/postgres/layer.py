@@ -76,7 +76,7 @@ class PostgresChannelLayer(NodeChannelLayer):
         self.require_valid_channel_name(channel)
         if delay:
             self._check_delay(delay)
-        self._atomic.send(connection, channel, self.node.codec.encode(message, delay), delay)
+        self._atomic.send(connection, channel, self.node.codec.encode(message), delay)
 
     def atomic_group_send(self, connection: CallerConnection, group: str, message: Message) -> None:
         """Send to a group as part of the transaction that is open on a connection.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.kit.types import Message
+from channels.layers.fernet import make_fernets
 from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
 from channels.layers.redis.clients import Clients, create_pool
@@ -70,6 +71,8 @@ class BaseRedisChannelLayer(NodeChannelLayer):
             config.pop(name, None)
         own, rest = split_options(RedisOptions, config)
         options = layer_options(rest, layer=type(self).__name__)
+        keys = options.symmetric_encryption_keys
+        self._fernets = make_fernets(keys) if keys else None
         self.hosts = entries
         self.prefix = check_prefix(prefix)
         self.redis_options = own
@@ -122,12 +125,17 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         return await self.receive(channel)
 
     def serialize(self, message: Message) -> bytes:
-        """A message as it is sent."""
-        return self.node.codec.encode(message)
+        """A message as bytes, sealed if there are keys.
+
+        As today's layer sends it; this one seals each message to its address.
+        """
+        data = self.node.codec.encode(message)
+        return data if self._fernets is None else bytes(self._fernets.encrypt(data))
 
     def deserialize(self, message: bytes) -> Message:
         """The reverse."""
-        return self.node.codec.decode(message)
+        data = message if self._fernets is None else self._fernets.decrypt(message)
+        return self.node.codec.decode(data)
 
 
 class RedisChannelLayer(BaseRedisChannelLayer):
