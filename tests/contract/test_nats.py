@@ -10,9 +10,11 @@ from channels.layers import NatsChannelLayer
 from channels.testing.layers import Broker, Features, LayerConformance
 from channels.testing.layers.chaos import ChaosCases
 from channels.testing.layers.groups import GroupCases
+from channels.testing.layers.hostile import HostileCases
 from channels.testing.layers.life import LifeCases
 from channels.testing.layers.members import MemberCases
 from channels.testing.layers.messages import MessageCases
+from channels.testing.layers.sealed import SealedCases
 from tests.cluster.servers import OwnServer, nats_server
 
 
@@ -44,7 +46,9 @@ class TestNats(LayerConformance):
         return broker_of(server)
 
 
-class TestReliableNats(MessageCases, GroupCases, MemberCases, LifeCases, ChaosCases):
+class TestReliableNats(
+    MessageCases, GroupCases, MemberCases, LifeCases, SealedCases, HostileCases, ChaosCases
+):
     """What `reliable` changes; queues are the same."""
 
     features: ClassVar[Features] = Features(delays=True, leases=True)

@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
+from channels.layers.control import pack_question
 from channels.layers.envelope import Envelope, Kind
+from channels.layers.names import ALL_NODES
 from channels.layers.subscriptions import State
 from channels.testing.layers.base import nothing_comes, receive_all, soon, until
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
@@ -312,6 +314,85 @@ async def test_repeated_expired_and_foreign_envelopes_are_dropped_and_counted(
     assert counts["dropped_gone"] == 1
     assert counts["dropped_malformed"] == 3
     assert "cannot be read" in caplog.text
+
+
+async def test_what_is_forged_does_not_make_what_is_genuine_look_repeated(make: Make) -> None:
+    sender, receiver = (make(symmetric_encryption_keys=["secret"]) for _ in range(2))
+    channel = await member(receiver)
+    await sender.new_channel()
+    frames = receiver.transport.events.on_frame
+    identity = sender.node.reception.sender
+    for seq in (1, 2, 2**63):
+        frames(Envelope(Kind.GROUP, "room", b"x", identity, seq).sealed(bytes(40)).encoded)
+    for number in range(3):
+        # More would be known of it than can be, were it noted.
+        frames(Envelope(Kind.GROUP, "room", b"x", bytes(7) + bytes([number]), 1).encoded)
+        await sender.group_send("room", {"type": "x", "number": number})
+    got = await receive_all(receiver, channel, 3)
+    assert [message["number"] for message in got] == [0, 1, 2]
+    counts = receiver.statistics()
+    assert (counts["dropped_unauthentic"], counts.get("dropped_repeated", 0)) == (6, 0)
+
+
+@pytest.mark.parametrize("is_sealed", [False, True], ids=["to keys", "from keys"])
+async def test_nodes_with_keys_and_without_take_nothing_from_each_other(
+    make: Make, caplog: pytest.LogCaptureFixture, is_sealed: bool
+) -> None:
+    keys = [{}, {"symmetric_encryption_keys": ["secret"]}]
+    layers = [make(send_timeout=0.1, **config) for config in keys]
+    sender, receiver = layers[is_sealed], layers[not is_sealed]
+    channel, other = await member(receiver), await receiver.new_channel()
+    await sender.new_channel()
+    await sender.send(channel, {"type": "x"})
+    await sender.send(channel, {"type": "x"}, delay=0.01)
+    await sender.group_send("room", {"type": "x"})
+    await sender.group_add("room", other)
+    await sender.group_discard("room", channel)
+    await sender.flush()
+    reader = asyncio.create_task(receiver.receive("work"))
+    await sender.send("work", {"type": "x"})
+    await until(lambda: receiver.statistics().get("dropped_unauthentic") == 7, "all to be dropped")
+    assert set(receiver.node.local.hub.groups["room"].members) == {channel}
+    await receiver.group_send("room", {"type": "own"})
+    assert await soon(receiver.receive(channel)) == {"type": "own"}
+    assert not reader.done()
+    reader.cancel()
+    assert sum("cannot be read" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_control_entries_meet_their_deadline_however_soon_messages_expire(
+    make: Make,
+) -> None:
+    layer, other = make(expiry=0.001), make()
+    channel = await layer.new_channel()
+    question = pack_question(1, other.node.id, channel)
+    layer.transport.events.on_frame(
+        envelope(1, payload=question, kind=Kind.ADD, deadline=1).encoded
+    )
+    assert layer.statistics()["dropped_expired"] == 1
+    assert "room" not in layer.node.local.hub.groups
+    theirs = await other.new_channel()
+    other.transport.delays = True
+    adding = asyncio.create_task(layer.group_add("room", theirs))
+    await asyncio.sleep(0.01)
+    other.transport.let_go()
+    await soon(adding)
+    assert theirs in other.node.local.hub.groups["room"].members
+
+
+async def test_an_answer_to_another_node_answers_nothing(make: Make) -> None:
+    layer, other = make(send_timeout=0.1), make()
+    theirs = await other.new_channel()
+    other.transport.delays = True
+    adding = asyncio.create_task(layer.group_add("room", theirs))
+    await until(lambda: layer.node.control._asked, "the question")
+    answer = pack_question(next(iter(layer.node.control._asked)), other.node.id, theirs)
+    layer.transport.events.on_frame(
+        envelope(1, name=ALL_NODES, payload=answer, kind=Kind.DONE).encoded
+    )
+    await soon(adding)
+    counts = layer.statistics()
+    assert (counts["unanswered"], counts["dropped_malformed"]) == (1, 1)
 
 
 async def test_a_message_for_a_process_that_is_gone_is_counted(make: Make) -> None:

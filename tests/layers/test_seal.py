@@ -91,8 +91,10 @@ def test_a_sealed_payload_cut_short_is_refused(envelope: Envelope, data: st.Data
 
 
 @given(envelopes)
-def test_what_is_not_sealed_is_refused(envelope: Envelope) -> None:
+def test_what_does_not_say_that_it_is_sealed_is_refused(envelope: Envelope) -> None:
     assert not opens(envelope)
+    sealed = SEAL.close(envelope).encoded
+    assert not opens(decode_envelope(b"\x01" + sealed[1:]))
 
 
 def test_brokers_may_count_leases_and_note_positions() -> None:

@@ -274,7 +274,6 @@ def test_who_is_no_client_is_dropped_and_the_others_stay(
         frame(frames.WELCOME),
         frame(frames.HELLO, b"n2", frames.HELLO_BODY.pack(1, bytes(8), False, 1)),
         frame(frames.PUSH, b"q", b"\0"),
-        frame(frames.PUSH, b"q", frames.CAPACITY.pack(1) + b"no envelope"),
         frame(frames.PUSH, b"\xff\xfe", frames.CAPACITY.pack(1) + envelope(1)),
         frame(frames.DEMAND, b"q", b""),
         frame(frames.GIVE_BACK, b"q", b"\0\0\0\x09torn"),
@@ -295,6 +294,27 @@ def test_a_client_that_talks_nonsense_is_dropped(
     good.send(frame(frames.NODE, b"n1", b"x"))
     _, body = good.expect(frames.REFUSED)
     assert frames.REFUSED_BODY.unpack_from(body)[1] == frames.GONE
+
+
+def test_an_envelope_of_another_version_is_counted_and_its_sender_stays(
+    start_hub: StartHub, connect: Connect
+) -> None:
+    hub = start_hub()
+    client = connect(b"n1")
+    future = b"\x63" + envelope(1)[1:]
+    until_then = frames.EXPIRES.pack(time.time() + 60)
+    client.send(
+        frame(frames.ADD_QUEUE, b"room", until_then + b"q"),
+        frame(frames.PUSH, b"q", frames.CAPACITY.pack(2) + future),
+        frame(frames.PUSH, b"q", frames.CAPACITY.pack(2) + b"no envelope"),
+        frame(frames.PUSH_LATER, b"q", frames.LATER_BODY.pack(0.0, 5) + future),
+        frame(frames.GROUP, b"room", future),
+        frame(frames.GIVE_BACK, b"q", frames.pack_many([future, envelope(2)])),
+        demand(5),
+    )
+    client.answered(6)
+    assert decode_envelope(client.expect(frames.PULLED)[1]).seq == 2
+    assert hub.statistics()["hub_dropped_malformed"] == 5
 
 
 def test_another_version_is_told(start_hub: StartHub, connect: Connect) -> None:

@@ -52,10 +52,11 @@ async def read(layer: PostgresChannelLayer, channel: str) -> str:
         return str((await layer.receive(channel))["type"])
 
 
+@pytest.mark.parametrize("keys", [None, ["secret"]], ids=["open", "sealed"])
 async def test_rolled_back_is_not_sent_and_committed_is(
-    make_layer: MakeLayer, postgres_dsn: str
+    make_layer: MakeLayer, postgres_dsn: str, keys: list[str] | None
 ) -> None:
-    layer, other = make_layer(), make_layer()
+    layer, other = (make_layer(symmetric_encryption_keys=keys) for _ in range(2))
     channels = [(layer, await member(layer)), (other, await member(other))]
 
     def work() -> None:
@@ -225,7 +226,8 @@ async def test_a_channel_that_is_read_at_least_once(
         assert await (lease.retry(delay=0) if attempt == 1 else lease.ack())
 
 
-async def test_a_delay(make_layer: MakeLayer, postgres_dsn: str) -> None:
+@pytest.mark.parametrize("keys", [None, ["secret"]], ids=["open", "sealed"])
+async def test_a_delay(make_layer: MakeLayer, postgres_dsn: str, keys: list[str] | None) -> None:
     layer = make_layer()
     own = await layer.new_channel()
     began = time.monotonic()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import inf, isfinite
 from typing import Any, Final
 
-from channels.exceptions import ChannelFull
+from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.kit.clock import Clock
 from channels.layers.engine import EngineBounds, MemoryEngine
 from channels.layers.envelope import Envelope, decode_envelope
@@ -216,8 +216,8 @@ class Switchboard:
         group = name.decode()
         if group not in self.engine.groups:
             return
-        envelope = decode_envelope(whole[frames.HEAD.size + len(name) :])
-        if self.seen.is_repeat(envelope.sender, envelope.seq):
+        envelope = self._envelope(whole[frames.HEAD.size + len(name) :])
+        if envelope is None or self.seen.is_repeat(envelope.sender, envelope.seq):
             return
         full, members = self.engine.publish(group, envelope, self._capacity_of)
         if full:
@@ -249,10 +249,8 @@ class Switchboard:
     def _push(self, peer: Peer, name: bytes, body: bytes) -> None:
         queue = name.decode()
         capacity = frames.CAPACITY.unpack_from(body)[0]
-        envelope = decode_envelope(body[frames.CAPACITY.size :])
-        if self.seen.is_repeat(envelope.sender, envelope.seq):
-            self.counters["dropped_repeated"] += 1
-        else:
+        envelope = self._envelope(body[frames.CAPACITY.size :])
+        if envelope is not None and not self._is_repeat(envelope):
             try:
                 self.engine.push(queue, envelope, capacity)
             except ChannelFull as error:
@@ -260,6 +258,24 @@ class Switchboard:
                 peer.refuse(frames.FULL, str(error))
                 return
         peer.done += 1
+
+    def _envelope(self, data: bytes) -> Envelope | None:
+        """What a peer sends to a queue; None, and counted, if it is none that is known here.
+
+        The peer may be of a newer release, in the middle of a deploy: it stays connected.
+        """
+        try:
+            return decode_envelope(data)
+        except MalformedEnvelope:
+            self.counters["dropped_malformed"] += 1
+            return None
+
+    def _is_repeat(self, envelope: Envelope) -> bool:
+        """True, and counted, if it was sent again and had come before."""
+        is_repeat = self.seen.is_repeat(envelope.sender, envelope.seq)
+        if is_repeat:
+            self.counters["dropped_repeated"] += 1
+        return is_repeat
 
     def _demand(self, peer: Peer, name: bytes, body: bytes) -> None:
         queue = name.decode()
@@ -271,7 +287,8 @@ class Switchboard:
 
     def _give_back(self, peer: Peer, name: bytes, body: bytes) -> None:
         queue = name.decode()
-        self._give(queue, [decode_envelope(part) for part in frames.unpack_many(body)])
+        envelopes = map(self._envelope, frames.unpack_many(body))
+        self._give(queue, [envelope for envelope in envelopes if envelope is not None])
         peer.done += 1
 
     def _give(self, queue: str, envelopes: list[Envelope]) -> None:
@@ -311,10 +328,8 @@ class Switchboard:
         due, bound = frames.LATER_BODY.unpack_from(body)
         if not isfinite(due):
             raise FrameError("PUSH_LATER names no time.")
-        envelope = decode_envelope(body[frames.LATER_BODY.size :])
-        if self.seen.is_repeat(envelope.sender, envelope.seq):
-            self.counters["dropped_repeated"] += 1
-        else:
+        envelope = self._envelope(body[frames.LATER_BODY.size :])
+        if envelope is not None and not self._is_repeat(envelope):
             try:
                 self.holder.delay(name.decode(), envelope, due, bound)
             except ChannelFull as error:

@@ -28,6 +28,7 @@ from channels.testing.layers.life import LifeCases
 from channels.testing.layers.members import MemberCases
 from channels.testing.layers.messages import MessageCases
 from channels.testing.layers.queues import QueueCases
+from channels.testing.layers.sealed import SealedCases
 
 __all__ = ["Broker", "Features", "LayerConformance", "MakeLayer"]
 
@@ -40,6 +41,7 @@ class LayerConformance(
     LifeCases,
     DelayCases,
     LeaseCases,
+    SealedCases,
     HostileCases,
     ChaosCases,
 ):
