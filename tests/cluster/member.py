@@ -1,9 +1,10 @@
 """A process of a cluster test: `python -m tests.cluster.member '<settings as JSON>'`.
 
-    {"backend": ..., "config": {...}, "role": "queue" | "group", "name": ...}
+    {"backend": ..., "config": {...}, "databases": {...}, "role": "queue" | "group", "name": ...}
 
-It makes the layer and reads the channel or the group called `name`.  It writes "ready" when it can
-be sent to, then each message as a line of JSON.
+`databases` are Django's, for a layer that is in one of them.  It makes the layer and reads the
+channel or the group called `name`.  It writes "ready" when it can be sent to, then each message as
+a line of JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+import django
+from django.conf import settings as django_settings
 
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.history import Mark
@@ -31,6 +35,13 @@ def make_layer(backend: str, config: Mapping[str, Any]) -> Any:
     """A layer as settings name it."""
     manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "CONFIG": config}})
     return manager["default"]
+
+
+def use_databases(databases: Mapping[str, Any]) -> None:
+    """Set Django up, if there are any."""
+    if databases:
+        django_settings.configure(DATABASES=databases)
+        django.setup()
 
 
 async def read(settings: Mapping[str, Any]) -> None:
@@ -69,9 +80,22 @@ class Member:
         marks: What it has read so far.
     """
 
-    def __init__(self, backend: str, config: Mapping[str, Any], role: str, name: str) -> None:
+    def __init__(
+        self,
+        backend: str,
+        config: Mapping[str, Any],
+        role: str,
+        name: str,
+        databases: Mapping[str, Any] | None = None,
+    ) -> None:
         self.marks: list[Mark] = []
-        self._settings = {"backend": backend, "config": dict(config), "role": role, "name": name}
+        self._settings = {
+            "backend": backend,
+            "config": dict(config),
+            "role": role,
+            "name": name,
+            "databases": dict(databases or {}),
+        }
         self._reading: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process
 
@@ -123,5 +147,7 @@ class Member:
 
 
 if __name__ == "__main__":
+    wanted = json.loads(sys.argv[1])
+    use_databases(wanted["databases"])
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(read(json.loads(sys.argv[1])))
+        asyncio.run(read(wanted))

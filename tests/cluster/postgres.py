@@ -25,13 +25,7 @@ class PostgresServer(OwnServer):
     @property
     def django(self) -> dict[str, str]:
         """What DATABASES says of it."""
-        return {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": "postgres",
-            "USER": "postgres",
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-        }
+        return django_settings(self.port)
 
     def kill(self) -> None:
         """The immediate shutdown: all its processes end at once; the next start recovers.
@@ -115,6 +109,17 @@ class PostgresFolder:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def django_settings(port: int) -> dict[str, str]:
+    """What DATABASES says of a server of the tests', or of what listens before it."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "postgres",
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+    }
 
 
 def _unprivileged() -> pwd.struct_passwd:

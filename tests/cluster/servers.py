@@ -113,14 +113,12 @@ class OwnServer:
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay and nothing answers, until `resume`."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        """SIGSTOP to all its processes: connections stay and nothing answers, until `resume`."""
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def logged(self) -> str:
         """The end of what it wrote."""
@@ -129,6 +127,15 @@ class OwnServer:
     @property
     def _log(self) -> Path:
         return self.folder / "server.log"
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not to the group: PostgreSQL's children are in groups of their own.
+        assert self._process is not None
+        pids, grown = [self._process.pid], 0
+        while grown < len(pids):
+            os.kill(pids[grown], number)
+            pids += _children(pids[grown])
+            grown += 1
 
     def _end(self, first: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -141,6 +148,12 @@ class OwnServer:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
                 return
+
+
+def _children(pid: int) -> list[int]:
+    command = ["ps", "-o", "pid=", "--ppid", str(pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [int(each) for each in found.stdout.split()]
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,10 @@ from channels.layers import LocalChannelLayer, channel_layers
 from channels.server import Server, ServerOptions, parse_endpoint
 from channels.testing.proxy import ChaosProxy
 from tests.cluster.member import Member, make_layer
-from tests.cluster.servers import OwnServer
-from tests.cluster.sites import BROKERS, Site, running, site_on
+from tests.cluster.sites import BROKERS, QUEUES, Site, site_on
 from tests.cluster.test_local import BACKEND as LOCAL
 from tests.cluster.test_local import hub_pid
-from tests.cluster.traffic import until
+from tests.cluster.traffic import is_connected, until
 from tests.processes import Child
 
 PATIENCE = 30.0
@@ -48,26 +47,9 @@ class Chat(AsyncWebsocketConsumer):
         await self.send(event["text"])
 
 
-@pytest.fixture(scope="module", params=list(BROKERS))
-def broker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, OwnServer]]:
-    if request.param == "rabbitmq":
-        yield request.param, request.getfixturevalue("rabbitmq")
-    else:
-        with running(request.param, tmp_path_factory.mktemp("broker")) as server:
-            yield request.param, server
-
-
-@pytest.fixture
-def site(broker: tuple[str, OwnServer]) -> Site:
-    return site_on(*broker)
-
-
-@pytest.fixture
-async def proxy(site: Site) -> AsyncIterator[ChaosProxy]:
-    async with ChaosProxy(("127.0.0.1", site.server.port)) as proxy:
-        yield proxy
+@pytest.fixture(params=QUEUES)
+def site(request: pytest.FixtureRequest, alias: Callable[..., str]) -> Site:
+    return site_on(request.param, request.getfixturevalue(BROKERS[request.param].server), alias)
 
 
 @pytest.fixture
@@ -98,10 +80,6 @@ async def heard(socket: ClientConnection, text: str) -> None:
     async with asyncio.timeout(PATIENCE):
         while await socket.recv() != text:
             pass
-
-
-def is_connected(layer: Any) -> bool:
-    return bool(layer.statistics()["connected"])
 
 
 def errors_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -200,6 +178,7 @@ SECRET_KEY = "only for tests"
 INSTALLED_APPS = ["channels"]
 ASGI_APPLICATION = "project.application"
 CHANNEL_LAYERS = json.loads(os.environ["LAYERS"])
+DATABASES = json.loads(os.environ["DATABASES"])
 
 
 class Work(AsyncConsumer):
@@ -218,7 +197,11 @@ def worker(tmp_path: Path, site: Site) -> Callable[[int], Child]:
 
     def make(port: int) -> Child:
         layers = {"default": {"BACKEND": site.backend, "CONFIG": site.config(port)}}
-        env = {"LAYERS": json.dumps(layers), "DJANGO_SETTINGS_MODULE": "project"}
+        env = {
+            "LAYERS": json.dumps(layers),
+            "DATABASES": json.dumps(site.databases(port)),
+            "DJANGO_SETTINGS_MODULE": "project",
+        }
         return Child("-m", "django", "runworker", "jobs", cwd=tmp_path, env=env)
 
     return make

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Final
+
+import pytest
 
 from channels.testing.proxy import ChaosProxy
 from tests.cluster.member import make_layer
-from tests.cluster.servers import OwnServer
-from tests.cluster.sites import BROKERS, running, site_on
+from tests.cluster.sites import BROKERS, site_on
 from tests.cluster.traffic import until
 
 #: Seconds; a busy machine has a few more.
@@ -19,23 +20,22 @@ MERCY: Final = 5.0
 
 
 async def test_every_layer_notices_within_fifteen_seconds(
-    rabbitmq: OwnServer, tmp_path: Path
+    request: pytest.FixtureRequest, alias: Callable[..., str]
 ) -> None:
     loop, waits = asyncio.get_running_loop(), {}
     async with contextlib.AsyncExitStack() as stack:
         layers: dict[str, tuple[Any, ChaosProxy]] = {}
-        for name in BROKERS:
-            server = rabbitmq
-            if name != "rabbitmq":
-                server = stack.enter_context(running(name, tmp_path / name))
-            site = site_on(name, server)
-            proxy = await stack.enter_async_context(ChaosProxy(("127.0.0.1", server.port)))
+        servers = {row.server: request.getfixturevalue(row.server) for row in BROKERS.values()}
+        sites = [site_on(name, servers[row.server], alias) for name, row in BROKERS.items()]
+        for site in sites:
+            target = "127.0.0.1", site.server.port
+            proxy = await stack.enter_async_context(ChaosProxy(target))
             layer = make_layer(site.backend, site.config(proxy.port))
             stack.push_async_callback(layer.close)
             stack.callback(proxy.heal)
             channel = await layer.new_channel()
             await layer.group_add("room", channel)
-            layers[name] = layer, proxy
+            layers[site.name] = layer, proxy
 
         async def notice(name: str) -> None:
             layer, proxy = layers[name]

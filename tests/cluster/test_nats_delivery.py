@@ -1,10 +1,9 @@
-"""Leases and delays on NATS while connections break, and what is left of them afterwards."""
+"""Leases and delays on NATS: what its streams hold, and what is left of them afterwards."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,33 +11,19 @@ import pytest
 from channels.exceptions import ChannelFull
 from channels.layers import NatsChannelLayer
 from channels.layers.nats.transport import NatsTransport
-from tests.cluster.proxy import ChaosProxy
-from tests.cluster.servers import OwnServer, nats_server
-from tests.cluster.traffic import beside, finish, until
+from tests.cluster.servers import OwnServer
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}
 MakeLayer = Callable[..., NatsChannelLayer]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
-    with nats_server(tmp_path_factory.mktemp("nats")) as server:
-        yield server
-
-
 @pytest.fixture
-async def proxy(server: OwnServer) -> AsyncIterator[ChaosProxy]:
-    async with ChaosProxy(("127.0.0.1", server.port)) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def make_layer(server: OwnServer) -> AsyncIterator[MakeLayer]:
+async def make_layer(nats: OwnServer) -> AsyncIterator[MakeLayer]:
     made: list[NatsChannelLayer] = []
 
-    def make(port: int = server.port, **config: Any) -> NatsChannelLayer:
+    def make(**config: Any) -> NatsChannelLayer:
         config = {"capacity": 10_000, "delivery": DELIVERY, "expiry": 2.0, **config}
-        made.append(NatsChannelLayer(f"nats://127.0.0.1:{port}", **config))
+        made.append(NatsChannelLayer(f"nats://127.0.0.1:{nats.port}", **config))
         made[-1].adopt_loop()
         return made[-1]
 
@@ -64,37 +49,6 @@ async def holds(layer: NatsChannelLayer, stream: str, count: int) -> None:
             return
         await asyncio.sleep(0.02)
     pytest.fail(f"{stream} holds {held} messages")
-
-
-async def test_connections_cut_all_the_time_lose_no_lease_and_no_delayed_message(
-    proxy: ChaosProxy, make_layer: MakeLayer
-) -> None:
-    count, done = 400, Counter[int]()
-    sender, *workers = (make_layer(proxy.port, send_timeout=20.0) for _ in range(3))
-    async with beside(*(finish(layer, done) for layer in workers for _ in range(4))):
-        for number in range(count):
-            await sender.send("jobs", {"type": "x", "number": number}, delay=number % 2 * 0.3)
-            if number % 25 == 24:
-                proxy.cut()
-        await until(lambda: len(done) == count, "all are done", 40)
-    assert sender.statistics()["disconnected"] > 2
-    # Doubled: what was done when the word of it was lost with the connection.
-    assert sum(done.values()) - count <= 8 * 16
-
-
-async def test_what_a_vanished_process_had_comes_to_another(
-    proxy: ChaosProxy, make_layer: MakeLayer
-) -> None:
-    sender, dying = make_layer(), make_layer(proxy.port)
-    await sender.send("jobs", {"type": "x"})
-    _, lost = await asyncio.wait_for(dying.receive_leased("jobs"), 10)
-    proxy.refuse()
-    proxy.cut()
-    message, lease = await asyncio.wait_for(sender.receive_leased("jobs"), 10)
-    assert (message, lease.attempts) == ({"type": "x"}, 2)
-    await proxy.accept()
-    assert not await lost.ack(), "it was too late, and is known to be"
-    assert await lease.ack(), "the late word took nothing away"
 
 
 async def test_a_lease_is_extended_beyond_the_servers_patience(make_layer: MakeLayer) -> None:

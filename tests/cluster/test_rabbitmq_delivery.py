@@ -1,4 +1,4 @@
-"""Leases and delays on RabbitMQ: connections break, channels are full, queues are deleted."""
+"""Leases and delays on RabbitMQ: channels are full, queues are deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from pamqp import commands
 
 from channels.layers import RabbitMQChannelLayer
 from channels.layers.rabbitmq.transport import RabbitMQTransport
-from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer
 from tests.cluster.traffic import beside, finish, until
 
@@ -42,12 +41,6 @@ async def make_layer(rabbitmq: OwnServer) -> AsyncIterator[MakeLayer]:
         await layer.close()
 
 
-@pytest.fixture
-async def proxy(rabbitmq: OwnServer) -> AsyncIterator[ChaosProxy]:
-    async with ChaosProxy(("127.0.0.1", rabbitmq.port)) as proxy:
-        yield proxy
-
-
 async def ask(layer: RabbitMQChannelLayer, frame: Any) -> Any:
     """Ask the broker something over the layer's own connection."""
     transport = layer.node.transport
@@ -61,44 +54,6 @@ async def lying_in(layer: RabbitMQChannelLayer, queue: str) -> int:
     found = await ask(layer, commands.Queue.Declare(0, name, passive=True))
     assert isinstance(found.message_count, int)
     return found.message_count
-
-
-async def cut_as_it_goes(proxy: ChaosProxy, done: Counter[int]) -> None:
-    """Cut all connections again and again, each time after something was done between."""
-    while True:
-        before = len(done)
-        await until(lambda before=before: len(done) >= before + 15, "work goes on", 50)  # type: ignore[misc]
-        proxy.cut()
-
-
-async def test_cut_connections_lose_no_lease_and_no_delayed_message(
-    make_layer: MakeLayer, proxy: ChaosProxy
-) -> None:
-    count, done = 400, Counter[int]()
-    sender, *workers = (make_layer(proxy.port) for _ in range(3))
-    working = (finish(layer, done) for layer in workers for _ in range(4))
-    async with beside(*working, cut_as_it_goes(proxy, done)):
-        for number in range(count):
-            delay = number % 3 * 0.6
-            await sender.send("jobs", {"type": "x", "number": number}, delay=delay)
-            await asyncio.sleep(0.002)
-        await until(lambda: len(done) == count, "all are done", 50)
-    assert sender.statistics()["transport_disconnected"] > 2
-    # Doubled: what was in hand when its connection broke.
-    assert sum(done.values()) - count <= 8 * workers[0].statistics()["transport_disconnected"]
-
-
-async def test_a_cut_ends_a_lease_and_counts(make_layer: MakeLayer, proxy: ChaosProxy) -> None:
-    steady, cut_off = make_layer(), make_layer(proxy.port)
-    await steady.send("jobs", {"type": "x"})
-    _, lost = await asyncio.wait_for(cut_off.receive_leased("jobs"), 10)
-    proxy.refuse()
-    proxy.cut()
-    _, lease = await asyncio.wait_for(steady.receive_leased("jobs"), 20)
-    assert lease.attempts == 2
-    await proxy.accept()
-    assert not await lost.ack(), "it was over"
-    assert await lease.ack()
 
 
 async def test_what_is_put_back_is_in_no_queue_twice(make_layer: MakeLayer) -> None:

@@ -15,7 +15,7 @@ from channels.exceptions import ChannelFull
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from tests.cluster.history import PublisherLog, judge_group
 from tests.cluster.servers import OwnServer, answers, free_port, redis_program, redis_server
-from tests.cluster.test_redis import command
+from tests.cluster.sites import redis_command
 from tests.cluster.traffic import Reader, every, publish, quiet, until
 from tests.server.conftest import make_certificate
 
@@ -92,7 +92,9 @@ async def test_several_servers_share_the_keys(
         near, far = make_layer(hosts, kind, **LIMITS), make_layer(hosts, kind, **LIMITS)
         await exercise(near, far)
         for server in servers:
-            assert b"evalsha" in command(server.port, "INFO commandstats"), "each has its part"
+            assert b"evalsha" in redis_command(server.port, "INFO commandstats"), (
+                "each has its part"
+            )
         await near.close()
         await far.close()
 
@@ -110,13 +112,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
         ]
         ports = [server.port for server in servers]
         for number, port in enumerate(ports):
-            command(port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
+            redis_command(port, f"CLUSTER SET-CONFIG-EPOCH {number + 1}")
             first, last = 16384 * number // 3, 16384 * (number + 1) // 3
             slots = " ".join(map(str, range(first, last)))
-            assert command(port, f"CLUSTER ADDSLOTS {slots}") == b"+OK\r\n"
-            command(port, f"CLUSTER MEET 127.0.0.1 {ports[0]}")
+            assert redis_command(port, f"CLUSTER ADDSLOTS {slots}") == b"+OK\r\n"
+            redis_command(port, f"CLUSTER MEET 127.0.0.1 {ports[0]}")
         deadline = time.monotonic() + 20
-        while not all(b"cluster_state:ok" in command(port, "CLUSTER INFO") for port in ports):
+        while not all(b"cluster_state:ok" in redis_command(port, "CLUSTER INFO") for port in ports):
             assert time.monotonic() < deadline, "the cluster did not form"
             time.sleep(0.05)
         yield ports
@@ -138,7 +140,7 @@ async def test_a_redis_cluster(make_layer: MakeLayer, cluster: list[int], kind: 
     options = {"cluster_shards": 6, "prefix": kind.__name__, **LIMITS}
     await exercise(make_layer(hosts, kind, **options), make_layer(hosts, kind, **options))
     for port in cluster:
-        assert b"evalsha" in command(port, "INFO commandstats"), "each has its part"
+        assert b"evalsha" in redis_command(port, "INFO commandstats"), "each has its part"
 
 
 def sentinel(folder: Path, master_port: int) -> OwnServer:
@@ -164,12 +166,14 @@ async def test_a_failover_by_sentinel(make_layer: MakeLayer, tmp_path: Path) -> 
             redis_server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port))
         )
         await until(
-            lambda: b"master_link_status:up" in command(replica.port, "INFO replication"),
+            lambda: b"master_link_status:up" in redis_command(replica.port, "INFO replication"),
             "replication",
         )
         watch = stack.enter_context(sentinel(tmp_path / "sentinel", master.port))
         await until(
-            lambda: b"num-slaves\r\n$1\r\n1" in command(watch.port, "SENTINEL MASTER mymaster"),
+            lambda: (
+                b"num-slaves\r\n$1\r\n1" in redis_command(watch.port, "SENTINEL MASTER mymaster")
+            ),
             "the replica's discovery",
             30,
         )
@@ -228,5 +232,5 @@ async def test_ways_to_speak_to_one_server(
             "database": {"host": "127.0.0.1", "port": server.port, "db": 3},
         }.get(way, f"redis://{address}")
         if way == "password":
-            command(server.port, "CONFIG SET requirepass secret")
+            redis_command(server.port, "CONFIG SET requirepass secret")
         await exercise(make_layer([host], kind, **LIMITS), make_layer([host], kind, **LIMITS))

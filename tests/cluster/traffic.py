@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -12,9 +13,12 @@ from typing import Any, Self
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from tests.cluster.history import Mark, Outcome, PublisherLog
 from tests.cluster.proxy import ChaosProxy
+from tests.cluster.sites import Site
 
 #: Seconds to wait for what must come.
 PATIENCE = 15.0
+#: Cuts of a case that breaks connections, at least.
+CUTS = 8
 
 
 class Reader:
@@ -60,13 +64,16 @@ async def publish(
     group: str | None = None,
     channel: str | None = None,
     pause: Callable[[int], float] = lambda _: 0.0,
+    enough: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Send so many numbered messages, one after the other.
+    """Send numbered messages one after the other: so many, and then until it is enough.
 
     Args:
         pause: Seconds to wait before the message with this number.
     """
-    for number in range(count):
+    for number in itertools.count():
+        if number >= count and enough():
+            return
         if seconds := pause(number):
             await asyncio.sleep(seconds)
         mark = log.begin()
@@ -123,10 +130,46 @@ async def beside(*works: Any) -> AsyncIterator[None]:
             assert task.cancelled(), f"it failed: {task.exception()!r}"
 
 
-async def cut(proxy: ChaosProxy, every_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(every_seconds)
-        proxy.cut()
+class Breaker:
+    """Ends all connections again and again: the server's own way where it has one, else a proxy.
+
+    Args:
+        by_proxy: Always by the proxy.
+
+    Attributes:
+        port: Where layers must connect to suffer it.
+        cuts: How often it was done.
+    """
+
+    def __init__(self, site: Site, proxy: ChaosProxy, *, by_proxy: bool = False) -> None:
+        self.cuts = 0
+        self._server = site.server
+        self._proxy = proxy
+        self._end = None if by_proxy else site.row.end_connections
+        self.port = proxy.port if self._end is None else site.server.port
+
+    @contextlib.asynccontextmanager
+    async def cutting(self, *layers: Any) -> AsyncIterator[None]:
+        """While the body runs, each time that these layers are connected."""
+        async with beside(self._cut(layers)):
+            yield
+
+    def is_enough(self) -> bool:
+        return self.cuts >= CUTS
+
+    async def _cut(self, layers: Sequence[Any]) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            await until(lambda: all(map(is_connected, layers)), "connections", 30)
+            if self._end is None:
+                self._proxy.cut()
+            else:
+                await asyncio.to_thread(self._end, self._server)
+            self.cuts += 1
+
+
+def is_connected(layer: Any) -> bool:
+    return bool(layer.statistics()["connected"])
 
 
 async def finish(layer: Any, done: Counter[int]) -> None:

@@ -23,12 +23,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import django
-from django.conf import settings as django_settings
-
 from channels.kit.types import Receive, Scope, Send
 from channels.worker import Worker, WorkerOptions
-from tests.cluster.member import make_layer, say
+from tests.cluster.member import make_layer, say, use_databases
 
 
 async def handle(scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,9 +46,7 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
 
 def work(settings: Mapping[str, Any]) -> None:
     """Until SIGTERM."""
-    if settings["databases"]:
-        django_settings.configure(DATABASES=settings["databases"])
-        django.setup()
+    use_databases(settings["databases"])
     layer = make_layer(settings["backend"], settings["config"])
     options = WorkerOptions(shutdown_timeout=settings["shutdown_timeout"])
     say("ready")
