@@ -169,10 +169,13 @@ class Reception:
 
     def count_malformed(self, error: Exception) -> None:
         """Count what cannot be read, or opened; the first, and each thousandth, is logged."""
-        is_sealing = isinstance(error, UnauthenticEnvelope)
-        reason = "dropped_unauthentic" if is_sealing else "dropped_malformed"
-        if self.counters[reason] % 1000 == 0:
+        if isinstance(error, UnauthenticEnvelope):
+            self.counters["dropped_unauthentic"] += 1
+            count = self.counters["dropped_unauthentic"]
+        else:
+            self.counters["dropped_malformed"] += 1
+            count = self.counters["dropped_malformed"]
+        if count % 1000 == 1:
             logger.warning("Dropped a message that cannot be read: %s", error)
-        self.counters[reason] += 1
         if self.drops is not None:
             self.drops.look()
