@@ -43,14 +43,7 @@ def mariadb_server() -> Iterator[OwnServer]:
         user = ["--user=mysql"]
     data = f"--datadir={folder / 'data'}"
     try:
-        subprocess.run(
-            [
-                *(install, "--no-defaults", data, *user, *_SMALL),
-                *("--auth-root-authentication-method=normal", "--skip-test-db"),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        _install([install, "--no-defaults", data, *user, *_SMALL], folder / "data")
         (folder / "data" / "test").mkdir()
         if user:
             os.chown(folder / "data" / "test", owner.pw_uid, owner.pw_gid)
@@ -63,6 +56,18 @@ def mariadb_server() -> Iterator[OwnServer]:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _install(command: list[str], data: Path) -> None:
+    """Make the data; once more if that fails, as it did once where four were made at a time."""
+    whole = [*command, "--auth-root-authentication-method=normal", "--skip-test-db"]
+    for _ in range(2):
+        done = subprocess.run(whole, check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        print(f"{whole[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        shutil.rmtree(data, ignore_errors=True)
+    raise RuntimeError(f"{whole[0]} failed twice; its words are above")
 
 
 def _greets(port: int) -> bool:
