@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 from collections.abc import Callable, Mapping, Sequence, Set
+from functools import cached_property
 from inspect import isawaitable
 from typing import Any, ClassVar, cast
 
@@ -71,8 +72,6 @@ class BaseRedisChannelLayer(NodeChannelLayer):
             config.pop(name, None)
         own, rest = split_options(RedisOptions, config)
         options = layer_options(rest, layer=type(self).__name__)
-        keys = options.symmetric_encryption_keys
-        self._fernets = make_fernets(keys) if keys else None
         self.hosts = entries
         self.prefix = check_prefix(prefix)
         self.redis_options = own
@@ -123,6 +122,12 @@ class BaseRedisChannelLayer(NodeChannelLayer):
     async def receive_single(self, channel: str) -> Message:
         """`receive`, by the name that it has elsewhere."""
         return await self.receive(channel)
+
+    @cached_property
+    def _fernets(self) -> Any:
+        # For `serialize` alone, which few call: not at each start.
+        keys = self.options.symmetric_encryption_keys
+        return make_fernets(keys) if keys else None
 
     def serialize(self, message: Message) -> bytes:
         """A message as bytes, sealed if there are keys.
