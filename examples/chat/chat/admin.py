@@ -12,7 +12,7 @@ class RoomAdmin(admin.ModelAdmin):
 
 @admin.register(Message)
 class MessageAdmin(admin.ModelAdmin):
-    list_display = ("time", "room", "handle", "text")
+    list_display = ("time", "room", "handle", "is_member", "text")
     list_filter = ("room",)
     search_fields = ("handle", "text")
     date_hierarchy = "time"

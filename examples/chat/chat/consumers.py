@@ -1,9 +1,11 @@
 """One browser window in one room."""
 
 import hashlib
+import time
 from typing import Any
 from urllib.parse import parse_qs
 
+from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import broadcast
@@ -11,33 +13,42 @@ from django.db import IntegrityError
 
 from chat import history, protocol
 from chat.models import Room
-from chat.protocol import Ping, Post, Refused
+from chat.protocol import Name, Older, Ping, Post, Refused, Request
 from chat.rate import Allowance
 
-#: Refusals after which a connection is closed; a page of ours does not come near it.
+#: Refusals at once after which a connection is closed, and how many a second are forgotten: more
+#: than those of a page that waits as it is told, at most two a second by `Allowance`.
 MOST_REFUSALS = 30
+REFUSALS_FORGIVEN = 4.0
 
 find_room = database_sync_to_async(history.find_room)
 missed_since = database_sync_to_async(history.missed_since)
+page_before = database_sync_to_async(history.page_before)
 keep = database_sync_to_async(history.keep)
-belongs_to_a_member = database_sync_to_async(history.belongs_to_a_member)
+check_free = database_sync_to_async(history.check_free)
 
 
 def session_group(session_key: str) -> str:
-    """The group of all windows of one signed-in browser; the key itself stays secret."""
+    """The group of all windows of one browser's session; the key itself stays secret."""
     return f"session.{hashlib.sha256(session_key.encode()).hexdigest()[:32]}"
 
 
+def user_group(user_id: Any) -> str:
+    """The group of all windows of one member, in whatever browser."""
+    return f"user.{user_id}"
+
+
 class RoomConsumer(AsyncJsonWebsocketConsumer):
+    #: What the limits go by, in seconds.
+    clock = staticmethod(time.monotonic)
     room: Room | None = None
     #: The name of the signed-in user, None for a guest.
     user: str | None = None
 
     async def connect(self) -> None:
-        self.allowance = Allowance()
-        self.refusals = 0
+        self.allowance = Allowance(clock=self.clock)
+        self.tolerance = Allowance(MOST_REFUSALS - 1, REFUSALS_FORGIVEN, self.clock)
         self.joined: list[str] = []
-        self.free_handle = ""
 
         self.room = await find_room(self.scope["url_route"]["kwargs"]["label"])
         if self.room is None:
@@ -45,16 +56,34 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             await self.accept()
             await self.close(protocol.NO_SUCH_ROOM, "There is no such room.")
             return
-        if self.scope["user"].is_authenticated:
-            self.user = self.scope["user"].get_username()
-            await self.join(session_group(self.scope["session"].session_key))
+        if not await self.join_as_who_it_is():
+            await self.accept()
+            await self.close(protocol.SIGNED_OUT, "You are not signed in any more.")
+            return
         # First in the group, then the history: what comes in between arrives twice, never not.
         await self.join(self.room.group)
-        missed = await missed_since(self.room, self.last_seen())
+        missed = await missed_since(self.room, self.number("first"), self.number("after"))
         await self.accept()
         await self.send_json(
-            protocol.welcome_event(self.user, missed.messages, is_complete=missed.is_complete)
+            protocol.welcome_event(
+                self.user, missed.messages, is_complete=missed.is_complete, kept=missed.kept
+            )
         )
+
+    async def join_as_who_it_is(self) -> bool:
+        """Join the groups that are told of a sign-out; False if one happened before."""
+        session_key = self.scope["session"].session_key
+        if session_key:
+            await self.join(session_group(session_key))
+        if not self.scope["user"].is_authenticated:
+            return True
+        self.user = self.scope["user"].get_username()
+        await self.join(user_group(self.scope["user"].pk))
+        return await self.is_signed_in()
+
+    async def is_signed_in(self) -> bool:
+        """Whether session and user are still as this window has them, by the database."""
+        return (await get_user(self.scope)).get_username() == self.user
 
     async def disconnect(self, code: int) -> None:
         for group in self.joined:
@@ -65,22 +94,36 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
     ) -> None:
         try:
             request = protocol.parse(text_data)
-            key = str(request.key) if isinstance(request, Post) else None
             wait = self.allowance.take()
             if wait:
+                key = str(request.key) if isinstance(request, Post) else None
                 raise Refused("too_fast", "Too many messages at once: wait a moment.", key, wait)
-            if isinstance(request, Ping):
-                await self.send_json({"type": "pong"})
-            else:
-                await self.post(request)
+            await self.answer(request)
         except Refused as refusal:
             await self.refuse(refusal)
 
+    async def answer(self, request: Request) -> None:
+        match request:
+            case Ping():
+                await self.send_json({"type": "pong"})
+            case Post():
+                await self.post(request)
+            case Older():
+                messages, has_more = await page_before(self.room, request.before)
+                await self.send_json(protocol.older_event(messages, has_more=has_more))
+            case Name():
+                handle = protocol.clean_handle(request.handle)
+                await check_free(handle)
+                self.remember(handle)
+                await self.send_json({"type": "named", "handle": handle})
+
     async def post(self, post: Post) -> None:
         """Keep a post and show it to the room, once, however often it is sent."""
-        handle = self.user or await self.guest_handle(post)
+        if self.user is None:
+            handle = protocol.clean_handle(post.handle, str(post.key))
+            post = Post(post.key, handle, post.text)
         try:
-            message, is_new = await keep(self.room, handle, post)
+            message, is_new = await keep(self.room, post, self.user)
         except IntegrityError:
             await self.close(protocol.NO_SUCH_ROOM, "The room has been deleted.")
             return
@@ -88,30 +131,29 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             raise Refused("bad_request", "This key belongs to a post elsewhere.", str(post.key))
         if is_new:
             await broadcast(self.room.group, json=protocol.message_event(message))
+            self.remember(message.handle)
         else:
             await self.send_json(protocol.message_event(message))
 
-    async def guest_handle(self, post: Post) -> str:
-        """The name a guest chose, unless it is empty, too long, or that of someone signed up."""
-        protocol.check_handle(post.handle, str(post.key))
-        if post.handle != self.free_handle:
-            if await belongs_to_a_member(post.handle):
-                raise Refused(
-                    "bad_handle",
-                    f"{post.handle} is a member's name: sign in, or choose another.",
-                    str(post.key),
-                )
-            self.free_handle = post.handle
-        return post.handle
+    def remember(self, handle: str) -> None:
+        """Let a guest be the same after a reload; the session is saved after this handler."""
+        session = self.scope["session"]
+        if self.user is None and session.session_key and session.get("guest_name") != handle:
+            session["guest_name"] = handle
 
     async def refuse(self, refusal: Refused) -> None:
-        self.refusals += 1
         await self.send_json(refusal.as_event())
-        if self.refusals >= MOST_REFUSALS:
+        if self.tolerance.take():
             await self.close(protocol.MISBEHAVED, "Too many refused requests.")
 
-    async def signed_out(self, event: dict[str, Any]) -> None:
-        await self.close(protocol.SIGNED_OUT, "You have signed out.")
+    async def session_ended(self, event: dict[str, Any]) -> None:
+        here = "You have signed out." if self.user else "You have signed in in another window."
+        await self.close(protocol.SIGNED_OUT, here)
+
+    async def user_changed(self, event: dict[str, Any]) -> None:
+        """The account was renamed, deactivated, deleted, or given another password."""
+        if not await self.is_signed_in():
+            await self.close(protocol.SIGNED_OUT, "You are not signed in any more.")
 
     async def room_deleted(self, event: dict[str, Any]) -> None:
         await self.close(protocol.NO_SUCH_ROOM, "The room has been deleted.")
@@ -120,7 +162,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         await self.channel_layer.group_add(group, self.channel_name)
         self.joined.append(group)
 
-    def last_seen(self) -> int:
-        """The number of the last message that the window has, by its `?after=`."""
-        after = parse_qs(self.scope["query_string"].decode("latin-1")).get("after", ["0"])[0]
-        return int(after) if after.isascii() and after.isdecimal() and len(after) < 19 else 0
+    def number(self, name: str) -> int:
+        """A message's number from the query: `first` and `after` are what the window shows."""
+        value = parse_qs(self.scope["query_string"].decode("latin-1")).get(name, ["0"])[0]
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else 0

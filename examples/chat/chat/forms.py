@@ -1,30 +1,27 @@
 import secrets
+from collections.abc import Callable
+from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import UserCreationForm
 from django.db import IntegrityError, transaction
 from django.utils.text import slugify
 
+from chat import members, names
 from chat.models import Room
-from chat.protocol import MOST_HANDLE, clean_handle
 
 LABEL_LENGTH = 50
+MOST_ROOM_NAME = 80
+TAKEN = "A member has this name, or one that looks like it."
 
 
 class RoomForm(forms.Form):
     """Enter a room by its name; it is made if there is none."""
 
-    name = forms.CharField(
-        max_length=80,
-        label="Room name",
-        error_messages={"required": "Give the room a name."},
-    )
+    name = forms.CharField(label="Room name", error_messages={"required": "Give the room a name."})
 
     def clean_name(self) -> str:
-        name = clean_handle(self.cleaned_data["name"])
-        if not name:
-            raise forms.ValidationError("Give the room a name that can be seen.")
-        return name
+        return _checked(names.visible, self.cleaned_data["name"], MOST_ROOM_NAME)
 
     def room(self) -> Room:
         name = self.cleaned_data["name"]
@@ -46,8 +43,36 @@ class RoomForm(forms.Form):
 
 
 class SignUpForm(UserCreationForm):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[
+            "username"
+        ].help_text = f"At most {names.MOST_NAME} letters, digits and @ . + - _"
+        self.fields["password1"].help_text = "At least 8 characters, not only digits."
+        self.fields["password2"].help_text = ""
+
     def clean_username(self) -> str:
-        username = super().clean_username()
-        if len(username) > MOST_HANDLE:
-            raise forms.ValidationError(f"A name has at most {MOST_HANDLE} characters.")
+        # Not Django's own look: it compares letters, and no database has the same idea of case.
+        username = _checked(names.clean, self.cleaned_data["username"])
+        if members.is_taken(username):
+            raise forms.ValidationError(TAKEN)
         return username
+
+    def save(self, commit: bool = True) -> Any:
+        """Make the account.
+
+        Raises:
+            IntegrityError: If someone else signed up meanwhile with a name that looks like it.
+        """
+        with transaction.atomic():
+            user = super().save(commit)
+            if not members.claim(user):
+                raise IntegrityError(TAKEN)
+        return user
+
+
+def _checked(check: Callable[..., str], *arguments: Any) -> str:
+    try:
+        return check(*arguments)
+    except names.BadName as error:
+        raise forms.ValidationError(str(error)) from None

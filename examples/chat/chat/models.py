@@ -1,6 +1,7 @@
 import uuid
 import zlib
 
+from django.conf import settings
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
@@ -51,6 +52,8 @@ class Message(models.Model):
     #: Made by the browser, so that a message sent again after a lost connection counts once.
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     handle = models.CharField(max_length=150)
+    #: Kept with the message: the same name was a guest's before its member signed up.
+    is_member = models.BooleanField(default=False)
     text = models.TextField(max_length=2000)
     time = models.DateTimeField(default=timezone.now, db_index=True)
 
@@ -64,3 +67,13 @@ class Message(models.Model):
     @property
     def hue(self) -> int:
         return hue_of(self.handle)
+
+
+class MemberName(models.Model):
+    """What a member's name looks like: see `chat.names`."""
+
+    key = models.CharField(max_length=150, primary_key=True)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+
+    def __str__(self) -> str:
+        return self.key

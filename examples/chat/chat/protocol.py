@@ -1,37 +1,43 @@
 """What browser and server say to each other over the WebSocket: JSON texts with a "type".
 
 From the browser:
-    {"type": "post", "key": UUID, "handle": str, "text": str}   a signed-in user's handle is ignored
+    {"type": "post", "key": UUID, "handle": str, "text": str}   a member's handle is ignored
+    {"type": "name", "handle": str}                             a guest's, for this and later pages
+    {"type": "older", "before": int}                            what came before this number?
     {"type": "ping"}                                            is anyone there?
 
 From the server:
-    {"type": "welcome", "user": str | null, "complete": bool, "messages": [MESSAGE, ...]}
-    {"type": "message", "message": MESSAGE}    MESSAGE: id, key, handle, hue, text, time (ISO 8601)
+    {"type": "welcome", "user": str | null, "complete": bool, "messages": [MESSAGE, ...],
+     "kept": [int, ...]}        of the messages that the window has, those that are there still
+    {"type": "message", "message": MESSAGE}                     a new one, or one that was edited
+    {"type": "deleted", "ids": [int, ...]}
+    {"type": "older", "messages": [MESSAGE, ...], "more": bool}
+    {"type": "named", "handle": str}
     {"type": "refused", "key": str | null, "code": str, "text": str, "retry_after": float | null}
     {"type": "pong"}
+
+MESSAGE: id, key, handle, member (bool), hue, text, time (ISO 8601).
+Lengths are counted in code points, by the browser as well: an emoji may be several.
 """
 
 import json
 import re
-import unicodedata
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from chat import names
 from chat.models import Message
 
 MOST_TEXT = 2000
-MOST_HANDLE = 32
-#: A post of the longest text, every character escaped (6 bytes), fits.
-MOST_FRAME = 16_384
+#: A post of the longest text, every character escaped as two surrogates (12 octets), fits.
+MOST_FRAME = 32_768
 
 # Close codes of our own: 4400 to 4499 tell the browser not to try again as it did.
 NO_SUCH_ROOM = 4404
 SIGNED_OUT = 4401
 MISBEHAVED = 1008
-
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 class Refused(Exception):
@@ -62,13 +68,27 @@ class Ping:
 
 
 @dataclass(frozen=True)
+class Name:
+    handle: str
+
+
+@dataclass(frozen=True)
+class Older:
+    before: int
+
+
+@dataclass(frozen=True)
 class Post:
     key: uuid.UUID
+    #: As it was sent: only a guest's is looked at.
     handle: str
     text: str
 
 
-def parse(frame: str | None) -> Ping | Post:
+Request = Ping | Name | Older | Post
+
+
+def parse(frame: str | None) -> Request:
     """A frame's request.
 
     Raises:
@@ -80,12 +100,32 @@ def parse(frame: str | None) -> Ping | Post:
         fields = json.loads(frame)
     except (ValueError, RecursionError):
         raise Refused("bad_request", "Expected a JSON text.") from None
-    if not isinstance(fields, dict) or fields.get("type") not in ("ping", "post"):
-        raise Refused("bad_request", 'Expected an object of type "post" or "ping".')
-    return Ping() if fields["type"] == "ping" else _parse_post(fields)
+    kind = fields.get("type") if isinstance(fields, dict) else None
+    # Not by `in`: a type may be anything that JSON has, a list for example.
+    for name, parser in (("post", _post), ("ping", _ping), ("name", _name), ("older", _older)):
+        if kind == name:
+            return parser(fields)
+    raise Refused("bad_request", 'Expected a "type" of "post", "name", "older" or "ping".')
 
 
-def _parse_post(fields: dict[str, Any]) -> Post:
+def _ping(fields: dict[str, Any]) -> Ping:
+    return Ping()
+
+
+def _name(fields: dict[str, Any]) -> Name:
+    if not isinstance(fields.get("handle"), str):
+        raise Refused("bad_request", "Expected a handle.")
+    return Name(fields["handle"])
+
+
+def _older(fields: dict[str, Any]) -> Older:
+    before = fields.get("before")
+    if type(before) is not int or not 0 < before < 2**63:
+        raise Refused("bad_request", "Expected a message's number.")
+    return Older(before)
+
+
+def _post(fields: dict[str, Any]) -> Post:
     try:
         key = uuid.UUID(fields.get("key"))
     except (ValueError, TypeError, AttributeError):
@@ -95,7 +135,7 @@ def _parse_post(fields: dict[str, Any]) -> Post:
         raise Refused("bad_request", "Expected a text and a handle.", str(key))
     # Lone surrogates are legal JSON and no database's text; NUL is refused by PostgreSQL.
     text = re.sub("[\x00\ud800-\udfff]", "", text).strip()
-    if not text:
+    if all(names.is_unseen(character) or character.isspace() for character in text):
         raise Refused("empty", "There is nothing in the message.", str(key))
     if len(text) > MOST_TEXT:
         raise Refused(
@@ -103,20 +143,14 @@ def _parse_post(fields: dict[str, Any]) -> Post:
             f"The message has {len(text)} characters; {MOST_TEXT} is the most.",
             str(key),
         )
-    return Post(key, clean_handle(handle), text)
+    return Post(key, handle, text)
 
 
-def clean_handle(handle: str) -> str:
-    """A handle without characters that cannot be seen, which would let one pass for another."""
-    seen = (character for character in handle if unicodedata.category(character) not in _INVISIBLE)
-    return " ".join("".join(seen).split())
-
-
-def check_handle(handle: str, key: str | None = None) -> None:
-    if not handle:
-        raise Refused("bad_handle", "Choose a name before you post.", key)
-    if len(handle) > MOST_HANDLE:
-        raise Refused("bad_handle", f"A name has at most {MOST_HANDLE} characters.", key)
+def clean_handle(handle: str, key: str | None = None) -> str:
+    try:
+        return names.clean(handle)
+    except names.BadName as error:
+        raise Refused("bad_handle", str(error), key) from None
 
 
 def as_fields(message: Message) -> dict[str, Any]:
@@ -124,6 +158,7 @@ def as_fields(message: Message) -> dict[str, Any]:
         "id": message.pk,
         "key": str(message.key),
         "handle": message.handle,
+        "member": message.is_member,
         "hue": message.hue,
         "text": message.text,
         "time": message.time.isoformat(),
@@ -134,12 +169,25 @@ def message_event(message: Message) -> dict[str, Any]:
     return {"type": "message", "message": as_fields(message)}
 
 
+def deleted_event(ids: list[int]) -> dict[str, Any]:
+    return {"type": "deleted", "ids": ids}
+
+
+def older_event(messages: Iterable[Message], *, has_more: bool) -> dict[str, Any]:
+    return {
+        "type": "older",
+        "messages": [as_fields(message) for message in messages],
+        "more": has_more,
+    }
+
+
 def welcome_event(
-    user: str | None, messages: Iterable[Message], *, is_complete: bool
+    user: str | None, messages: Iterable[Message], *, is_complete: bool, kept: list[int]
 ) -> dict[str, Any]:
     return {
         "type": "welcome",
         "user": user,
         "complete": is_complete,
         "messages": [as_fields(message) for message in messages],
+        "kept": kept,
     }

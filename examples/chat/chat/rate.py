@@ -5,10 +5,14 @@ from collections.abc import Callable
 
 
 class Allowance:
-    """A bucket of `burst` requests that fills again by `per_second`."""
+    """A bucket of `burst` requests that fills again by `per_second`.
+
+    The default lets a person type as fast as they can for ten seconds (four messages a second),
+    and after that two messages a second for as long as they like.
+    """
 
     def __init__(
-        self, burst: int = 8, per_second: float = 1.0, clock: Callable[[], float] = time.monotonic
+        self, burst: int = 24, per_second: float = 2.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.burst = burst
         self.per_second = per_second

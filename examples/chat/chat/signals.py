@@ -1,24 +1,55 @@
-"""What happens outside a room and concerns the windows that are in it."""
+"""What happens outside a room and concerns the windows that are in it.
 
+All of it is told after the transaction, so that whoever looks then finds it done.
+"""
+
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
-from channels.layers import get_channel_layer
-from django.contrib.auth.signals import user_logged_out
-from django.db.models.signals import post_delete
+from channels.layers import broadcast, get_channel_layer
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
-from django.http import HttpRequest
 
-from chat.consumers import session_group
-from chat.models import Room
+from chat import members, protocol
+from chat.consumers import session_group, user_group
+from chat.models import Message, Room
+
+#: Numbers in one "deleted" event.
+MOST_AT_ONCE = 1000
+#: A deletion of many under way -> the numbers in it, by room: they are told together, since a
+#: window's mailbox has no place for a message about each.
+_under_way: WeakKeyDictionary[QuerySet[Any], dict[int, list[int]]] = WeakKeyDictionary()
 
 
-@receiver(user_logged_out)
-def close_windows(request: HttpRequest | None, **kwargs: Any) -> None:
-    """Windows of this browser that are open elsewhere must not go on posting under the name."""
-    session_key = getattr(getattr(request, "session", None), "session_key", None)
-    if session_key:
-        tell(session_group(session_key), "signed.out")
+@receiver(post_delete, sender=Session)
+def end_session(instance: Session, **kwargs: Any) -> None:
+    """Close the windows of a session that ended, by a sign-out for example.
+
+    Not by `user_logged_out`, which is sent while the session is there still: a socket that
+    opened after it would find itself signed in.
+    """
+    tell(session_group(instance.session_key), "session.ended")
+
+
+@receiver(post_save, sender=get_user_model())
+def change_user(instance: Any, created: bool, update_fields: Any, **kwargs: Any) -> None:
+    if update_fields is not None and {*update_fields} == {"last_login"}:
+        return
+    members.claim(instance)
+    if not created:
+        tell(user_group(instance.pk), "user.changed")
+
+
+@receiver(post_delete, sender=get_user_model())
+def delete_user(instance: Any, **kwargs: Any) -> None:
+    tell(user_group(instance.pk), "user.changed")
 
 
 @receiver(post_delete, sender=Room)
@@ -26,5 +57,40 @@ def close_room(instance: Room, **kwargs: Any) -> None:
     tell(instance.group, "room.deleted")
 
 
+@receiver(post_save, sender=Message)
+def show_edited(instance: Message, created: bool, **kwargs: Any) -> None:
+    if not created:
+        event = protocol.message_event(instance)
+        after_commit(partial(broadcast, instance.room.group, json=event))
+
+
+@receiver(post_delete, sender=Message)
+def withdraw(instance: Message, origin: Any, **kwargs: Any) -> None:
+    """Take deleted messages from open windows; those that are away learn of it by "kept"."""
+    if getattr(origin, "model", type(origin)) is Room:
+        return
+    is_one_of_many = isinstance(origin, QuerySet)
+    by_room = _under_way.setdefault(origin, {}) if is_one_of_many else {}
+    if instance.room_id in by_room:
+        by_room[instance.room_id].append(instance.pk)
+    else:
+        ids = by_room[instance.room_id] = [instance.pk]
+        after_commit(partial(tell_deleted, instance.room.group, ids))
+
+
+async def tell_deleted(group: str, ids: list[int]) -> None:
+    for start in range(0, len(ids), MOST_AT_ONCE):
+        event = protocol.deleted_event(ids[start : start + MOST_AT_ONCE])
+        await broadcast(group, json=event)
+
+
 def tell(group: str, what: str) -> None:
-    async_to_sync(get_channel_layer().group_send)(group, {"type": what})
+    after_commit(partial(get_channel_layer().group_send, group, {"type": what}))
+
+
+def after_commit(send: Callable[[], Any]) -> None:
+    def run() -> None:
+        async_to_sync(send)()
+
+    # Robust: what was stored stays stored, and is shown at the next reload, should the layer fail.
+    transaction.on_commit(run, robust=True)

@@ -1,6 +1,7 @@
 import random
 
 from django.contrib.auth import login
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -8,8 +9,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_safe
 
 from chat import protocol
-from chat.forms import RoomForm, SignUpForm
-from chat.history import last_messages
+from chat.forms import TAKEN, RoomForm, SignUpForm
+from chat.history import page_before
 from chat.models import Room
 
 #: Rooms on the front page and beside a room.
@@ -29,19 +30,22 @@ def rooms(request: HttpRequest) -> HttpResponse:
 @require_safe
 def room(request: HttpRequest, label: str) -> HttpResponse:
     here = get_object_or_404(Room, label=label)
-    messages = last_messages(here)
+    messages, has_older = page_before(here)
     context = {
         "room": here,
         "messages_shown": messages,
+        "has_older": has_older,
         "rooms": Room.objects.with_latest()[:MOST_ROOMS_BESIDE],
         "room_settings": {
             "label": here.label,
             "user": request.user.get_username() if request.user.is_authenticated else None,
             "mostText": protocol.MOST_TEXT,
         },
-        "most_handle": protocol.MOST_HANDLE,
-        "suggested_handle": f"Guest {random.randint(1000, 9999)}",
     }
+    if not request.user.is_authenticated:
+        # In the session: a guest stays the same guest over reloads and rooms.
+        suggested = f"Guest {random.randint(1000, 9999)}"
+        context["guest_name"] = request.session.setdefault("guest_name", suggested)
     return render(request, "chat/room.html", context)
 
 
@@ -52,7 +56,11 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         after = reverse("rooms")
     form = SignUpForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        login(request, form.save())
-        return redirect(after)
+        try:
+            login(request, form.save())
+        except IntegrityError:
+            form.add_error("username", TAKEN)
+        else:
+            return redirect(after)
     context = {"form": form, "next": after}
     return render(request, "registration/signup.html", context, status=400 if form.errors else 200)

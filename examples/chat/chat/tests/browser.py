@@ -40,14 +40,43 @@ class Window:
         self.name = browser.current_window_handle
         browser.get(f"{site}/rooms/{label}/")
         self.wait_for_state("open")
+        # Whether the line was ever lost: the page itself forgets it.
+        browser.execute_script(
+            """
+            new MutationObserver(() => {
+              if (document.body.dataset.line !== "open") document.body.dataset.wasLost = "yes";
+            }).observe(document.body, { attributeFilter: ["data-line"] });
+            """
+        )
         if handle:
-            field = browser.find_element(By.ID, "handle")
-            field.clear()
-            field.send_keys(handle)
+            self.name_as(handle)
 
     def switch(self):
         self.browser.switch_to.window(self.name)
         return self.browser
+
+    def find(self, selector):
+        return self.switch().find_element(By.CSS_SELECTOR, selector)
+
+    def find_all(self, selector):
+        return self.switch().find_elements(By.CSS_SELECTOR, selector)
+
+    def name_as(self, handle):
+        """Choose a guest's name, and leave its field."""
+        field = self.find("#handle")
+        field.clear()
+        field.send_keys(handle)
+        self.find("#text").click()
+
+    def hide(self, is_hidden):
+        """Let the page believe that its window is hidden, or shown again."""
+        self.switch().execute_script(
+            """
+            Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+            """,
+            is_hidden,
+        )
 
     def post(self, text):
         self.switch().find_element(By.ID, "text").send_keys(text, Keys.ENTER)
@@ -71,6 +100,10 @@ class Window:
     @property
     def error(self):
         return self.switch().find_element(By.ID, "error").text
+
+    @property
+    def was_lost(self):
+        return self.find("body").get_attribute("data-was-lost") == "yes"
 
     def wait_for(self, text):
         self.wait(lambda: text in self.texts, f"{text!r} did not arrive")

@@ -2,9 +2,12 @@ from channels.testing import ChannelsLiveServerTestCase
 from django.contrib.auth import get_user_model
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from chat.models import Message, Room
-from chat.tests.browser import Window, open_browser
+from chat.protocol import MOST_TEXT
+from chat.rate import Allowance
+from chat.tests.browser import PATIENCE, Window, open_browser
 
 
 class InTheBrowser(ChannelsLiveServerTestCase):
@@ -72,21 +75,265 @@ class InTheBrowser(ChannelsLiveServerTestCase):
 
     def test_a_burst_is_slowed_down_and_none_of_it_lost(self):
         window = self.enter("lobby")
-        texts = [f"number {n}" for n in range(11)]
-        for text in texts:
-            window.post(text)
+        # More than the server takes at once; the page waits as it is told and says nothing of it.
+        texts = [f"number {n}" for n in range(Allowance().burst + 6)]
+        window.browser.execute_script(
+            """
+            const text = document.getElementById("text");
+            for (const said of arguments[0]) {
+              text.value = said;
+              document.getElementById("composer").requestSubmit();
+            }
+            """,
+            texts,
+        )
         window.wait_for(texts[-1])
         self.assertEqual(window.texts, texts)
+        self.assertEqual(window.error, "")
+        self.assertFalse(window.was_lost, "the line was closed")
 
-    def test_a_guest_who_takes_a_members_name_is_told(self):
-        get_user_model().objects.create_user("ada")
-        window = self.enter("lobby", "Ada")
-        window.post("it is me")
-        window.wait(lambda: "member's name" in window.error)
-        self.assertEqual(window.texts, [])
-        self.assertIn(
-            "Not sent", window.browser.find_element(By.CSS_SELECTOR, ".failed .note").text
+    def test_a_post_waits_as_told_and_is_sent_again_when_nothing_shows_it(self):
+        self.enter("lobby")
+        steps = self.browser.execute_async_script(
+            """
+            const [done] = arguments;
+            import("/static/chat/outbox.js").then(({ Outbox }) => {
+              const [sent, steps, timers] = [[], [], []];
+              const setTimeout = window.setTimeout;
+              window.setTimeout = (action, wait) => timers.push([action, wait]);
+              const outbox = new Outbox(({ key }) => sent.push(key));
+              const step = (action) => {
+                action();
+                steps.push([sent.join(""), timers.at(-1)[1]]);
+              };
+              step(() => outbox.add({ key: "a" }));
+              step(() => outbox.later(3));
+              step(() => outbox.add({ key: "b" }));
+              step(() => timers.at(-1)[0]());
+              step(() => timers.at(-1)[0]());
+              step(() => outbox.done("a"));
+              window.setTimeout = setTimeout;
+              done(steps);
+            });
+            """
         )
+        answer = 10_000
+        self.assertEqual(
+            steps,
+            [
+                ["a", answer],
+                ["a", 3000],
+                # What is typed during the wait waits too.
+                ["a", 3000],
+                ["aa", answer],
+                ["aaa", answer],
+                ["aaab", answer],
+            ],
+        )
+
+    def test_a_guest_who_takes_a_members_name_is_told_and_may_try_again(self):
+        get_user_model().objects.create_user("ada")
+        window = self.enter("lobby", "Ben")
+        # Past the check of the field, as when somebody signs up with the name just now.
+        window.browser.execute_script("document.getElementById('handle').value = 'Ada'")
+        for text in ("one", "two"):
+            window.post(text)
+        window.wait(lambda: len(window.find_all(".failed")) == 2)
+        self.assertIn("member's name", window.error)
+        self.assertEqual(window.texts, [])
+        note, again, discard = window.find_all(".failed .failure > *")[:3]
+        self.assertEqual(note.text, "Not sent.")
+        # What can be done about it is in view, without scrolling.
+        bottom = window.find("#scroll").rect
+        self.assertLess(
+            window.find_all(".failed [data-action=again]")[1].rect["y"],
+            bottom["y"] + bottom["height"],
+        )
+
+        discard.click()
+        window.wait(lambda: len(window.find_all(".failed")) == 1)
+        window.name_as("Ben")
+        again = window.find_all(".failed [data-action=again]")[0]
+        again.click()
+        window.wait_for("two")
+        self.assertEqual(window.find_all(".failed, .pending"), [])
+        self.assertEqual(window.error, "")
+        self.assertEqual([message.handle for message in Message.objects.all()], ["Ben"])
+
+    def test_a_name_is_refused_as_it_is_chosen_and_described(self):
+        get_user_model().objects.create_user("ada")
+        window = self.enter("lobby")
+        for name, reason in (("Ada", "member's name"), ("\u0430da", "mixes")):
+            window.name_as(name)
+            window.wait(lambda reason=reason: reason in window.error)
+            field = window.find("#handle")
+            self.assertEqual(field.get_attribute("aria-invalid"), "true")
+            self.assertEqual(field.get_attribute("aria-describedby"), "error")
+        window.name_as("Ben  B")
+        window.wait(lambda: window.find("#handle").get_attribute("value") == "Ben B")
+        self.assertEqual(window.error, "")
+
+    def test_a_guest_is_the_same_after_a_reload_and_in_the_next_room(self):
+        window = self.enter("lobby")
+        given = window.find("#handle").get_attribute("value")
+        window.reload()
+        self.assertEqual(window.find("#handle").get_attribute("value"), given)
+        window.name_as("Ben  B")
+        window.wait(lambda: window.find("#handle").get_attribute("value") == "Ben B")
+        window.post("hello")
+        window.wait_for("hello")
+        window.reload()
+        self.assertEqual(window.find("#handle").get_attribute("value"), "Ben B")
+        other = self.enter("kitchen")
+        self.assertEqual(other.find("#handle").get_attribute("value"), "Ben B")
+
+    def test_what_a_moderator_deletes_or_edits_changes_in_open_windows(self):
+        get_user_model().objects.create_superuser("mod", password="a long walk by the sea")
+        self.browser.get(f"{self.live_server_url}/admin/")
+        self.browser.find_element(By.NAME, "username").send_keys("mod")
+        self.browser.find_element(By.NAME, "password").send_keys(
+            "a long walk by the sea", Keys.ENTER
+        )
+        WebDriverWait(self.browser, PATIENCE).until(lambda browser: "Site admin" in browser.title)
+        window = self.enter("lobby")
+        for text in ("spam", "teh message"):
+            window.post(text)
+            window.wait_for(text)
+        spam, message = Message.objects.all()
+
+        self.browser.switch_to.window(self.first)
+        admin = f"{self.live_server_url}/admin/chat/message"
+        self.browser.get(f"{admin}/{spam.pk}/delete/")
+        self.browser.find_element(By.CSS_SELECTOR, "#content form [type=submit]").click()
+        window.wait(lambda: window.texts == ["teh message"])
+        self.browser.switch_to.window(self.first)
+        self.browser.get(f"{admin}/{message.pk}/change/")
+        field = self.browser.find_element(By.NAME, "text")
+        field.clear()
+        field.send_keys("the message")
+        self.browser.find_element(By.NAME, "_save").click()
+        window.wait(lambda: window.texts == ["the message"])
+
+        self.browser.switch_to.window(self.first)
+        self.browser.get(f"{admin}/{message.pk}/delete/")
+        self.browser.find_element(By.CSS_SELECTOR, "#content form [type=submit]").click()
+        window.wait(lambda: window.texts == [])
+        self.assertTrue(window.find(".talk .empty").is_displayed())
+
+    def test_older_messages_come_as_one_scrolls_up_and_the_place_is_kept(self):
+        lobby = Room.objects.get(label="lobby")
+        Message.objects.bulk_create(
+            Message(room=lobby, handle="Ada", text=f"number {n}") for n in range(130)
+        )
+        window = self.enter("lobby")
+        self.assertEqual(len(window.texts), 50)
+        for shown in (100, 130):
+            first = window.find(".message")
+            place = window.browser.execute_script(
+                """
+                const scroll = document.getElementById("scroll");
+                scroll.scrollTop = 0;
+                return arguments[0].getBoundingClientRect().top;
+                """,
+                first,
+            )
+            window.wait(lambda shown=shown: len(window.texts) == shown)
+            now = window.browser.execute_script(
+                "return arguments[0].getBoundingClientRect().top", first
+            )
+            self.assertAlmostEqual(now, place, delta=60)
+        self.assertEqual(window.texts, [f"number {n}" for n in range(130)])
+        window.wait(lambda: not window.find("#older").is_displayed())
+        # What is old is not read out as if it were new.
+        self.assertEqual(window.find_all("#news p"), [])
+
+    def test_older_messages_come_by_the_button_too(self):
+        lobby = Room.objects.get(label="lobby")
+        Message.objects.bulk_create(
+            Message(room=lobby, handle="Ada", text=f"number {n}") for n in range(60)
+        )
+        window = self.enter("lobby")
+        window.browser.execute_script("document.getElementById('older').click()")
+        window.wait(lambda: len(window.texts) == 60)
+
+    def test_an_emoji_counts_here_as_it_does_on_the_server(self):
+        window = self.enter("lobby")
+        for text, is_taken in (("😀" * MOST_TEXT, True), ("😀" * (MOST_TEXT + 1), False)):
+            window.browser.execute_script(
+                """
+                const text = document.getElementById("text");
+                text.value = arguments[0];
+                text.dispatchEvent(new Event("input"));
+                """,
+                text,
+            )
+            count = window.find("#count").text
+            self.assertEqual(count, "0 characters left" if is_taken else "1 characters too many")
+            window.post("")
+            if is_taken:
+                window.wait_for(text)
+            else:
+                self.assertIn("At most 2000", window.error)
+        self.assertEqual(Message.objects.count(), 1)
+
+    def test_what_others_say_is_read_out_and_counted_in_the_title_of_a_hidden_window(self):
+        reader, writer = self.enter("lobby", "Ada"), self.enter("lobby", "Ben")
+        title = reader.switch().title
+        # Chromium without a screen calls no window hidden: the page is told that it is.
+        reader.hide(True)
+        for text in ("one", "two"):
+            writer.post(text)
+            reader.wait_for(text)
+        reader.wait(lambda: reader.browser.title == f"(2) {title}")
+        reader.post("mine")
+        reader.wait_for("mine")
+        self.assertEqual(reader.browser.title, f"(2) {title}")
+        news = reader.find("[role=log]")
+        self.assertEqual(
+            [line.get_attribute("textContent") for line in news.find_elements(By.TAG_NAME, "p")],
+            ["Ben: one", "Ben: two"],
+        )
+        reader.hide(False)
+        self.assertEqual(reader.browser.title, title)
+
+    def test_a_member_is_told_from_a_guest_of_the_same_name(self):
+        window = self.enter("lobby", "ada")
+        window.post("as a guest")
+        window.wait_for("as a guest")
+        user = get_user_model().objects.create_user("ada")
+        Message.objects.create(
+            room=Room.objects.get(label="lobby"), handle="ada", text="signed in", is_member=True
+        )
+        window.reload()
+        guest, member = window.find_all(".message")
+        self.assertEqual(guest.find_elements(By.CSS_SELECTOR, ".member"), [])
+        # Not under the guest's head, though it follows closely.
+        self.assertTrue(member.find_element(By.CSS_SELECTOR, ".member").is_displayed())
+        user.delete()
+
+    def test_the_lists_and_forms_have_names_and_descriptions(self):
+        self.enter("lobby")
+        tree = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        found = {(node["role"]["value"], node.get("name", {}).get("value")) for node in tree}
+        self.assertIn(("log", "New messages"), found)
+        self.assertIn(("region", "Messages in Lobby"), found)
+
+        self.browser.get(f"{self.live_server_url}/accounts/signup/")
+        self.browser.find_element(By.NAME, "username").send_keys("a b")
+        for name in ("password1", "password2"):
+            self.browser.find_element(By.NAME, name).send_keys("12345")
+        self.browser.find_element(By.CSS_SELECTOR, "form.card button").click()
+        WebDriverWait(self.browser, PATIENCE).until(
+            lambda browser: browser.find_elements(By.CSS_SELECTOR, ".field .error")
+        )
+        tree = self.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        described = {
+            node["name"]["value"]: node.get("description", {}).get("value", "")
+            for node in tree
+            if node["role"]["value"] == "textbox"
+        }
+        self.assertIn("valid username", described["Username"])
+        self.assertIn("too short", described["Password confirmation"])
 
     def test_signing_in_and_out(self):
         get_user_model().objects.create_user("ada", password="a long walk by the sea")
@@ -99,6 +346,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         )
         window.wait(lambda: self.browser.current_url.endswith("/rooms/lobby/"))
         window.wait_for_state("open")
+        self.assertEqual(window.find_all("#handle"), [])
         window.post("signed")
         window.wait_for("signed")
         self.assertEqual(Message.objects.get().handle, "ada")

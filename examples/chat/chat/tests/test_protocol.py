@@ -3,7 +3,7 @@ import uuid
 
 from django.test import SimpleTestCase
 
-from chat.protocol import MOST_FRAME, MOST_TEXT, Ping, Refused, clean_handle, parse
+from chat.protocol import MOST_FRAME, MOST_TEXT, Name, Older, Ping, Post, Refused, parse
 from chat.rate import Allowance
 
 KEY = "c1a7be24-3bd4-4a4e-9c2e-0a1c2a2f6f01"
@@ -15,11 +15,15 @@ def post(**fields):
 
 class Parsing(SimpleTestCase):
     def test_a_post(self):
-        found = parse(post(text="  hello\n", handle=" Ada  L. "))
-        self.assertEqual((found.key, found.handle, found.text), (uuid.UUID(KEY), "Ada L.", "hello"))
+        found = parse(post(text="  hello\n", handle="Ada"))
+        self.assertEqual(found, Post(uuid.UUID(KEY), "Ada", "hello"))
 
     def test_a_ping(self):
         self.assertIsInstance(parse('{"type": "ping"}'), Ping)
+
+    def test_a_name_and_older_messages(self):
+        self.assertEqual(parse('{"type": "name", "handle": "Ada"}'), Name("Ada"))
+        self.assertEqual(parse('{"type": "older", "before": 7}'), Older(7))
 
     def test_what_is_refused_and_how(self):
         for frame, code in [
@@ -39,6 +43,12 @@ class Parsing(SimpleTestCase):
             (post(text=" \n "), "empty"),
             (post(text="\x00"), "empty"),
             (post(text="\ud800"), "empty"),
+            (post(text="\u200b \u2800\u3164"), "empty"),
+            ('{"type": "name"}', "bad_request"),
+            ('{"type": "older", "before": "7"}', "bad_request"),
+            ('{"type": "older", "before": true}', "bad_request"),
+            ('{"type": "older", "before": 0}', "bad_request"),
+            (f'{{"type": "older", "before": {2**63}}}', "bad_request"),
             (post(text="x" * (MOST_TEXT + 1)), "too_long"),
             ("x" * (MOST_FRAME + 1), "bad_request"),
         ]:
@@ -46,11 +56,10 @@ class Parsing(SimpleTestCase):
                 parse(frame)
             self.assertEqual(caught.exception.code, code)
 
-    def test_the_longest_text_fits(self):
-        self.assertEqual(len(parse(post(text="漢" * MOST_TEXT)).text), MOST_TEXT)
-
-    def test_characters_that_cannot_be_seen_leave_a_handle(self):
-        self.assertEqual(clean_handle("A\u200bda\u202e \n\tL"), "Ada L")
+    def test_the_longest_text_fits_in_any_script(self):
+        for character in "x漢😀":
+            # As json.dumps writes it, an emoji is two escapes of six octets.
+            self.assertEqual(len(parse(post(text=character * MOST_TEXT)).text), MOST_TEXT)
 
 
 class Rate(SimpleTestCase):

@@ -61,11 +61,12 @@ class Restart(TestCase):
         self.server.terminate()
         self.server.wait(timeout=PATIENCE)
 
-    def test_nothing_is_lost_over_a_restart(self):
+    def test_nothing_is_lost_over_a_restart_nor_stays_that_was_deleted(self):
         site = f"http://127.0.0.1:{self.port}"
         ada, ben = (Window(self.browser, site, "lobby", name) for name in ("Ada", "Ben"))
-        ada.post("before")
-        ben.wait_for("before")
+        for text in ("before", "deleted meanwhile"):
+            ada.post(text)
+            ben.wait_for(text)
 
         self.stop()
         for window in (ada, ben):
@@ -78,7 +79,8 @@ class Restart(TestCase):
             "--command",
             "from chat.models import Message, Room\n"
             "lobby = Room.objects.get(label='lobby')\n"
-            "Message.objects.create(room=lobby, handle='Cho', text='said meanwhile')",
+            "Message.objects.create(room=lobby, handle='Cho', text='said meanwhile')\n"
+            "Message.objects.get(text='deleted meanwhile').delete()",
         )
 
         self.start()

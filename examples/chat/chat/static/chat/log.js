@@ -10,10 +10,14 @@ const calendar = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "num
 export class Log {
   #list;
   #template;
+  #scroll;
+  // A deletion may overtake the history that still has its message.
+  #deleted = new Set();
 
-  constructor(list, template) {
+  constructor(list, template, scroll) {
     this.#list = list;
     this.#template = template;
+    this.#scroll = scroll;
     for (const item of list.querySelectorAll(".message")) {
       dress(item);
       linkify(item.querySelector(".text"));
@@ -21,51 +25,77 @@ export class Log {
     this.#arrange();
   }
 
-  /** The highest number shown: what a reconnecting page has seen. */
-  get lastSeen() {
-    return Math.max(0, ...this.#numbered().map((item) => Number(item.dataset.id)));
+  /** The lowest and the highest number shown, 0 without any: what a reconnecting page has. */
+  get firstSeen() {
+    return Number(this.#numbered()[0]?.dataset.id ?? 0);
   }
 
-  /** Show a stored message; the page's own one takes the place of its pending copy. */
-  show(message) {
-    if (document.getElementById(`message-${message.id}`)) return null;
-    this.#pending(message.key)?.remove();
-    const item = this.#make(message);
-    item.id = `message-${message.id}`;
-    item.dataset.id = message.id;
-    const earlier = this.#numbered().filter((other) => Number(other.dataset.id) < message.id);
-    const first = this.#list.querySelector(".message");
-    if (earlier.length) earlier.at(-1).after(item);
-    else if (first) first.before(item);
-    else this.#list.append(item);
-    this.#trim();
-    this.#arrange();
-    return item;
+  get lastSeen() {
+    return Number(this.#numbered().at(-1)?.dataset.id ?? 0);
+  }
+
+  /** Show stored messages, edited ones anew; those among them that were not known. */
+  show(messages) {
+    const found = [];
+    this.#change(() => {
+      for (const message of messages) {
+        const known = document.getElementById(`message-${message.id}`);
+        if (known) known.replaceWith(this.#stored(message, known));
+        else if (!this.#deleted.has(message.id)) {
+          this.#pending(message.key)?.remove();
+          this.#insert(this.#stored(message));
+          found.push(message);
+        }
+      }
+    });
+    return found;
   }
 
   /** Show what has not been stored yet. */
   showPending(post) {
-    const item = this.#make({ ...post, time: new Date().toISOString() });
-    item.classList.add("pending");
-    this.#list.append(item);
-    this.#arrange();
+    this.#change(() => {
+      const item = this.#make({ ...post, time: new Date().toISOString() });
+      item.classList.add("pending");
+      this.#list.append(item);
+    });
   }
 
-  fail(key, reason) {
+  /** Show that a post was not stored; `controls` is what can be done about it. */
+  fail(key, note, controls) {
     const item = this.#pending(key);
     if (!item) return;
     item.classList.replace("pending", "failed");
-    const note = document.createElement("span");
-    note.className = "note";
-    note.textContent = `Not sent: ${reason}`;
-    item.querySelector(".said").append(note);
+    controls.querySelector(".note").textContent = note;
+    item.querySelector(".said").append(controls);
   }
 
-  gap() {
-    const item = document.createElement("li");
-    item.className = "divider gap";
-    item.textContent = "Some messages are left out here";
-    this.#list.append(item);
+  /** Take a post away that was not stored. */
+  drop(key) {
+    this.#change(() => this.#pending(key)?.remove());
+  }
+
+  delete(ids) {
+    this.#change(() => {
+      for (const id of ids) {
+        this.#deleted.add(id);
+        document.getElementById(`message-${id}`)?.remove();
+      }
+    });
+  }
+
+  /** Of the messages up to number `last`, leave these only; true if some were taken away. */
+  keepOnly(ids, last) {
+    const kept = new Set(ids);
+    const gone = this.#numbered().filter(({ dataset: { id } }) => Number(id) <= last && !kept.has(Number(id)));
+    this.#change(() => gone.forEach((item) => item.remove()));
+    return gone.length > 0;
+  }
+
+  /** Take the oldest away beyond what a page shows; true if there were some. */
+  trim() {
+    const surplus = this.#numbered().slice(0, -MOST_SHOWN);
+    if (surplus.length) this.#change(() => surplus.forEach((item) => item.remove()));
+    return surplus.length > 0;
   }
 
   #numbered() {
@@ -76,6 +106,35 @@ export class Log {
     return this.#list.querySelector(`.message[data-key="${CSS.escape(key)}"]:not([data-id])`);
   }
 
+  /** Change the list, while what is being read stays where it is. */
+  #change(change) {
+    const top = this.#scroll.getBoundingClientRect().top;
+    const place = (item) => item.getBoundingClientRect();
+    const read = this.#numbered().filter((item) => place(item).bottom > top);
+    const before = new Map(read.map((item) => [item, place(item).top]));
+    change();
+    this.#arrange();
+    const stayed = read.find((item) => item.isConnected);
+    if (stayed) this.#scroll.scrollTop += place(stayed).top - before.get(stayed);
+  }
+
+  #insert(item) {
+    const number = Number(item.dataset.id);
+    const later = this.#numbered().find((other) => Number(other.dataset.id) > number);
+    const unsent = this.#list.querySelector(".message:not([data-id])");
+    const next = later ?? unsent;
+    if (next) next.before(item);
+    else this.#list.append(item);
+  }
+
+  #stored(message, known = null) {
+    const item = this.#make(message);
+    item.id = `message-${message.id}`;
+    item.dataset.id = message.id;
+    item.classList.toggle("new", !known);
+    return item;
+  }
+
   #make(message) {
     const item = this.#template.content.firstElementChild.cloneNode(true);
     item.dataset.key = message.key;
@@ -83,6 +142,7 @@ export class Log {
     item.querySelector(".avatar").textContent = [...message.handle][0]?.toUpperCase() ?? "?";
     item.querySelector(".avatar").classList.add(`hue-${message.hue ?? 0}`);
     item.querySelector(".handle").textContent = message.handle;
+    if (!message.member) item.querySelector(".member").remove();
     item.querySelector("time").dateTime = message.time;
     // As text, never as markup: what someone typed stays what they typed.
     item.querySelector(".text").textContent = message.text;
@@ -90,10 +150,6 @@ export class Log {
     dress(item);
     linkify(item.querySelector(".text"));
     return item;
-  }
-
-  #trim() {
-    for (const item of this.#numbered().slice(0, -MOST_SHOWN)) item.remove();
   }
 
   /** Days get a divider; a message that follows its author's last one closely needs no second head. */
@@ -104,9 +160,11 @@ export class Log {
       const time = new Date(item.querySelector("time").dateTime);
       const isNewDay = last?.time.toDateString() !== time.toDateString();
       if (isNewDay) item.before(day(time));
-      const isClose = last && !isNewDay && last.handle === item.dataset.handle && time - last.time < SAME_BREATH;
-      item.classList.toggle("follows", Boolean(isClose) && !item.previousElementSibling.matches(".gap"));
-      last = { time, handle: item.dataset.handle };
+      // A guest may have had a member's name before the member.
+      const author = `${item.dataset.handle} ${item.querySelector(".member") !== null}`;
+      const isClose = last && !isNewDay && last.author === author && time - last.time < SAME_BREATH;
+      item.classList.toggle("follows", Boolean(isClose));
+      last = { time, author };
     }
   }
 }

@@ -1,6 +1,7 @@
 // A room's page: what comes over the line goes into the log, what is typed goes over the line.
 
 import { Log } from "./log.js";
+import { Older } from "./older.js";
 import { Outbox } from "./outbox.js";
 import { ReturningSocket } from "./socket.js";
 
@@ -8,13 +9,20 @@ const $ = (id) => document.getElementById(id);
 const settings = JSON.parse($("room-settings").textContent);
 const WORDS = { connecting: "Connecting…", open: "Live", waiting: "Reconnecting…", closed: "Closed" };
 const NEAR = 80;
+const MOST_NEWS = 5;
 
-const log = new Log($("log"), $("message-template"));
+const scroll = $("scroll");
+const log = new Log($("log"), $("message-template"), scroll);
+let seenBefore = 0;
 const socket = new ReturningSocket(() => {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  return `${scheme}//${location.host}/ws/rooms/${settings.label}/?after=${log.lastSeen}`;
+  seenBefore = log.lastSeen;
+  return `${scheme}//${location.host}/ws/rooms/${settings.label}/?first=${log.firstSeen}&after=${seenBefore}`;
 });
 const outbox = new Outbox((post) => socket.send({ type: "post", ...post }));
+const older = new Older($("older"), scroll, () => socket.send({ type: "older", before: log.firstSeen || Number.MAX_SAFE_INTEGER }));
+// Posts of this page until they are stored: to tell them from others', and to send refused ones again.
+const own = new Map();
 
 // The line
 
@@ -26,65 +34,127 @@ socket.addEventListener("state", ({ detail: state }) => {
   $("retry").hidden = state !== "waiting";
   if (state === "waiting") $("state").dataset.lost = "yes";
   if (state === "open") delete $("state").dataset.lost;
-  if (state !== "open") outbox.interrupted();
+  if (state !== "open") {
+    outbox.interrupted();
+    older.interrupted();
+  }
 });
 
 socket.addEventListener("message", ({ detail }) => {
   if (detail.type === "welcome") welcome(detail);
   else if (detail.type === "message") show([detail.message]);
+  else if (detail.type === "deleted") log.delete(detail.ids);
+  else if (detail.type === "older") earlier(detail);
+  else if (detail.type === "named") named(detail);
   else if (detail.type === "refused") refused(detail);
 });
 
 socket.addEventListener("refused", ({ detail }) => {
   complain(detail.reason || "The connection was refused.", { reload: true });
   for (const control of $("composer").elements) control.disabled = true;
+  $("older").hidden = true;
 });
 
 $("retry").addEventListener("click", () => socket.retry());
 
-function welcome({ user, complete, messages }) {
+function welcome({ user, complete, messages, kept }) {
   if (user !== settings.user) {
     const who = user ? `You are signed in as ${user} now.` : "You are not signed in any more.";
     complain(who, { reload: true });
   }
-  if (!complete) log.gap();
+  // After a long absence the page begins anew with the latest; the rest is a scroll away.
+  const isCut = log.keepOnly(complete ? kept : [], seenBefore);
   show(messages);
+  older.settle(older.isMore || isCut || !complete);
+  // A name chosen while the line was down, unless it is being typed.
+  if (handle && !handle.matches(":focus")) tellName();
   outbox.next();
 }
 
 function show(messages) {
-  const wasNear = isNearEnd();
-  let isNew = false;
-  for (const message of messages) {
-    isNew = log.show(message) !== null || isNew;
-    outbox.done(message.key);
+  const found = log.show(messages);
+  const others = found.filter(({ key }) => !own.has(key));
+  for (const { key } of messages) {
+    own.delete(key);
+    outbox.done(key);
   }
-  if (!isNew) return;
-  $("empty").hidden = true;
-  if (wasNear) toEnd();
-  else $("newer").hidden = false;
+  if (!found.length) return stay();
+  announce(others);
+  if (isAtEnd) {
+    if (log.trim()) older.settle(true);
+    toEnd();
+  } else {
+    $("newer").hidden = false;
+  }
 }
 
-function refused({ key, code, text, retry_after: wait }) {
+function earlier({ messages, more }) {
+  log.show(messages);
+  stay();
+  older.settle(more);
+}
+
+function refused({ key, code, text: reason, retry_after: wait }) {
   if (code === "too_fast") {
-    if (key) outbox.later(Math.max(wait, 0.2));
+    if (key) outbox.later(wait);
+    else older.later(wait);
     return;
   }
-  complain(text);
+  complain(reason);
+  // Marked, without moving the focus: the next message may be half typed.
+  const isName = code === "bad_handle";
+  if (isName) handle?.setAttribute("aria-invalid", "true");
   if (!key) return;
-  log.fail(key, text);
+  // The reason stands where it can be mended: beside the name, or else with the message.
+  log.fail(key, isName ? "Not sent." : `Not sent. ${reason}`, $("failure-template").content.cloneNode(true));
+  stay();
   outbox.done(key);
-  if (code === "bad_handle") $("handle")?.focus();
 }
+
+// What others say, for those who do not look: read out, and counted in the window's title.
+
+const title = document.title;
+let unread = 0;
+
+function announce(messages) {
+  for (const message of messages.slice(-MOST_NEWS)) {
+    const line = document.createElement("p");
+    line.textContent = `${message.handle}: ${message.text}`;
+    $("news").append(line);
+  }
+  while ($("news").children.length > MOST_NEWS) $("news").firstElementChild.remove();
+  if (document.hidden) count(unread + messages.length);
+}
+
+function count(messages) {
+  unread = messages;
+  document.title = unread ? `(${unread}) ${title}` : title;
+}
+
+document.addEventListener("visibilitychange", () => document.hidden || count(0));
 
 // The composer
 
 const text = $("text");
 const handle = $("handle");
+let nameTold = "";
 
-if (handle) {
-  handle.value = remembered() ?? handle.value;
-  handle.addEventListener("change", () => remember(handle.value.trim()));
+handle?.addEventListener("change", () => {
+  quiet();
+  tellName();
+});
+
+/** Let the session keep the name, unless it has it. */
+function tellName() {
+  if (!handle.value.trim() || handle.value === handle.defaultValue) return;
+  nameTold = handle.value;
+  socket.send({ type: "name", handle: nameTold });
+}
+
+/** Show the name as it is kept, unless another has been typed meanwhile. */
+function named({ handle: name }) {
+  handle.defaultValue = name;
+  if (handle.value === nameTold) handle.value = name;
 }
 
 $("composer").addEventListener("submit", (event) => {
@@ -92,20 +162,43 @@ $("composer").addEventListener("submit", (event) => {
   const said = text.value.trim();
   text.focus();
   if (!said) return;
-  if (said.length > settings.mostText) return complain(`At most ${settings.mostText} characters fit into a message.`);
+  if (length(said) > settings.mostText) return complain(`At most ${settings.mostText} characters fit into a message.`);
+  if (say(newKey(), said)) {
+    text.value = "";
+    fit();
+  }
+});
+
+$("log").addEventListener("click", ({ target }) => {
+  const action = target.closest("button")?.dataset.action;
+  if (!action) return;
+  const { key } = target.closest(".message").dataset;
+  const post = own.get(key);
+  if (action === "again" && !say(key, post.text)) return;
+  if (action === "discard") {
+    own.delete(key);
+    log.drop(key);
+    quiet();
+  }
+  text.focus();
+});
+
+/** Send a text under the name of now, and show it as pending; false if that cannot be. */
+function say(key, said) {
   if (outbox.isFull) return complain("Too much is waiting to be sent: wait for the connection.");
-  quiet();
-  const post = { key: newKey(), handle: settings.user ?? handle.value.trim(), text: said };
+  const post = { key, handle: settings.user ?? handle.value.trim(), text: said };
   if (!post.handle) {
     handle.focus();
     return complain("Choose a name before you post.");
   }
-  log.showPending(post);
+  quiet();
+  own.set(key, post);
+  log.drop(key);
+  log.showPending({ ...post, member: settings.user !== null });
   outbox.add(post);
-  text.value = "";
-  fit();
   toEnd();
-});
+  return true;
+}
 
 text.addEventListener("keydown", (event) => {
   // While an input method is composing (Chinese, Japanese ...), Enter chooses a word.
@@ -119,10 +212,15 @@ text.addEventListener("input", fit);
 function fit() {
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight + 2}px`;
-  const left = settings.mostText - text.value.trim().length;
+  const left = settings.mostText - length(text.value.trim());
   $("count").hidden = left > 200;
   $("count").textContent = left < 0 ? `${-left} characters too many` : `${left} characters left`;
   $("count").classList.toggle("over", left < 0);
+}
+
+/** In code points, as the server counts; `length` of a text counts many an emoji twice. */
+function length(value) {
+  return [...value].length;
 }
 
 function complain(words, { reload = false } = {}) {
@@ -134,30 +232,41 @@ function complain(words, { reload = false } = {}) {
     $("error").append(" ", link);
   }
   $("error").hidden = false;
+  return false;
 }
 
 function quiet() {
   $("error").hidden = true;
+  $("error").textContent = "";
+  handle?.removeAttribute("aria-invalid");
 }
 
 // The window
 
-const scroll = $("scroll");
-
-function isNearEnd() {
-  return scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR;
-}
+let isAtEnd = true;
 
 function toEnd() {
-  scroll.scrollTop = scroll.scrollHeight;
+  isAtEnd = true;
+  stay();
   $("newer").hidden = true;
 }
 
-scroll.addEventListener("scroll", () => isNearEnd() && ($("newer").hidden = true));
+/** Who reads at the end stays there, whatever grows or shrinks: an error, the keyboard of a phone. */
+function stay() {
+  if (isAtEnd) scroll.scrollTop = scroll.scrollHeight;
+}
+
+scroll.addEventListener("scroll", () => {
+  isAtEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR;
+  if (isAtEnd) $("newer").hidden = true;
+});
 $("newer").addEventListener("click", toEnd);
-new ResizeObserver(() => {
+const sizes = new ResizeObserver(() => {
   $("composer").parentElement.style.setProperty("--composer", `${$("composer").offsetHeight}px`);
-}).observe($("composer"));
+  stay();
+});
+sizes.observe($("composer"));
+sizes.observe(scroll);
 
 /** crypto.randomUUID is there on https and localhost only; a phone in the same network has neither. */
 function newKey() {
@@ -166,23 +275,6 @@ function newKey() {
   bytes[8] = (bytes[8] & 0x3f) | 0x80;
   const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   return digits.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
-}
-
-// A browser may forbid storage; then the name lasts as long as the page.
-function remembered() {
-  try {
-    return localStorage.getItem("chat.handle");
-  } catch {
-    return null;
-  }
-}
-
-function remember(name) {
-  try {
-    localStorage.setItem("chat.handle", name);
-  } catch {
-    // See above.
-  }
 }
 
 toEnd();

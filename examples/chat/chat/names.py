@@ -1,0 +1,137 @@
+"""Which names may be used, and which of them a reader could take for one another.
+
+A name is kept as it was typed, in NFC.  Two names look alike if they share one of their keys: a key
+has letters and digits only, no case, and one sign for all that look the same.  It errs towards
+alike ("Lila" and "Ilia"), since all it costs is to choose another name.
+
+Sources: Unicode Standard Annex 31 (scripts in use), Technical Standard 39 (confusables, mixed
+scripts).  The table below holds what those scripts have for Latin letters, no more.
+"""
+
+import itertools
+import re
+import unicodedata
+
+MOST_NAME = 32
+#: The same mark twice in a row cannot be told from one; long rows of marks run over other lines.
+MOST_MARKS = 3
+MOST_KEY = 150
+
+#: Join letters, or say how an emoji is drawn: left out of names, so they tell no two apart.
+_DRAWING = dict.fromkeys([0x200C, 0x200D, 0xFE0E, 0xFE0F])
+_UNSEEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+#: Letters, marks and symbols by their category, blank on every screen: fillers, a combining joiner,
+#: Khmer's inherent vowels, Braille's empty cell, selectors of variants.
+_BLANK = frozenset(
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159}.union(
+        range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)
+    )
+)
+
+#: First words of the letters' names in Unicode: the scripts of living languages.
+_SCRIPTS = frozenset(
+    """ARABIC ARMENIAN BENGALI BOPOMOFO CJK CYRILLIC DEVANAGARI ETHIOPIC GEORGIAN GREEK GUJARATI
+    GURMUKHI HANGUL HEBREW HIRAGANA KANNADA KATAKANA KHMER LAO LATIN MALAYALAM MYANMAR ORIYA SINHALA
+    TAMIL TELUGU THAANA THAI TIBETAN""".split()  # noqa: SIM905 - a line each otherwise
+)
+#: The only scripts that one name may mix: Japanese, Chinese and Korean, each with Latin.
+_MIXTURES = (
+    {"LATIN", "CJK", "HIRAGANA", "KATAKANA"},
+    {"LATIN", "CJK", "BOPOMOFO"},
+    {"LATIN", "CJK", "HANGUL"},
+)
+
+#: Small letters and the Latin ones that they look like: Cyrillic, Greek, Armenian, Latin's own.
+_SMALL = str.maketrans(
+    "авеԁһіјкӏмнорԛсѕтуүѵԝхҽ" + "αβγεικνορτυχω" + "գոսօցւք" + "ɑɡıȷɩʟɴʀʏᴀʙᴄᴅᴇꜰɢʜɪᴊᴋᴍᴏᴘꜱᴛᴜᴠᴡᴢ",
+    "abedhijklmhopqcstyyvwxe" + "abyeiknoptuxw" + "qnuoguf" + "agijilnryabcdefghijkmopstuvwz",
+)
+#: Capitals likewise, where they look like another Latin letter than the small form does.
+_CAPITAL = str.maketrans(
+    "АВЕԀҺІЈКӀМНОРԚСЅТУҮѴԜХ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" + "ՍՕՏԼ",  # noqa: RUF001 - on purpose
+    "ABEDHIJKLMHOPQCSTYYVWX" + "ABEZHIKMNOPTYX" + "UOSL",
+)
+_STROKES = str.maketrans("i1|0", "lllo")
+
+
+class BadName(ValueError):
+    """The name may not be used; the text says why, to whoever chose it."""
+
+
+def is_unseen(character: str) -> bool:
+    """True for what leaves no trace on a screen, whitespace apart."""
+    return unicodedata.category(character) in _UNSEEN_CATEGORIES or ord(character) in _BLANK
+
+
+def visible(name: str, most: int) -> str:
+    """The name in NFC, without space at its ends or in rows.
+
+    Raises:
+        BadName: If it is empty, has invisible characters or more than `most` code points.
+    """
+    squeezed = " ".join(name.translate(_DRAWING).split())
+    for character in squeezed:
+        if is_unseen(character):
+            raise BadName(f"A name has no invisible characters (U+{ord(character):04X}).")
+    seen = unicodedata.normalize("NFC", squeezed)
+    if not seen:
+        raise BadName("Choose a name.")
+    if len(seen) > most:
+        raise BadName(f"A name has at most {most} characters; this one has {len(seen)}.")
+    return seen
+
+
+def clean(name: str) -> str:
+    """A person's name, as `visible` has it.
+
+    Raises:
+        BadName: For the same reasons, or if its letters let it pass for another's.
+    """
+    cleaned = visible(name, MOST_NAME)
+    _check_marks(cleaned)
+    _check_scripts(cleaned)
+    return cleaned
+
+
+def keys_of(name: str) -> set[str]:
+    """What the name looks like, in small letters and in capitals."""
+    plain = unicodedata.normalize("NFKC", name)
+    return {_key(plain.casefold(), _SMALL), _key(plain.upper(), _CAPITAL)}
+
+
+def _key(name: str, table: dict[int, int]) -> str:
+    decomposed = unicodedata.normalize("NFD", name).translate(table).casefold()
+    seen = [sign for sign in decomposed if _is_sign(sign)] or [*decomposed]
+    # A dot above is part of the small i, and Turkish writes it out.
+    key = "".join(seen).replace("i\u0307", "i").translate(_STROKES)
+    return key.replace("rn", "m").replace("vv", "w")[:MOST_KEY]
+
+
+def _is_sign(character: str) -> bool:
+    return character == "|" or unicodedata.category(character)[0] in "LMN"
+
+
+def _check_marks(name: str) -> None:
+    decomposed = unicodedata.normalize("NFD", name)
+    if unicodedata.combining(decomposed[0]):
+        raise BadName("A name does not begin with an accent.")
+    for is_mark, row in itertools.groupby(decomposed, lambda sign: unicodedata.combining(sign) > 0):
+        marks = [*row]
+        if is_mark and (len(marks) > MOST_MARKS or len({*marks}) < len(marks)):
+            raise BadName("A name has no piled-up accents.")
+
+
+def _check_scripts(name: str) -> None:
+    scripts = {_script(sign) for sign in unicodedata.normalize("NFKC", name) if sign.isalpha()}
+    scripts.discard("")
+    for script in sorted(scripts - _SCRIPTS):
+        raise BadName(f"Names are not written in {script.title()} letters here.")
+    if len(scripts) > 1 and not any(scripts <= mixture for mixture in _MIXTURES):
+        listed = " and ".join(script.title() for script in sorted(scripts))
+        raise BadName(f"A name is written in one script; this one mixes {listed} letters.")
+
+
+def _script(letter: str) -> str:
+    """The first word of the letter's name; "" if scripts share it (apostrophes of several)."""
+    first = re.split("[ -]", unicodedata.name(letter, "UNNAMED"))[0]
+    return {"IDEOGRAPHIC": "CJK", "MODIFIER": ""}.get(first, first)
