@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,3 +82,86 @@ async def test_hundreds_of_calls_from_threads_share_three_connections(
         # One of them asks this; the first probe of the server was one, too.
         assert int(connected.split()[0]) - 2 <= 3
         await layer.close()
+
+
+async def test_members_hear_again_after_redis_forgot_everything(
+    site: Site, make_layer: MakeLayer
+) -> None:
+    """FLUSHALL: nobody is told, and every connection stays."""
+    near, far = make_layer(send_timeout=30.0), make_layer(send_timeout=30.0)
+    gaps: list[Any] = []
+    near.add_gap_listener(gaps.append)
+    async with Reader(near, group="room") as first, Reader(far, group="room") as second:
+        await counted(near, 2)
+        assert redis_command(site.server.port, "FLUSHALL").startswith(b"+OK")
+        if site.row.has_window:
+            # The sender finds out by its next command, and waits for the others.
+            await publish(far, PublisherLog("p"), 5, group="room")
+            await until(lambda: len(first.marks) == len(second.marks) == 5, "all messages")
+        await until(lambda: gaps, "that something may have been lost")
+        await publish(far, PublisherLog("later"), 1, group="room")
+        await until(lambda: first.marks[-1:] == second.marks[-1:] == [("later", 0)], "a later one")
+        await counted(near, 2)
+        async with Reader(near, group="another") as third:
+            redis_command(site.server.port, "FLUSHALL")
+            late = await near.new_channel()
+            await near.group_add("late", late)
+            await publish(near, PublisherLog("q"), 1, group="late")
+            assert (await near.receive(late))["publisher"] == "q"
+            await publish(near, PublisherLog("q"), 1, group="another")
+            await until(lambda: third.marks, "a member from before")
+
+
+async def test_members_hear_again_after_redis_hung_for_longer_than_the_lease(
+    site: Site, make_layer: MakeLayer
+) -> None:
+    """What given-up connections left in their sockets is carried out late, in any order."""
+    quick = {"lease": 1.0, "answer_timeout": 0.5, "send_timeout": 0.5}
+    near, far = make_layer(**quick), make_layer(**quick)
+    gaps: list[Any] = []
+    near.add_gap_listener(gaps.append)
+    async with Reader(near, group="room") as reader:
+        await publish(far, PublisherLog("before"), 1, group="room")
+        site.server.pause()
+        try:
+            await publish(far, PublisherLog("during"), 6, group="room")
+        finally:
+            site.server.resume()
+        log = PublisherLog("after")
+        loop = asyncio.get_running_loop()
+        until_then = loop.time() + 3.0
+        await publish(far, log, 1, group="room", enough=lambda: loop.time() > until_then)
+        await publish(far, PublisherLog("last"), 20, group="room")
+        await until(
+            lambda: sum(publisher == "last" for publisher, _ in reader.marks) == 20, "the last"
+        )
+        assert gaps, "what may have been lost was not told"
+
+
+async def test_a_process_that_was_paused_for_longer_than_its_lease_hears_again(
+    site: Site, make_layer: MakeLayer
+) -> None:
+    far = make_layer(lease=1.0)
+    async with Member(site.backend, site.config(lease=1.0), "group", "room") as other:
+        await publish(far, PublisherLog("before"), 1, group="room")
+        await until(lambda: other.marks, "the first")
+        await other.halt()
+        loop = asyncio.get_running_loop()
+        resumes_at = loop.time() + 2.5
+        await publish(
+            far,
+            PublisherLog("during"),
+            1,
+            group="room",
+            pause=lambda _: 0.05,
+            enough=lambda: loop.time() > resumes_at,
+        )
+        other.signal(signal.SIGCONT)
+        await publish(
+            far,
+            PublisherLog("after"),
+            1,
+            group="room",
+            pause=lambda _: 0.05,
+            enough=lambda: any(publisher == "after" for publisher, _ in other.marks),
+        )

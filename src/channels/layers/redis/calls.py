@@ -56,6 +56,8 @@ class Calls:
         self.joined: dict[str, None] = {}
         #: This process's word in the keys that only it uses.
         self.session = new_node()
+        #: What the process's lease says while this connection's commands hold; see `scripts.STALE`.
+        self.token = ""
         self.node = ""
         self.on_over_capacity: OverCapacity = lambda _group, _full, _members: None
         self._options = options
@@ -83,7 +85,15 @@ class Calls:
         """As `Transport.join`."""
         for batch in batches(groups):
             await self._urgent(
-                *scripts.evaluation(scripts.JOIN, (), self.keys.base, self.node, GROUP_LIFE, *batch)
+                *scripts.evaluation(
+                    scripts.JOIN,
+                    (self.keys.lease(self.node),),
+                    self.token,
+                    self.keys.base,
+                    self.node,
+                    GROUP_LIFE,
+                    *batch,
+                )
             )
             self.joined.update(dict.fromkeys(batch))
 
@@ -91,7 +101,14 @@ class Calls:
         """As `Transport.leave`."""
         for batch in batches(groups):
             await self._urgent(
-                *scripts.evaluation(scripts.LEAVE, (), self.keys.base, self.node, *batch)
+                *scripts.evaluation(
+                    scripts.LEAVE,
+                    (self.keys.lease(self.node),),
+                    self.token,
+                    self.keys.base,
+                    self.node,
+                    *batch,
+                )
             )
             for group in batch:
                 self.joined.pop(group, None)
@@ -120,7 +137,12 @@ class Calls:
             index,
             *scripts.evaluation(
                 scripts.PUBLISH,
-                (keys.group(group), keys.group_queues(group), keys.sequence(self.session)),
+                (
+                    keys.group(group),
+                    keys.group_queues(group),
+                    keys.sequence(self.session),
+                    keys.lease(self.node),
+                ),
                 keys.base,
                 group,
                 envelope.encoded,
@@ -129,6 +151,7 @@ class Calls:
                 self._life(),
                 index,
                 int(deferring),
+                self.token,
             ),
         )
         if not isinstance(found, list):
@@ -147,10 +170,11 @@ class Calls:
             self.line.call(
                 *scripts.evaluation(
                     scripts.PUSH_NODE,
-                    (keys.inbox(node), keys.lease(node)),
+                    (keys.inbox(node), keys.lease(node), keys.lease(self.node)),
                     envelope.encoded,
                     self._options.node_capacity,
                     KEEP,
+                    self.token,
                 )
             )
         )

@@ -27,6 +27,8 @@ from channels.exceptions import TransportDown
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.packing import Word, pack
 
+#: How a script refuses a command of a process that Redis has forgotten.
+STALE: Final = "STALELEASE"
 #: Bytes that may be under way to the server without an answer.
 MAX_UNANSWERED: Final = 8 * 1024 * 1024
 #: Answers that mean: not this server, or not now.  The connection is made anew, which finds the
@@ -45,6 +47,10 @@ Mark = tuple[bytes, int]
 
 class Broken(Exception):
     """A connection serves no more; the cause is in its text."""
+
+
+class StateLost(Broken):
+    """The server answers, but has forgotten this process."""
 
 
 class _Call:
@@ -253,6 +259,8 @@ class Line:
             raise reply
         if not self._unanswered:
             raise Broken(f"Redis answered unasked: {reply!r}")
+        if isinstance(reply, ResponseError) and str(reply).startswith(STALE):
+            raise StateLost("Redis has forgotten this process: it introduces itself again")
         call = self._unanswered.popleft()
         was_full = self._unanswered_bytes >= MAX_UNANSWERED
         self._unanswered_bytes -= call.size

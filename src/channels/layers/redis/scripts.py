@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-from channels.layers.redis.line import Line
+from channels.layers.redis.line import STALE, Line
 
 _NOW: Final = """
 local t = redis.call('TIME')
@@ -45,8 +45,21 @@ local function append(queue, data, capacity, life)
 end
 """
 
-#: KEYS epoch lease sequence refused; ARGV word lease_ms index keep_ms epoch_ms
-#: -> epoch, whether the lease was alive, last index carried out, refused indexes, now
+#: A connection's commands hold only while the process's lease says so.  Else
+#: Redis has forgotten the process (its lease ran out, FLUSHALL), or a newer connection has taken
+#: over and this command had been left in an old connection's socket.  The answer begins with STALE,
+#: which breaks the connection: the next one joins the process's groups again.
+_FENCE: Final = f"""
+local function is_stale(lease, token)
+  return redis.call('GET', lease) ~= token
+end
+local stale = redis.error_reply('{STALE} the lease of this process is not what it was')
+"""
+
+#: KEYS epoch lease sequence refused; ARGV word lease_ms index keep_ms epoch_ms connection chain
+#: -> epoch, whether the lease has run on since `chain` began, last index carried out, refused
+#: indexes, now.  A lease says "<chain>:<connection>": the connection that began an unbroken row of
+#: leases, and the present one.  Where an answer is lost, the chain still tells the next connection.
 OPEN: Final = (
     _NOW
     + """
@@ -56,10 +69,12 @@ if not epoch then
   redis.call('SET', KEYS[1], epoch)
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
-local alive = redis.call('EXISTS', KEYS[2])
-redis.call('SET', KEYS[2], '1', 'PX', ARGV[2])
+local chain = string.match(redis.call('GET', KEYS[2]) or '', '^[^:]*')
+local alive = (chain ~= '' and chain == ARGV[7]) and 1 or 0
+if alive == 0 then chain = ARGV[6] end
+redis.call('SET', KEYS[2], chain .. ':' .. ARGV[6], 'PX', ARGV[2])
 local last = redis.call('HGET', KEYS[3], 'i') or '0'
-redis.call('HSET', KEYS[3], 'i', ARGV[3])
+if tonumber(ARGV[3]) > tonumber(last) then redis.call('HSET', KEYS[3], 'i', ARGV[3]) end
 redis.call('PEXPIRE', KEYS[3], ARGV[4])
 local refused = redis.call('LRANGE', KEYS[4], 0, -1)
 redis.call('DEL', KEYS[4])
@@ -67,14 +82,16 @@ return {epoch, alive, last, refused, tostring(now)}
 """
 )
 
-#: KEYS epoch lease inbox overflow sequence; ARGV lease_ms keep_ms epoch_ms
-#: -> epoch, whether the lease was alive, now, groups that overflowed
+#: KEYS epoch lease inbox overflow sequence; ARGV lease_ms keep_ms epoch_ms token
+#: -> epoch, now, groups that overflowed.  A lease that ran out is not taken up again: by then
+#: the process may have been taken out of its groups.
 RENEW: Final = (
     _NOW
+    + _FENCE
     + """
+if is_stale(KEYS[2], ARGV[4]) then return stale end
 local epoch = redis.call('GET', KEYS[1]) or ''
-local alive = redis.call('EXISTS', KEYS[2])
-redis.call('SET', KEYS[2], '1', 'PX', ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 redis.call('PEXPIRE', KEYS[5], ARGV[2])
@@ -83,32 +100,43 @@ if redis.call('EXISTS', KEYS[4]) == 1 then
   full = redis.call('SMEMBERS', KEYS[4])
   redis.call('DEL', KEYS[4])
 end
-return {epoch, alive, tostring(now), full}
+return {epoch, tostring(now), full}
 """
 )
 
-#: KEYS lease inbox overflow sequence refused wake; ARGV base node group...
-CLOSE: Final = """
-for i = 3, #ARGV do redis.call('SREM', ARGV[1] .. 'g:' .. ARGV[i], ARGV[2]) end
+#: KEYS lease inbox overflow sequence refused wake; ARGV token
+CLOSE: Final = (
+    _FENCE
+    + """
+if is_stale(KEYS[1], ARGV[1]) then return stale end
 for i = 1, #KEYS do redis.call('DEL', KEYS[i]) end
 return 1
 """
+)
 
-#: ARGV base node life_ms group...
-JOIN: Final = """
-for i = 4, #ARGV do
-  local group = ARGV[1] .. 'g:' .. ARGV[i]
-  redis.call('SADD', group, ARGV[2])
-  redis.call('PEXPIRE', group, ARGV[3])
+#: KEYS lease; ARGV token base node life_ms group...
+JOIN: Final = (
+    _FENCE
+    + """
+if is_stale(KEYS[1], ARGV[1]) then return stale end
+for i = 5, #ARGV do
+  local group = ARGV[2] .. 'g:' .. ARGV[i]
+  redis.call('SADD', group, ARGV[3])
+  redis.call('PEXPIRE', group, ARGV[4])
 end
 return 1
 """
+)
 
-#: ARGV base node group...
-LEAVE: Final = """
-for i = 3, #ARGV do redis.call('SREM', ARGV[1] .. 'g:' .. ARGV[i], ARGV[2]) end
+#: KEYS lease; ARGV token base node group...
+LEAVE: Final = (
+    _FENCE
+    + """
+if is_stale(KEYS[1], ARGV[1]) then return stale end
+for i = 4, #ARGV do redis.call('SREM', ARGV[2] .. 'g:' .. ARGV[i], ARGV[3]) end
 return 1
 """
+)
 
 #: KEYS group; ARGV base -> how many nodes of the group are alive
 NODES: Final = """
@@ -123,8 +151,11 @@ end
 return alive
 """
 
-#: KEYS inbox lease; ARGV envelope bound keep_ms -> 1, -1 full, -2 no such node
-PUSH_NODE: Final = """
+#: KEYS inbox its_lease lease; ARGV envelope bound keep_ms token -> 1, -1 full, -2 no such node
+PUSH_NODE: Final = (
+    _FENCE
+    + """
+if is_stale(KEYS[3], ARGV[4]) then return stale end
 if redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('DEL', KEYS[1])
   return -2
@@ -135,6 +166,7 @@ redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
 if length == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1
 """
+)
 
 #: KEYS queue sequence refused; ARGV envelope capacity life_ms index keep_ms
 #: -> 1, -1 full, -3 carried out before, or from a connection that was given up
@@ -156,13 +188,16 @@ return 1
 """
 )
 
-#: KEYS group group_queues sequence; ARGV base group envelope bound keep_ms life_ms index deferring
+#: KEYS group group_queues sequence lease; ARGV base group envelope bound keep_ms life_ms index
+#: deferring token
 #: -> 0, or {queues that were full, queues, inboxes that were full, queue, capacity, ...}: with
 #: `deferring` the queues are named for the caller to fill, since they are on other servers.
 PUBLISH: Final = (
     _NOW
+    + _FENCE
     + _APPEND
     + """
+if is_stale(KEYS[4], ARGV[9]) then return stale end
 local base, group, data = ARGV[1], ARGV[2], ARGV[3]
 local bound, keep = tonumber(ARGV[4]), ARGV[5]
 local deferring = ARGV[8] == '1'

@@ -18,13 +18,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from channels.layers.names import new_node
 from channels.layers.redis import scripts
-from channels.layers.redis.calls import GROUP_LIFE, KEEP, batches
+from channels.layers.redis.calls import GROUP_LIFE, KEEP
 from channels.layers.redis.held import HeldCalls
 from channels.layers.redis.hosts import OwnConnection
 from channels.layers.redis.inbox import InboxReader
 from channels.layers.redis.keys import Keys
 from channels.layers.redis.leases import LeaseReaders
-from channels.layers.redis.line import Broken, Line, Pause
+from channels.layers.redis.line import Broken, Line, Pause, StateLost
 from channels.layers.redis.options import RedisOptions
 from channels.layers.redis.puller import QueueReader
 from channels.layers.ticker import Ticker
@@ -40,8 +40,9 @@ EPOCH_LIFE: Final = 7 * 86_400_000
 #: looks whether all are.
 _WAKE_SECONDS: Final = 0.2
 _COUNT_SECONDS: Final = 0.05
-#: Seconds after which a process that has connected counts the others for the first time.
-_FIRST_COUNT_SECONDS: Final = 1.0
+#: Seconds between two renewals of a process's lease.  A process that only listens learns by them
+#: that Redis has forgotten it; one that sends, by its next command.
+RENEW_SECONDS: Final = 0.5
 
 #: Entries that were read and are still in an inbox, of those that count against its bound.
 _READ_KEPT: Final = 50
@@ -55,10 +56,6 @@ class ShardOwner(Protocol):
 
     def shard_down(self, shard: Shard, error: BaseException) -> None:
         """Not connected any more, or still not."""
-
-
-class StateLost(Broken):
-    """The server answers, but has forgotten this process."""
 
 
 class Shard:
@@ -88,6 +85,8 @@ class Shard:
         self._options = options
         self._epoch: tuple[bytes, str] | None = None
         self._server_run = ""
+        #: The connection that began this process's unbroken row of leases; see `scripts.OPEN`.
+        self._chain = ""
         #: Processes that were there when they were counted last; 0: not known.
         self.nodes = 0
         self._settle_least = 0.0
@@ -175,10 +174,8 @@ class Shard:
                 keys.refused(self.calls.session),
                 keys.wake(self.calls.session),
             )
-            for batch in batches(groups) or [[]]:
-                await self.line.call(
-                    *scripts.evaluation(scripts.CLOSE, own, keys.base, self.calls.node, *batch)
-                )
+            await self.calls.leave(groups)
+            await self.line.call(*scripts.evaluation(scripts.CLOSE, own, self.calls.token))
 
     def abandon(self) -> None:
         """Let go without the loop."""
@@ -209,6 +206,7 @@ class Shard:
         await scripts.load(self.line)
         keys, base = self.keys, self.calls.next_index()
         before = time.time()
+        connection = new_node()
         epoch, alive, last, refused, now = await call(
             *scripts.evaluation(
                 scripts.OPEN,
@@ -223,8 +221,12 @@ class Shard:
                 base,
                 KEEP,
                 EPOCH_LIFE,
+                connection,
+                self._chain,
             )
         )
+        self._chain = self._chain if alive else connection
+        self.calls.token = f"{self._chain}:{connection}"
         self._tell_time(before, now)
         self._settle_least = 0.0
         known, self._epoch = self._epoch, (epoch, self._server_run)
@@ -270,17 +272,24 @@ class Shard:
             keys.sequence(self.calls.session),
         )
         command = scripts.evaluation(
-            scripts.RENEW, own, int(self._options.lease * 1000), KEEP, EPOCH_LIFE
+            scripts.RENEW,
+            own,
+            int(self._options.lease * 1000),
+            KEEP,
+            EPOCH_LIFE,
+            self.calls.token,
         )
-        pause = min(every, _FIRST_COUNT_SECONDS)
+        count_at = 0.0
         while True:
-            await asyncio.sleep(pause)
-            pause, before = every, time.time()
-            epoch, alive, now, missed = await self.line.call_first(*command)
+            await asyncio.sleep(min(every, RENEW_SECONDS))
+            before = time.time()
+            epoch, now, missed = await self.line.call_first(*command)
             self._tell_time(before, now)
-            if not alive or self._epoch is None or epoch != self._epoch[0]:
-                raise StateLost("Redis has lost what it knew of this process")
-            self.nodes = await self.calls.count_nodes()
+            if self._epoch is None or epoch != self._epoch[0]:
+                raise StateLost("Redis lost its state: this process introduces itself again")
+            if time.monotonic() >= count_at:
+                count_at = time.monotonic() + every
+                self.nodes = await self.calls.count_nodes()
             if missed:
                 self.calls.counters["inbox_overflows"] += 1
                 self._events.on_gap([group.decode() for group in missed])
