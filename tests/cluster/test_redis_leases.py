@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,10 @@ from tests.cluster.traffic import Reader, publish, until
 
 MakeLayer = Callable[..., Any]
 pytestmark = pytest.mark.parametrize("site", ["redis"], indirect=True)
+
+
+async def carry_out(redis: Any, script: str, keys: Sequence[str], *arguments: Any) -> Any:
+    return await redis.execute_command(*scripts.evaluation(script, keys, *arguments))
 
 
 async def test_a_command_of_a_former_connection_is_refused(
@@ -36,12 +40,10 @@ async def test_a_command_of_a_former_connection_is_refused(
             (scripts.CLOSE, (former,)),
         ):
             with pytest.raises(ResponseError, match=STALE):
-                await redis.execute_command(*scripts.evaluation(script, (lease,), *arguments))
+                await carry_out(redis, script, (lease,), *arguments)
         renewal = [calls.keys.epoch, lease, *[calls.keys.wake("x")] * 3]
         with pytest.raises(ResponseError, match=STALE):
-            await redis.execute_command(
-                *scripts.evaluation(scripts.RENEW, renewal, 9000, 9000, 9000, former)
-            )
+            await carry_out(redis, scripts.RENEW, renewal, 9000, 9000, 9000, former)
         await publish(layer, PublisherLog("q"), 1, group="room")
         await until(lambda: len(reader.marks) == 2, "both messages")
 

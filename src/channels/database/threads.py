@@ -26,6 +26,7 @@ class WorkThread:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._process = os.getpid()
+        self._on_ended: Callable[[], None] = lambda: None
 
     async def do(self, job: Callable[..., T], *arguments: Any) -> T:
         """Run it there.  A cancelled call leaves the job to end by itself."""
@@ -54,15 +55,21 @@ class WorkThread:
 
     async def ended(self, seconds: float) -> None:
         """Wait for its end, not for ever."""
-        thread = self._thread
-        if thread is not None:
-            await asyncio.to_thread(thread.join, seconds)
+        if self._thread is None:
+            return
+        loop = asyncio.get_running_loop()
+        # Not by `to_thread`: an interpreter that is ending starts no more threads.
+        ended: asyncio.Future[None] = loop.create_future()
+        self._on_ended = lambda: self._tell(loop, lambda: _answer(ended, None))
+        if self._thread.is_alive():
+            await asyncio.wait([ended], timeout=seconds)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
         with contextlib.suppress(Exception):
             self._at_end()
+        self._on_ended()
 
     @staticmethod
     def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -58,7 +58,7 @@ class Link:
         self.transport = transport
         self.is_direct = transport.capabilities.is_direct
         self.joins = transport.capabilities.joins
-        self.owner = OwnerLoop(ports, self._owner_lost)
+        self.owner = OwnerLoop(ports, self._owner_lost, self._close_here)
         self._options = options
         self._node = node
         self._renew()

@@ -21,7 +21,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final, TypeVar
 
@@ -106,14 +106,20 @@ class Ports:
 class _LoopThread:
     """The daemon thread whose loop owns layers in a process that has no server."""
 
+    #: Seconds that saying good-bye to the brokers may take when the process ends.
+    END_SECONDS: Final = 1.0
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
         self._thread: threading.Thread | None = None
+        self._owners: weakref.WeakSet[OwnerLoop] = weakref.WeakSet()
 
-    def loop(self) -> Loop:
-        """Its loop, running; started on first use."""
+    def loop(self, owner: OwnerLoop | None = None) -> Loop:
+        """Its loop, running; started on first use.  `owner` is closed before the loop is."""
         with self._lock:
+            if owner is not None:
+                self._owners.add(owner)
             if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
@@ -132,19 +138,39 @@ class _LoopThread:
             loop.close()
 
     def stop(self) -> None:
-        """Stop the thread and close its loop; it may be started again."""
+        """Close the layers that live here, stop the thread and close its loop.
+
+        At the end of the process; it may be started again.
+        """
         with self._lock:
-            loop, thread = self._loop, self._thread
+            loop, thread, owners = self._loop, self._thread, list(self._owners)
             self._loop = self._thread = None
+            self._owners.clear()
         atexit.unregister(self.stop)
         if loop is not None and thread is not None and not loop.is_closed():
+            with contextlib.suppress(RuntimeError, TimeoutError):
+                end = asyncio.run_coroutine_threadsafe(_end_all(owners), loop)
+                end.result(self.END_SECONDS)
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(loop.stop)
-            thread.join(1.0)
+            thread.join(self.END_SECONDS)
 
     def forget(self) -> None:
         """In a forked child: the thread was not copied, and its loop is the parent's."""
+        if self._loop is not None:
+            # Its tasks will never end; the child has nothing to say about that.
+            self._loop.set_exception_handler(lambda _loop, _context: None)
         self.__init__()  # type: ignore[misc]
+
+
+async def _end_all(owners: Iterable[OwnerLoop]) -> None:
+    """Close these layers, then end what else runs on the loop."""
+    ends = [owner.on_exit() for owner in owners if owner.on_exit is not None]
+    await asyncio.gather(*ends, return_exceptions=True)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 loop_thread: Final = _LoopThread()
@@ -157,11 +183,18 @@ class OwnerLoop:
         ports: The layer's ports.
         on_lost: Called when the owner loop was closed under the layer, before another takes over;
             on whatever thread found out.
+        on_exit: Closes the layer, on its thread's loop, when the process ends.
     """
 
-    def __init__(self, ports: Ports, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        on_lost: Callable[[], None],
+        on_exit: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self._ports = ports
         self._on_lost = on_lost
+        self.on_exit = on_exit
         self._lock = threading.RLock()
         self._loop: Loop | None = None
         self._scope = TaskScope("channel layer")
@@ -201,7 +234,7 @@ class OwnerLoop:
         with self._lock:
             loop = self.current
             if loop is None:
-                loop = self._loop = loop_thread.loop()
+                loop = self._loop = loop_thread.loop(self)
             return loop
 
     def post(self, callback: Callable[[], None]) -> bool:
