@@ -93,7 +93,7 @@ async def run(code: str, settings: dict[str, Any]) -> str:
 async def test_over_a_broker(site: Site, make_layer: MakeLayer, way: str) -> None:
     settings = {
         "backend": site.backend,
-        "config": site.config(capacity=20_000, **site.row.options),
+        "config": site.config(capacity=20_000, send_timeout=30.0, **site.row.options),
         "databases": site.databases(),
     }
     layer = make_layer()

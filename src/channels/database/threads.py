@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from channels.kit.greenlets import make_queue, start_thread
 
 T = TypeVar("T")
 
@@ -23,10 +25,10 @@ class WorkThread:
     def __init__(self, name: str, at_end: Callable[[], None]) -> None:
         self._name = name
         self._at_end = at_end
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = make_queue()
+        #: Done when the thread has ended; None before its first job.
+        self._ended: Future[None] | None = None
         self._process = os.getpid()
-        self._on_ended: Callable[[], None] = lambda: None
 
     async def do(self, job: Callable[..., T], *arguments: Any) -> T:
         """Run it there.  A cancelled call leaves the job to end by itself."""
@@ -43,9 +45,8 @@ class WorkThread:
                 self._tell(loop, lambda: _answer(answer, result))
 
         self._jobs.put(run)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+        if self._ended is None:
+            self._ended = start_thread(self._run, self._name)
         return await answer
 
     def end(self) -> None:
@@ -55,21 +56,14 @@ class WorkThread:
 
     async def ended(self, seconds: float) -> None:
         """Wait for its end, not for ever."""
-        if self._thread is None:
-            return
-        loop = asyncio.get_running_loop()
-        # Not by `to_thread`: an interpreter that is ending starts no more threads.
-        ended: asyncio.Future[None] = loop.create_future()
-        self._on_ended = lambda: self._tell(loop, lambda: _answer(ended, None))
-        if self._thread.is_alive():
-            await asyncio.wait([ended], timeout=seconds)
+        if self._ended is not None:
+            await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=seconds)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
         with contextlib.suppress(Exception):
             self._at_end()
-        self._on_ended()
 
     @staticmethod
     def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

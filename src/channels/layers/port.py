@@ -27,6 +27,7 @@ from typing import Any, Final, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
 from channels.fanout.hub import running_loop
+from channels.kit.greenlets import start_thread, wait_for
 from channels.kit.tasks import TaskScope
 
 logger = logging.getLogger("channels.layers")
@@ -112,7 +113,7 @@ class _LoopThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: Loop | None = None
-        self._thread: threading.Thread | None = None
+        self._ended: Future[None] = Future()
         self._owners: weakref.WeakSet[OwnerLoop] = weakref.WeakSet()
 
     def loop(self, owner: OwnerLoop | None = None) -> Loop:
@@ -121,11 +122,8 @@ class _LoopThread:
             if owner is not None:
                 self._owners.add(owner)
             if self._loop is None or self._loop.is_closed():
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self._loop,), name="channels-layers", daemon=True
-                )
-                self._thread.start()
+                self._loop = loop = _new_loop()
+                self._ended = start_thread(lambda: self._run(loop), "channels-layers")
                 atexit.register(self.stop)
             return self._loop
 
@@ -143,17 +141,17 @@ class _LoopThread:
         At the end of the process; it may be started again.
         """
         with self._lock:
-            loop, thread, owners = self._loop, self._thread, list(self._owners)
-            self._loop = self._thread = None
+            loop, ended, owners = self._loop, self._ended, list(self._owners)
+            self._loop = None
             self._owners.clear()
         atexit.unregister(self.stop)
-        if loop is not None and thread is not None and not loop.is_closed():
+        if loop is not None and not loop.is_closed():
             with contextlib.suppress(RuntimeError, TimeoutError):
                 end = asyncio.run_coroutine_threadsafe(_end_all(owners), loop)
-                end.result(self.END_SECONDS)
-            with contextlib.suppress(RuntimeError):
+                wait_for(end, self.END_SECONDS)
+            with contextlib.suppress(RuntimeError, TimeoutError):
                 loop.call_soon_threadsafe(loop.stop)
-            thread.join(self.END_SECONDS)
+                wait_for(ended, self.END_SECONDS)
 
     def forget(self) -> None:
         """In a forked child: the thread was not copied, and its loop is the parent's."""
@@ -161,6 +159,15 @@ class _LoopThread:
             # Its tasks will never end; the child has nothing to say about that.
             self._loop.set_exception_handler(lambda _loop, _context: None)
         self.__init__()  # type: ignore[misc]
+
+
+def _new_loop() -> Loop:
+    """A loop for the thread: uvloop's where there is one, which gevent does not patch either."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _end_all(owners: Iterable[OwnerLoop]) -> None:
@@ -296,7 +303,7 @@ class OwnerLoop:
         """
         outcome = self._submit(self._require(), work)
         try:
-            return outcome.result(timeout)
+            return wait_for(outcome, timeout)
         finally:
             outcome.cancel()
 

@@ -17,11 +17,12 @@ import os
 import selectors
 import socket
 import struct
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Final
 
 from channels.kit.clock import Clock, SystemClock
+from channels.kit.greenlets import start_thread, wait_for
 from channels.layers.hub import frames, handover, place
 from channels.layers.hub.exit import no_longer_serving, serving
 from channels.layers.hub.options import HubOptions
@@ -75,7 +76,8 @@ class HubServer:
         self._peers: dict[Peer, frames.Splitter] = {}
         # Made once: `recv` would take 45 µs to make it each time.
         self._room = memoryview(bytearray(READ_OCTETS))
-        self._thread = threading.Thread(target=self._run, name="channels-hub", daemon=True)
+        #: Done when its thread has ended; None before that has started.
+        self._ended: Future[None] | None = None
         self._is_stopping = False
         self._is_deaf = False
         self._on_stopped: Callable[[], None] = lambda: None
@@ -95,11 +97,11 @@ class HubServer:
         """
         with serving(self):
             self._lock.write(str(os.getpid()))
-            self._thread.start()
+            self._ended = start_thread(self._run, "channels-hub")
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._ended is not None and not self._ended.done()
 
     def request_stop(self, on_stopped: Callable[[], None] = lambda: None) -> None:
         """Have it hand over and end; `on_stopped` is called on its thread when the lock is free."""
@@ -110,7 +112,9 @@ class HubServer:
     def stop(self, timeout_seconds: float = 1.0) -> None:
         """The same, and wait for it."""
         self.request_stop()
-        self._thread.join(timeout_seconds)
+        if self._ended is not None:
+            with contextlib.suppress(TimeoutError):
+                wait_for(self._ended, timeout_seconds)
 
     def abandon(self) -> None:
         """In a forked child: the thread is the parent's; let go of copies of its descriptors."""
