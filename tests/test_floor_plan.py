@@ -59,6 +59,10 @@ OPEN_FLOORS = {1, 6, 7}
 PURE = {"asyncio", "socket", "ssl", "time", "threading", "logging", "selectors", "uvloop"}
 #: Wing -> top-level modules it may not import.
 FORBIDDEN = {"wire": PURE}
+#: Modules that make objects, and so calls, out of octets.
+UNPICKLING = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml"}
+#: For tests: a test and the server process that it starts hand objects to each other.
+UNPICKLES = {"channels.testing.process", "channels.testing.live", "daphne.testing"}
 DJANGO_FROM = 6
 MOST_LINES = 450
 MOST_FUNCTION_LINES = 60
@@ -150,6 +154,21 @@ def test_forbidden_modules(name: str) -> None:
         assert "django" not in tops, "Django begins on floor 6"
     if wing(name) == "kit":
         assert tops <= sys.stdlib_module_names | {"channels"}, "kit is standard library only"
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_octets_become_no_objects(name: str) -> None:
+    """What comes over a socket, from a broker or out of a message is data, whoever wrote it."""
+    tops = {target.partition(".")[0] for target in imports(name)}
+    if name not in UNPICKLES:
+        assert not tops & UNPICKLING
+        assert not tops & {"multiprocessing"}, "its pipes carry pickles"
+    called = {
+        node.func.id
+        for node in ast.walk(ast.parse(modules()[name].read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"eval", "exec"}
 
 
 @pytest.mark.parametrize("name", list(modules()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import pickle
 import tempfile
 import traceback
@@ -177,7 +178,7 @@ class TestApplication:
         """What was stored; nothing to send if nothing was."""
         if not cls.setup_storage.exists():
             return {"response_messages": []}
-        stored: dict[str, Any] = pickle.loads(cls.setup_storage.read_bytes())
+        stored: dict[str, Any] = _read(cls.setup_storage)
         return stored
 
     @classmethod
@@ -201,7 +202,7 @@ class TestApplication:
         """
         if not cls.result_storage.exists():
             raise ValueError("The application has received nothing so far.")
-        stored: dict[str, Any] = pickle.loads(cls.result_storage.read_bytes())
+        stored: dict[str, Any] = _read(cls.result_storage)
         if "exception" in stored:
             raise stored["exception"]
         return stored
@@ -232,6 +233,19 @@ def _write(path: Path, stored: dict[str, Any]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         pickle.dump(stored, file)
     Path(file.name).replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What `_write` has stored there.
+
+    Raises:
+        PermissionError: If another user has put the file there, who could run code here by it.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        if os.fstat(file.fileno()).st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to another user: remove it.")
+        stored: dict[str, Any] = pickle.load(file)
+        return stored
 
 
 def _without_objects(scope: Scope) -> Scope:

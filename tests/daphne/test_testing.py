@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -84,3 +85,18 @@ def test_what_the_application_received_and_what_it_shall_send(
 
 def test_nothing_is_installed_again() -> None:
     testing._reinstall_reactor()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's file")
+def test_what_another_user_has_put_there_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing.TestApplication, "result_storage", tmp_path / "result.testio")
+    testing.TestApplication.save_result({"type": "http"}, [])
+    os.chown(testing.TestApplication.result_storage, 65534, -1)
+    with pytest.raises(PermissionError, match="another user"):
+        testing.TestApplication.load_result()
+    (tmp_path / "link").symlink_to("result.testio")
+    monkeypatch.setattr(testing.TestApplication, "result_storage", tmp_path / "link")
+    with pytest.raises(OSError, match="symbolic links"):
+        testing.TestApplication.load_result()

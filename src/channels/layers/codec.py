@@ -99,23 +99,29 @@ class Codec:
     """Messages to bytes and back, for one layer.
 
     Args:
-        serializer_format: The name of a serializer.
+        serializer_format: The name of a registered serializer.
         max_bytes: Largest encoded message.
+        serializer: One that is not registered, in the place of `serializer_format`.
 
     Raises:
         InvalidChannelLayerError: For an unknown format.
     """
 
     def __init__(
-        self, serializer_format: str = "msgpack", *, max_bytes: int = MAX_MESSAGE_BYTES
+        self,
+        serializer_format: str = "msgpack",
+        *,
+        max_bytes: int = MAX_MESSAGE_BYTES,
+        serializer: Serializer | None = None,
     ) -> None:
-        try:
-            self._serializer = _serializers[serializer_format]()
-        except KeyError:
-            raise InvalidChannelLayerError(
-                f"serializer_format={serializer_format!r} is not registered: expected one of "
-                f"{', '.join(sorted(_serializers))}."
-            ) from None
+        if serializer is None:
+            if serializer_format not in _serializers:
+                raise InvalidChannelLayerError(
+                    f"serializer_format={serializer_format!r} is not registered: expected one of "
+                    f"{', '.join(sorted(_serializers))}."
+                )
+            serializer = _serializers[serializer_format]()
+        self._serializer = serializer
         self._max_bytes = max_bytes
 
     def encode(self, message: Message) -> bytes:

@@ -11,6 +11,7 @@ from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.blocking import BlockingLayer
+from channels.layers.codec import Serializer
 from channels.layers.delivery import Delivery
 from channels.layers.leases import Lease
 from channels.layers.node import GapListener, Node
@@ -25,6 +26,7 @@ class NodeChannelLayer(BaseChannelLayer):
 
     Args:
         mark: See `Node`.
+        serializer: See `Node`.
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
@@ -36,11 +38,12 @@ class NodeChannelLayer(BaseChannelLayer):
         *,
         clock: Clock | None = None,
         mark: str | None = None,
+        serializer: Serializer | None = None,
     ) -> None:
         super().__init__(options.expiry, options.capacity, options.channel_capacity)
         self.group_expiry = options.group_expiry
         self.options = options
-        self.node = Node(transport, self, options, clock=clock, mark=mark)
+        self.node = Node(transport, self, options, clock=clock, mark=mark, serializer=serializer)
         #: The verbs for code without an event loop; each call blocks until it is done.
         self.sync = BlockingLayer(self)
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import msgpack
-
 from channels.kit.clock import Clock, SystemClock
-from channels.kit.types import Message
 from channels.layers.alarm import Alarm
-from channels.layers.codec import MsgpackSerializer, register_serializer
+from channels.layers.copies import InProcessSerializer
 from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
 from channels.layers.holding import Holder, Taker
@@ -22,60 +17,10 @@ from channels.layers.transport import Capabilities, TransportEvents
 
 V = TypeVar("V")
 
-logger = logging.getLogger("channels.layers")
-
 MARK: Final = ".inmemory!"
 
-#: The serializer that this layer uses unless CONFIG names another.
+#: What `serializer_format` says of this layer unless CONFIG names another.
 IN_PROCESS: Final = "in-process"
-_PICKLED: Final = 1
-
-
-class InProcessSerializer(MsgpackSerializer):
-    """msgpack, and pickle for what msgpack cannot carry: dates, decimals, sets, model instances.
-
-    Users of upstream's in-memory layer, which copies messages, send such things in tests and in
-    development.  Here they arrive too, and one line per type in the log says that no layer which
-    spans processes would take them.  Its bytes never leave the process, so nobody else's pickle is
-    ever read.
-    """
-
-    #: Types that were told of already; some code makes types as it runs.
-    _MOST_TOLD: Final = 100
-    _told: Final[set[type]] = set()
-
-    def make_packer(self) -> msgpack.Packer:
-        return msgpack.Packer(use_bin_type=True, default=self._pickle)
-
-    def loads(self, data: bytes) -> Message:
-        message: Message = msgpack.unpackb(
-            data, raw=False, strict_map_key=False, ext_hook=self._unpickle
-        )
-        return message
-
-    def _pickle(self, value: Any) -> msgpack.ExtType:
-        try:
-            data = pickle.dumps(value)
-        except Exception as error:
-            raise TypeError(f"it cannot be copied: {error}") from error
-        kind = type(value)
-        if kind not in self._told and len(self._told) < self._MOST_TOLD:
-            self._told.add(kind)
-            logger.warning(
-                "A message holds a %s.%s. The in-memory layer copies it, but a layer that spans "
-                "processes refuses it: convert it first, to a str for instance.",
-                kind.__module__,
-                kind.__qualname__,
-            )
-        return msgpack.ExtType(_PICKLED, data)
-
-    def _unpickle(self, code: int, data: bytes) -> Any:
-        if code != _PICKLED:
-            return msgpack.ExtType(code, data)
-        return pickle.loads(data)
-
-
-register_serializer(IN_PROCESS, InProcessSerializer)
 
 
 class MemoryTransport:
@@ -177,8 +122,9 @@ class InMemoryChannelLayer(NodeChannelLayer):
     """Channels and groups of one process; any thread and loop of it.
 
     Messages go through an encoding as in other layers, so a later change to one that was sent
-    reaches nobody.  What could not leave the process is copied nevertheless, and told of in the
-    log; `serializer_format="msgpack"` refuses it, as other layers do.
+    reaches nobody.  A message with values that could not leave the process is copied as
+    `copy.deepcopy` does it, and the log names their types; `serializer_format="msgpack"` refuses
+    it, as other layers do.
 
     Args:
         expiry: Seconds after which an unread message is dropped.
@@ -209,7 +155,8 @@ class InMemoryChannelLayer(NodeChannelLayer):
         )
         self.engine = MemoryEngine(clock, lambda: self.expiry / 4)
         transport = MemoryTransport(self.engine, clock)
-        super().__init__(transport, options, clock=clock, mark=MARK)
+        serializer = InProcessSerializer() if options.serializer_format == IN_PROCESS else None
+        super().__init__(transport, options, clock=clock, mark=MARK, serializer=serializer)
         transport.events = self.node
 
     async def new_channel(self, prefix: str = "specific.") -> str:

@@ -27,7 +27,7 @@ from channels.exceptions import (
 from channels.fanout.member import Member
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
-from channels.layers.codec import Codec
+from channels.layers.codec import Codec, Serializer
 from channels.layers.control import Control
 from channels.layers.delivery import Deliveries
 from channels.layers.drops import DropLog
@@ -65,6 +65,7 @@ class Node:
         transport: Moves its envelopes.
         policy: What may change while it runs: the layer itself.
         mark: How names of its channels end before their local part; None: ".<node>!".
+        serializer: In the place of the one that `serializer_format` names.
     """
 
     def __init__(
@@ -75,9 +76,12 @@ class Node:
         *,
         clock: Clock | None = None,
         mark: str | None = None,
+        serializer: Serializer | None = None,
     ) -> None:
         self.transport = transport
-        self.codec = Codec(options.serializer_format, max_bytes=options.max_message_bytes)
+        self.codec = Codec(
+            options.serializer_format, max_bytes=options.max_message_bytes, serializer=serializer
+        )
         keys = options.symmetric_encryption_keys
         self.seal = Seal(keys) if keys else None
         self.gap_listeners: list[GapListener] = []

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
 from channels.exceptions import InvalidChannelLayerError, MalformedEnvelope
+from channels.layers.copies import CopiedMessage
 from channels.layers.envelope import Envelope, Kind
 
 _LABEL: Final = b"channels envelope 2 "
@@ -40,7 +41,7 @@ class Seal:
     """Seals envelopes with the first of some secrets, and opens with any; any thread.
 
     Raises:
-        InvalidChannelLayerError: If the keys are no list, or the package that seals is missing.
+        InvalidChannelLayerError: As `check_secrets`; or if the package that seals is missing.
     """
 
     def __init__(self, keys: Sequence[str | bytes]) -> None:
@@ -59,7 +60,12 @@ class Seal:
         self._ciphers = lru_cache(_MOST_SENDERS)(derive)
 
     def close(self, envelope: Envelope) -> Envelope:
-        """The envelope with its payload sealed."""
+        """The envelope with its payload sealed.
+
+        A copied message stays as it is: it never leaves this process, and no octets are one.
+        """
+        if isinstance(envelope.payload, CopiedMessage):
+            return envelope
         nonce = os.urandom(_NONCE_OCTETS)
         cipher = self._ciphers(envelope.sender)[0]
         sealed = nonce + cipher.encrypt(nonce, envelope.payload, envelope.bound)
@@ -71,6 +77,8 @@ class Seal:
         Raises:
             UnauthenticEnvelope: If none of the secrets has sealed just this.
         """
+        if isinstance(envelope.payload, CopiedMessage):
+            return envelope.payload
         if not envelope.is_sealed:
             raise UnauthenticEnvelope(f"{envelope!r} is not sealed, and this layer has keys.")
         payload = envelope.payload
@@ -98,17 +106,38 @@ def check_address(envelope: Envelope, queue: str) -> None:
     raise UnauthenticEnvelope(f"{envelope!r} lay in {queue}, to which it was not sent.")
 
 
-def check_secrets(keys: Sequence[str | bytes]) -> list[bytes]:
+def check_secrets(keys: Any) -> list[bytes]:
     """The secrets as octets.
 
     Raises:
-        InvalidChannelLayerError: If they are no list.
+        InvalidChannelLayerError: If they are no list, or one of them is empty or no text.
     """
     if isinstance(keys, str | bytes):
         raise InvalidChannelLayerError(
             "symmetric_encryption_keys must be a list of possible keys: found a single one."
         )
-    return [key.encode() if isinstance(key, str) else key for key in keys]
+    if not isinstance(keys, Collection) or isinstance(keys, Mapping):
+        raise InvalidChannelLayerError(
+            "symmetric_encryption_keys must be a list of possible keys: found type "
+            f"{type(keys).__name__}."
+        )
+    return [_octets(number, key) for number, key in enumerate(keys)]
+
+
+def _octets(number: int, key: Any) -> bytes:
+    name = f"symmetric_encryption_keys[{number}]"
+    if not isinstance(key, str | bytes):
+        found = "None" if key is None else f"of type {type(key).__name__}"
+        raise InvalidChannelLayerError(
+            f"{name} is {found}: expected a text or bytes. Is an environment variable missing?"
+        )
+    # Whatever stands in the environment, octets that are no UTF-8 too.
+    octets = key.encode(errors="surrogatepass") if isinstance(key, str) else key
+    if not octets.strip():
+        raise InvalidChannelLayerError(
+            f"{name} is empty: everybody has that key. Is an environment variable missing?"
+        )
+    return octets
 
 
 def missing_package() -> InvalidChannelLayerError:
