@@ -241,6 +241,25 @@ def test_an_in_memory_layer_and_a_worker(settings: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        (None, []),
+        (["k" * 32, b"k" * 32], []),
+        (["k" * 31], ["channels.W008"]),
+        (("k" * 32, b"k"), ["channels.W008"]),
+        ([], ["channels.W009"]),
+        ([""], ["channels.E004"]),
+        ("k" * 32, ["channels.E004"]),
+    ],
+    ids=str,
+)
+def test_keys_that_seal_little(settings: Any, keys: Any, found: list[str]) -> None:
+    config = {"symmetric_encryption_keys": keys}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": OURS, "CONFIG": config}}
+    assert ids(checks.check_layers()) == found
+
+
+@pytest.mark.parametrize(
     ("installed", "found"),
     [
         ({"channels": channels.__version__}, []),

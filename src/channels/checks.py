@@ -7,6 +7,8 @@
     channels.W005  a key in CHANNEL_LAYERS that nothing reads
     channels.W006  another distribution's files lie over this package's
     channels.W007  ROUTING in CHANNEL_LAYERS, which needs the API of Channels 1
+    channels.W008  a key of a layer that is short enough to be guessed
+    channels.W009  a list of keys of a layer that is empty, so that nothing is sealed
     channels.E001  CHANNEL_LAYERS is no dict of dicts
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
@@ -41,6 +43,8 @@ LAYER_KEYS: Final = frozenset({"BACKEND", "CONFIG", "TEST_CONFIG", "ROUTING"})
 #: How many processes a deployment runs, by the convention of its starters (gunicorn, uvicorn,
 #: platforms).
 PROCESSES: Final = "WEB_CONCURRENCY"
+#: Characters of a key: 128 random bits are as many in hexadecimal.  Keys are not stretched.
+LEAST_KEY_LENGTH: Final = 32
 #: Distributions that bring modules of the names that this one brings.
 OVERLAPPING: Final = ("daphne", "channels-redis")
 
@@ -106,7 +110,8 @@ def check_layers(**_: Any) -> list[CheckMessage]:
     ):
         return [
             Error(
-                f"CHANNEL_LAYERS is no dict of dicts: found {configs!r}.",
+                # Not what it holds: a password may be in it.
+                f"CHANNEL_LAYERS is no dict of dicts: found {_kinds(configs)}.",
                 hint='Write {"default": {"BACKEND": "...", "CONFIG": {...}}}.',
                 id="channels.E001",
             )
@@ -126,6 +131,13 @@ def check_distributions(**_: Any) -> list[CheckMessage]:
         )
         for found in _foreign_distributions()
     ]
+
+
+def _kinds(configs: Any) -> str:
+    """The type of CHANNEL_LAYERS, or of each of its entries."""
+    if not isinstance(configs, Mapping):
+        return f"type {type(configs).__name__}"
+    return ", ".join(f"{alias!r}: {type(entry).__name__}" for alias, entry in configs.items())
 
 
 def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:
@@ -166,11 +178,38 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             hint="Compare CONFIG with the options that the layer documents.",
             id="channels.E004",
         )
+    else:
+        yield from _check_keys(name, entry.get("CONFIG", {}).get("symmetric_encryption_keys"))
     if _stays_in_its_process(layer_class) and (several := _several_processes()):
         yield Warning(
             f"{name} is an in-memory layer, which other processes do not see, but {several}.",
             hint="Name a layer that spans processes, or run one process.",
             id="channels.W004",
+        )
+
+
+def _check_keys(name: str, keys: Any) -> Iterator[CheckMessage]:
+    """Keys that seal little, of a CONFIG that its layer takes."""
+    if keys is None or not isinstance(keys, list | tuple):
+        return
+    if not keys:
+        yield Warning(
+            f"symmetric_encryption_keys of {name} is an empty list: nothing is sealed.",
+            hint="List a key, or take the option out. Is an environment variable missing?",
+            id="channels.W009",
+        )
+    short = [
+        str(number)
+        for number, key in enumerate(keys)
+        if isinstance(key, str | bytes) and len(key) < LEAST_KEY_LENGTH
+    ]
+    if short:
+        yield Warning(
+            f"symmetric_encryption_keys of {name} has keys of less than {LEAST_KEY_LENGTH} "
+            f"characters (number {', '.join(short)}, from 0): whoever can read the broker can try "
+            "out short keys.",
+            hint='Make one by: python -c "import secrets; print(secrets.token_urlsafe(32))".',
+            id="channels.W008",
         )
 
 
@@ -184,7 +223,7 @@ def _config_error(
     """
     config = entry.get("CONFIG", {})
     if not isinstance(config, Mapping):
-        return f"it is no dict: {config!r}"
+        return f"it is no dict: found one of type {type(config).__name__}"
     try:
         if layer_class.__module__.partition(".")[0] == channels.__name__:
             ChannelLayerManager(lambda: {alias: entry}).make_backend(alias)

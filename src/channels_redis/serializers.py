@@ -57,7 +57,8 @@ class BaseMessageSerializer(abc.ABC):
         self.random_prefix_length = random_prefix_length
         self.expiry = expiry
         keys = symmetric_encryption_keys
-        self.crypter = make_fernets(keys) if keys else None
+        # An empty list means none; an empty text is a key that is missing.
+        self.crypter = None if keys is None or keys in ([], ()) else make_fernets(keys)
 
     def make_fernet(self, key: str | bytes) -> Any:
         """What seals with one secret."""

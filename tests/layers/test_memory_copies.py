@@ -81,7 +81,7 @@ async def test_values_that_only_python_knows_arrive_as_copies(
         {(1, 2): {uuid.UUID(int=1): (3, 4)}},
         lambda: None,
     ],
-    ids=str,
+    ids=["date", "uuid", "integer", "frozenset", "deque", "keys", "function"],
 )
 async def test_what_deepcopy_copies_arrives(value: Any) -> None:
     layer = InMemoryChannelLayer()

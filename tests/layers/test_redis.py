@@ -54,7 +54,7 @@ def test_our_own_rules_hold_whatever_is_configured() -> None:
     [
         ({"hosts": "redis://localhost"}, "expected a list"),
         ({"hosts": {"host": "a"}}, "expected a list"),
-        ({"hosts": [17]}, "hosts has 17"),
+        ({"hosts": [17]}, "hosts has an entry of type int"),
         ({"hosts": ["http://localhost"]}, "redis://"),
         ({"hosts": [{"host": "a", "passwort": "x"}]}, "passwort"),
         ({"hosts": [{"sentinels": [("a", 1)]}]}, "master_name"),

@@ -122,7 +122,7 @@ class Codec:
                 )
             serializer = _serializers[serializer_format]()
         self._serializer = serializer
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def encode(self, message: Message) -> bytes:
         """The message as bytes.
@@ -137,10 +137,10 @@ class Codec:
             data = self._serializer.dumps(message)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(self._explain(message, error)) from error
-        if len(data) > self._max_bytes:
+        if len(data) > self.max_bytes:
             raise MessageTooLarge(
                 f"A message of {len(data)} bytes is over the layer's max_message_bytes="
-                f"{self._max_bytes}: send a reference to large data instead."
+                f"{self.max_bytes}: send a reference to large data instead."
             )
         return data
 
@@ -148,8 +148,13 @@ class Codec:
         """The message of these bytes.
 
         Raises:
-            UndecodableMessage: If there is none in them.
+            UndecodableMessage: If there is none in them, or they are more than `max_bytes`, as no
+                sender with these settings has made them.
         """
+        if len(data) > self.max_bytes:
+            raise UndecodableMessage(
+                f"{len(data)} bytes are over the layer's max_message_bytes={self.max_bytes}."
+            )
         try:
             message = self._serializer.loads(data)
         except Exception as error:

@@ -107,7 +107,8 @@ class Envelope:
         self._encoded: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"<Envelope {self.kind.name} {self.name!r} {self.sender.hex()}/{self.seq}>"
+        # A name is whatever a forger has written.
+        return f"<Envelope {self.kind.name} {self.name[:99]!r} {self.sender.hex()}/{self.seq}>"
 
     @property
     def encoded(self) -> bytes:

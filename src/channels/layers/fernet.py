@@ -23,20 +23,21 @@ def make_fernet(key: str | bytes) -> Any:
     """What seals and opens with one secret.
 
     Raises:
-        InvalidChannelLayerError: If the package that seals is missing.
+        InvalidChannelLayerError: If it is empty, or the package that seals is missing.
     """
+    (secret,) = check_secrets([key])
     try:
         from cryptography.fernet import Fernet  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise missing_package() from error
-    return Fernet(derive_key(key))
+    return Fernet(derive_key(secret))
 
 
 def make_fernets(keys: Sequence[str | bytes]) -> Any:
     """What seals with the first of these secrets and opens with any.
 
     Raises:
-        InvalidChannelLayerError: If they are no list, or the package that seals is missing.
+        InvalidChannelLayerError: As `check_secrets`; or if the package that seals is missing.
     """
     seals = [make_fernet(key) for key in check_secrets(keys)]
     from cryptography.fernet import MultiFernet  # noqa: PLC0415 - an optional extra

@@ -19,6 +19,7 @@ from channels.exceptions import ChannelLayerUnavailable
 from channels.layers.options import LayerOptions
 from channels.layers.outbox import Outbox
 from channels.layers.port import OwnerLoop, Ports
+from channels.layers.redaction import printable
 from channels.layers.subscriptions import Subscriptions
 from channels.layers.transport import Transport, TransportEvents
 
@@ -200,7 +201,9 @@ class Link:
             )
         elif not self._is_alarmed:
             self._is_alarmed = True
-            logger.warning("The channel layer is out of reach and tries to reconnect: %s", error)
+            logger.warning(
+                "The channel layer is out of reach and tries to reconnect: %s", printable(error)
+            )
         self._is_up = False
         self._was_up = True
         self.outbox.shut()

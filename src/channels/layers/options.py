@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.kit.options import check_options, option
+from channels.layers.seal import check_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class LayerOptions:
     channel_capacity: Mapping[Any, int] | None = None
     #: "msgpack", "json", or what was registered.
     serializer_format: str = "msgpack"
-    #: Secrets; the first seals, all open.
-    symmetric_encryption_keys: Sequence[str | bytes] | None = None
+    #: Secrets; the first seals, all open; None or none: nothing is sealed.
+    symmetric_encryption_keys: Sequence[str | bytes] | None = field(default=None, repr=False)
     max_message_bytes: int = option(
         4 * 1024 * 1024, unit="bytes", minimum=1024, help="largest encoded message"
     )
@@ -61,6 +62,8 @@ class LayerOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.symmetric_encryption_keys is not None:
+            check_secrets(self.symmetric_encryption_keys)
 
 
 def layer_options(config: Mapping[str, Any], *, layer: str) -> LayerOptions:
@@ -70,7 +73,7 @@ def layer_options(config: Mapping[str, Any], *, layer: str) -> LayerOptions:
         InvalidChannelLayerError: If it has a key that no option of `layer` bears.
         InvalidOption: If a value is out of bounds.
     """
-    known = {field.name for field in fields(LayerOptions)}
+    known = {declared.name for declared in fields(LayerOptions)}
     if unknown := sorted(config.keys() - known):
         raise InvalidChannelLayerError(
             f"{layer} does not know {', '.join(unknown)}: its general options are "

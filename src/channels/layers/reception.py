@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
@@ -15,10 +16,14 @@ from channels.layers.drops import DropLog
 from channels.layers.echoes import Echoes
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from channels.layers.local import LocalChannels
+from channels.layers.redaction import printable
 from channels.layers.seal import Seal, UnauthenticEnvelope, check_address
 from channels.layers.window import SeenWindow
 
 logger = logging.getLogger("channels.layers")
+
+#: More than an envelope has beside its message: head, name, seal, and when it is due.
+_MARGIN_OCTETS: Final = 1024
 
 
 class Reception:
@@ -52,6 +57,7 @@ class Reception:
 
     def on_frame(self, data: bytes) -> None:
         try:
+            self._check_size(data)
             envelope = decode_envelope(data)
         except MalformedEnvelope as error:
             self.count_malformed(error)
@@ -83,7 +89,11 @@ class Reception:
             self.count_malformed(error)
         except Exception:
             # Nothing that comes in may stop what comes after it.
-            logger.exception("An envelope for %s could not be delivered", envelope.name)
+            self.counters["dropped_undelivered"] += 1
+            if self.counters["dropped_undelivered"] % 1000 == 1:
+                logger.exception(
+                    "An envelope for %s could not be delivered", printable(envelope.name)
+                )
         # After its delivery: another thread may look, and deliver what comes after it.
         if envelope.sender == self.sender and not self.is_direct:
             self.echoes.seen(envelope.seq)
@@ -135,9 +145,20 @@ class Reception:
         Raises:
             UnauthenticEnvelope: If the other does not, or no key of ours opens it.
         """
+        self._check_size(envelope.payload)
         if self._seal is None:
             raise UnauthenticEnvelope(f"{envelope!r} is sealed, and this layer has no keys.")
         return self._seal.open(envelope)
+
+    def _check_size(self, data: bytes) -> None:
+        """Refuse what is longer than any message of this layer, before it is copied or opened.
+
+        Raises:
+            MalformedEnvelope: If it is.
+        """
+        most = self._codec.max_bytes
+        if len(data) > most + _MARGIN_OCTETS:
+            raise MalformedEnvelope(f"{len(data)} bytes are over max_message_bytes={most}.")
 
     def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
         """The event in an opened envelope, or None if it is void or cannot be read."""
@@ -176,6 +197,6 @@ class Reception:
             self.counters["dropped_malformed"] += 1
             count = self.counters["dropped_malformed"]
         if count % 1000 == 1:
-            logger.warning("Dropped a message that cannot be read: %s", error)
+            logger.warning("Dropped a message that cannot be read: %s", printable(error))
         if self.drops is not None:
             self.drops.look()

@@ -6,9 +6,10 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.redaction import split_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +42,20 @@ def parse_addresses(
     urls: Sequence[Any] = [servers] if isinstance(servers, str) else servers
     if not isinstance(urls, Sequence) or not urls:
         raise InvalidChannelLayerError(
-            f"servers={servers!r}: expected a URL or a list of URLs, nats://host:port."
+            f"servers is of type {type(servers).__name__} or empty: expected a URL or a list of "
+            "URLs, nats://host:port."
         )
     return [_parse(url, tls, credentials) for url in urls]
 
 
 def _parse(url: Any, tls: ssl.SSLContext | None, credentials: str) -> Address:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    try:
-        port = None if parts is None else parts.port
-    except ValueError:
-        parts, port = None, None
-    # The URL is not shown: it may hold a password.
-    if parts is None or parts.scheme not in {"nats", "tls"}:
-        found = "no URL" if parts is None else f"scheme {parts.scheme!r}"
-        raise InvalidChannelLayerError(f"servers with {found}: expected nats://host:port.")
+    parts = split_url(url, ("nats", "tls"), option="servers", expected="expected nats://host:port")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "tls" and tls is None:
         tls = ssl.create_default_context()
     return Address(
         host=parts.hostname or "127.0.0.1",
-        port=port or 4222,
+        port=parts.port or 4222,
         user=user if password else "",
         password=password,
         token="" if password else user,

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.kit.options import check_options, option
+from channels.layers.redaction import without_secrets
 
 #: A DSN, or the parameters of libpq by name.
 Place = str | Mapping[str, Any]
@@ -97,10 +98,13 @@ def check_place(place: Place, *, key: str) -> dict[str, Any]:
         if isinstance(place, Mapping):
             make_conninfo(**place)
             return dict(place)
-    except ProgrammingError as error:
-        raise InvalidChannelLayerError(f"{key} cannot be read: {str(error).strip()}") from error
+    except (ProgrammingError, TypeError, ValueError) as error:
+        said = f"cannot be read: {without_secrets(str(error).strip(), place)}"
+    else:
+        said = f"is of type {type(place).__name__}"
+    # Not in the handler: the driver's error would be this one's context.
     raise InvalidChannelLayerError(
-        f"{key}={place!r}: expected a DSN such as 'postgresql://user@host/name', or a dict of its "
+        f"{key} {said}; expected a DSN such as 'postgresql://user@host/name', or a dict of its "
         "parameters."
     )
 

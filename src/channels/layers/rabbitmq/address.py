@@ -6,9 +6,10 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.redaction import split_url
 
 #: Names of files in a URL's query, as RabbitMQ's own clients have them.
 _FILES: Final = ("cacertfile", "certfile", "keyfile")
@@ -51,21 +52,12 @@ def parse_address(url: Any, tls: ssl.SSLContext | None = None) -> Address:
         InvalidChannelLayerError: If it is no such URL.
     """
     expected = "expected amqp://user:password@host:port/vhost, or amqps for TLS"
-    if not isinstance(url, str):
-        raise InvalidChannelLayerError(f"url={url!r}: {expected}.")
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    # The URL is not shown whole: it holds a password.
-    if parts.scheme not in _PORTS or port == -1:
-        raise InvalidChannelLayerError(f"url with scheme {parts.scheme!r}: {expected}.")
+    parts = split_url(url, _PORTS, option="url", expected=expected)
     if parts.scheme == "amqps" and tls is None:
         tls = _context(dict(parse_qsl(parts.query)))
     return Address(
         host=parts.hostname or "127.0.0.1",
-        port=port or _PORTS[parts.scheme],
+        port=parts.port or _PORTS[parts.scheme],
         user=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         vhost=unquote(parts.path[1:]) or "/",

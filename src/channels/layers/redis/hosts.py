@@ -13,6 +13,7 @@ command goes when, and what a failure means, is decided by `channels.layers.redi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +26,12 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
     parse_url,
 )
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.redaction import split_url, without_secrets
 from channels.layers.redis.replies import HAS_HIREDIS, OnReply, Replies
 
 DEFAULT_URL: Final = "redis://localhost:6379"
@@ -38,6 +40,7 @@ _FORMS: Final = (
     'a URL such as "redis://localhost:6379/0", a ("host", port) pair, or a dict with "address", '
     'with "host" and "port", or with "sentinels" and "master_name"'
 )
+_SCHEMES: Final = ("redis", "rediss", "unix")
 #: What ours decide: a response is bytes, a wait is bounded by the line, a retry is the node's.
 _OURS: Final = ("decode_responses", "encoding", "retry", "retry_on_timeout", "retry_on_error")
 #: Connections of a loop that is gone, or of a parent process; see `OwnConnection.abandon`.
@@ -132,7 +135,7 @@ def own(kind: type[AbstractConnection]) -> type[OwnConnection]:
     return made
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Host:
     """One server, or the one that Sentinels name at the moment.
 
@@ -176,10 +179,20 @@ class Host:
         try:
             host, port = await sentinel.discover_master(self.master_name)
             return str(host), int(port)
+        except MasterNotFoundError:
+            # Its text has the repr of clients: up to redis-py 6 the passwords are in that.
+            pass
         finally:
             clients: list[Any] = sentinel.sentinels
             for each in clients:
                 await each.aclose()
+        raise RedisConnectionError(
+            f"none of {len(self.sentinels)} Sentinels can be reached and knows a master by the "
+            f"name {self.master_name!r}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Host {self}>"
 
     def __str__(self) -> str:
         if self.sentinels:
@@ -190,29 +203,40 @@ class Host:
         )
 
 
-def decode_hosts(hosts: Any) -> list[dict[str, Any]]:
+class HostEntry(dict[str, Any]):
+    """An entry of `hosts`, whose repr does not show what it holds."""
+
+    def __repr__(self) -> str:
+        return f"<HostEntry with {', '.join(map(str, self))}>"
+
+
+def decode_hosts(hosts: Any) -> list[HostEntry]:
     """`hosts` as a list of dicts, each with "address", "host" or "sentinels".
 
     Raises:
         InvalidChannelLayerError: If it is no list, or an entry has none of the forms.
     """
     if not hosts:
-        return [{"address": DEFAULT_URL}]
+        return [HostEntry(address=DEFAULT_URL)]
     if isinstance(hosts, str | bytes | Mapping) or not isinstance(hosts, Sequence):
         raise InvalidChannelLayerError(
-            f"hosts={hosts!r}: expected a list, also for one server. Each entry is {_FORMS}."
+            f"hosts is of type {type(hosts).__name__}: expected a list, also for one server. Each "
+            f"entry is {_FORMS}."
         )
     return [_decode_host(entry) for entry in hosts]
 
 
-def _decode_host(entry: Any) -> dict[str, Any]:
+def _decode_host(entry: Any) -> HostEntry:
     if isinstance(entry, Mapping):
-        return dict(entry)
+        return HostEntry(entry)
     if isinstance(entry, str):
-        return {"address": entry}
+        return HostEntry(address=entry)
     if isinstance(entry, tuple | list) and len(entry) == 2:
-        return {"host": entry[0], "port": entry[1]}
-    raise InvalidChannelLayerError(f"hosts has {entry!r}: expected {_FORMS}.")
+        return HostEntry(host=entry[0], port=entry[1])
+    count = f" with {len(entry)} items" if isinstance(entry, tuple | list) else ""
+    raise InvalidChannelLayerError(
+        f"hosts has an entry of type {type(entry).__name__}{count}: expected {_FORMS}."
+    )
 
 
 def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> Host:
@@ -246,15 +270,9 @@ def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None)
     keywords["socket_timeout"] = None
     if sentinels is not None and not (sentinels and master):
         raise InvalidChannelLayerError(
-            f"hosts has {dict(entry)!r}: Sentinels need both a list of them and master_name."
+            f"hosts has {HostEntry(entry)!r}: Sentinels need both a list of them and master_name."
         )
-    host = Host(
-        kind,
-        keywords,
-        tuple((str(name), int(port)) for name, port in sentinels or ()),
-        master,
-        sentinel_keywords,
-    )
+    host = Host(kind, keywords, _sentinels(sentinels or ()), master, sentinel_keywords)
     _try(host, entry)
     return host
 
@@ -264,12 +282,18 @@ def _address(address: Any) -> Mapping[str, Any]:
         return {}
     if isinstance(address, tuple | list) and len(address) == 2:
         return {"host": address[0], "port": address[1]}
+    split_url(address, _SCHEMES, option="hosts", expected=f"expected {_FORMS}")
     try:
         return cast(Mapping[str, Any], parse_url(address))
     except (ValueError, TypeError, AttributeError) as error:
-        raise InvalidChannelLayerError(
-            f"hosts has the address {address!r}: {error}. Expected {_FORMS}."
-        ) from error
+        said = without_secrets(error, address)
+    raise InvalidChannelLayerError(f"hosts has an unreadable URL: {said} Expected {_FORMS}.")
+
+
+def _sentinels(given: Any) -> tuple[tuple[str, int], ...]:
+    with contextlib.suppress(TypeError, ValueError):
+        return tuple((str(name), int(port)) for name, port in given)
+    raise InvalidChannelLayerError('"sentinels" in hosts: expected a list of ("host", port) pairs.')
 
 
 def _try(host: Host, entry: Mapping[str, Any]) -> None:
@@ -280,7 +304,10 @@ def _try(host: Host, entry: Mapping[str, Any]) -> None:
     try:
         own(host.kind)(**keywords)
     except Exception as error:
-        shown = {key: "***" if "password" in key else value for key, value in entry.items()}
-        raise InvalidChannelLayerError(
-            f"hosts has {shown!r}, of which redis-py makes no connection: {error}"
-        ) from error
+        said = without_secrets(error, entry, host.keywords)
+    else:
+        return
+    # Not in the handler: the driver's error would be this one's context.
+    raise InvalidChannelLayerError(
+        f"hosts has {HostEntry(entry)!r}, of which redis-py makes no connection: {said}"
+    )
