@@ -16,6 +16,7 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers.hub import place as place_module
 from channels.layers.hub.place import (
     MAX_PATH_OCTETS,
+    MOST_NAMES,
     Lock,
     Place,
     dial,
@@ -124,6 +125,122 @@ def test_the_working_directory_does_not_matter(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert find_place("a", None).directory == before
+
+
+OTHER_USER = 65534
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+#: A site's process: it meets another in the system's directory for temporary files.
+MEETING = """
+import asyncio, sys, tempfile
+from channels.layers import LocalChannelLayer
+
+tempfile.tempdir = sys.argv[1]
+
+async def main():
+    one, two = LocalChannelLayer("site"), LocalChannelLayer("site")
+    name = await one.new_channel()
+    await two.send(name, {"type": "x"})
+    assert await asyncio.wait_for(one.receive(name), 10) == {"type": "x"}
+    print(one.node.transport.place.directory.name, two.node.transport.place.directory.name)
+    await two.close()
+    await one.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def temporary(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As /tmp: everybody may make files in it, and remove his own."""
+    short_path.chmod(0o755)
+    found = short_path / "tmp"
+    found.mkdir()
+    found.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(found))
+    # Processes of one project meet; the scripts below have no settings.
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    return found
+
+
+def run(script: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words],
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def run_as_other(script: str, temporary: Path) -> str:
+    """What a script prints as another user, who may not even read this checkout."""
+    begin = f"""
+import os, sys, tempfile
+from channels.layers.hub.place import find_place
+os.setgroups([])
+os.setgid({OTHER_USER})
+os.setuid({OTHER_USER})
+tempfile.tempdir = {str(temporary)!r}
+"""
+    return run(begin + script)
+
+
+def occupy(uid: int, *paths: Path) -> None:
+    """Make directories as another user, whose they then are."""
+    for path in paths:
+        path.mkdir()
+        os.chown(path, uid, uid)
+
+
+@needs_root
+def test_a_name_that_another_user_has_taken_does_not_keep_a_site_from_starting(
+    temporary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = find_place("site", None).directory
+    run_as_other(f"os.mkdir({str(first)!r}, 0o777)", temporary)
+    (temporary / f"{first.name}-1").symlink_to(temporary)
+    os.lchown(temporary / f"{first.name}-1", OTHER_USER, OTHER_USER)
+    met = run(MEETING, str(temporary)).split()
+    assert met == [f"{first.name}-2"] * 2
+    place = find_place("site", None)
+    place.prepare()
+    assert place.directory.name == f"{first.name}-2"
+    assert place.directory.stat().st_mode & 0o7777 == 0o700
+    assert f"{first} is taken by another user" in caplog.text
+    # The name is free again: who starts now must meet those that have started.
+    first.rmdir()
+    later = find_place("site", None)
+    later.prepare()
+    assert later.directory == place.directory
+    assert run(MEETING, str(temporary)).split() == met
+
+
+@needs_root
+def test_a_user_who_is_not_root_can_do_as_the_error_says(temporary: Path) -> None:
+    script = """
+place = find_place('site', None)
+try:
+    place.prepare()
+except Exception as error:
+    print(error)
+else:
+    print(place.directory)
+"""
+    first = Path(run_as_other(script, temporary).strip())
+    first.rmdir()
+    occupy(12345, first, *(temporary / f"{first.name}-{n}" for n in range(1, MOST_NAMES)))
+    said = run_as_other(script, temporary)
+    assert "it belongs to user 12345" in said
+    assert "set directory= in CONFIG" in said
+    home = temporary.parent / "home"
+    occupy(OTHER_USER, home)
+    run_as_other(f"find_place('site', {str(home)!r}).prepare()", temporary)
+    assert [path.stat().st_uid for path in home.iterdir()] == [OTHER_USER]
 
 
 def test_one_holds_a_lock(place: Place) -> None:

@@ -23,6 +23,8 @@ logger = logging.getLogger("channels.layers")
 PRECONDITION_FAILED: Final = 406
 #: Queues that one process remembers to have declared.
 _MOST_DECLARED: Final = 10_000
+#: Octets of a name in AMQP.
+_LONGEST_NAME: Final = 255
 #: Queues deleted with one write.
 _FLUSHED_AT_ONCE: Final = 50
 #: Seconds between attempts to declare a queue whose node of the cluster is down.
@@ -259,10 +261,16 @@ class Declarer:
         while True:
             gets = [commands.Basic.Get(0, self._names.names, no_ack=True)] * _FLUSHED_AT_ONCE
             found = [each[2] for each in await self._call_all(gets) if isinstance(each, tuple)]
-            await self._delete({name.decode() for name in found if name not in seen})
+            await self._delete({self._name(data) for data in found if data not in seen} - {""})
             seen.update(found)
             if len(found) < len(gets):
                 return
+
+    def _name(self, registered: bytes) -> str:
+        """The name of a queue of this layer; "" for what others have put there."""
+        name = registered.decode(errors="replace")
+        is_ours = name.startswith(f"{self._names.prefix}.") and len(registered) <= _LONGEST_NAME
+        return name if is_ours else ""
 
     async def _delete(self, names: set[str]) -> None:
         frames = [commands.Queue.Delete(0, name) for name in names]

@@ -19,6 +19,7 @@ from channels.layers.rabbitmq.names import Names, milliseconds
 from channels.layers.rabbitmq.publisher import Fate, Publication
 from channels.layers.rabbitmq.session import Session
 from channels.layers.rabbitmq.tickets import Ticket
+from channels.layers.redaction import printable
 
 logger = logging.getLogger("channels.layers")
 
@@ -161,7 +162,8 @@ class Offers:
         try:
             envelope = decode_envelope(body)
         except MalformedEnvelope as error:
-            logger.warning("A message for %s was dropped: %s", ticket.channel, error)
+            if self._counters["dropped_malformed_delayed"] % 1000 == 0:
+                logger.warning("A message for %s was dropped: %s", ticket.channel, printable(error))
             self._counters["dropped_malformed_delayed"] += 1
             return True
         if not keeps and envelope.is_expired(time.time()):

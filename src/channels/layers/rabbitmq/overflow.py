@@ -148,4 +148,6 @@ class Overflow:
 def _was_refused(properties: Properties) -> bool:
     """Whether its queue was full; the latest death comes first."""
     deaths: Any = (properties.headers or {}).get("x-death")
-    return bool(deaths) and deaths[0].get("reason") == "maxlen"
+    # Anybody who may publish can write that header.
+    latest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return isinstance(latest, dict) and latest.get("reason") == "maxlen"

@@ -47,6 +47,9 @@ _MARKER_SECONDS: Final = 600.0
 #: Between attempts to delete queues that were left behind.
 _TIDY_SECONDS: Final = 5.0
 
+#: Digits of a number that a process counts up to.
+_MOST_DIGITS: Final = 19
+
 
 class Session:
     """One connection in use."""
@@ -245,7 +248,8 @@ class Session:
         elif kind == MEMBER:
             if number in self._answers:
                 self._answers[number] += 1
-        elif kind == MOVED and not self._desk.is_moved_again(int(number)):
+        # Not all digits: no process has put it there.
+        elif kind == MOVED and _is_number(number) and not self._desk.is_moved_again(int(number)):
             self._on_moved(properties.reply_to or "", body)
         self._hands.tell(commands.Basic.Ack(method.delivery_tag, False))
 
@@ -278,3 +282,8 @@ class Session:
         for name in (self._desk.inbox, self._desk.hand):
             await self.declarer.call(commands.Queue.Delete(0, name))
         await self.connection.close()
+
+
+def _is_number(text: str) -> bool:
+    """True for what `Desk.numbers` gives."""
+    return text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from channels.kit.names import is_channel_name
 from channels.layers.rabbitmq.channel import Properties
 
 
@@ -35,7 +36,8 @@ def read_ticket(properties: Properties) -> Ticket | None:
     headers = properties.headers or {}
     channel, attempts = headers.get("channel"), headers.get("attempts")
     due, is_head = headers.get("due"), headers.get("head")
-    if isinstance(channel, str) and isinstance(attempts, int) and isinstance(due, int):
+    # Anybody who may publish can write headers: a name that none may have is no ticket.
+    if is_channel_name(channel) and isinstance(attempts, int) and isinstance(due, int):
         return Ticket(channel, attempts, due, is_head is True)
     return None
 
