@@ -89,8 +89,8 @@ class Reception:
             self.count_malformed(error)
         except Exception:
             # Nothing that comes in may stop what comes after it.
-            self.counters["dropped_undelivered"] += 1
-            if self.counters["dropped_undelivered"] % 1000 == 1:
+            self.counters["dropped_failed"] += 1
+            if self.counters["dropped_failed"] % 1000 == 1:
                 logger.exception(
                     "An envelope for %s could not be delivered", printable(envelope.name)
                 )

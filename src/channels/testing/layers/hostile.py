@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from channels.exceptions import ChannelFull, ChannelsError
+from channels.layers.codec import MsgpackSerializer
 from channels.layers.control import pack_question
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.later import pack_later
@@ -214,6 +215,33 @@ class HostileCases(ConformanceBase):
         await first.send("worker", {"type": "genuine"})
         assert await soon(reader) == {"type": "genuine"}
         assert second.statistics()["dropped_malformed"] >= len(forged)
+
+    @pytest.mark.parametrize("keys", [None, KEYS], ids=["open", "sealed"])
+    async def test_what_is_longer_than_any_message_is_counted_and_dropped(
+        self, make_layer: MakeLayer, keys: list[str] | None
+    ) -> None:
+        self.need("node", "carries_bytes")
+        first, second = await self.make_two(make_layer, max_message_bytes=2048, **_keyed(keys))
+        channel = await second.new_channel()
+        await second.group_add("room", channel)
+        node = first.node
+        # A message of this layer in all but its length.
+        payload = MsgpackSerializer().dumps({"type": "x", "pad": "x" * 6000})
+        queue = ["worker"] if self.features.queues else []
+        for name, kind in [("room", Kind.GROUP), *((each, Kind.CHANNEL) for each in queue)]:
+            envelope = Envelope(kind, name, payload, new_sender(), seq=1)
+            if node.seal is not None:
+                envelope = node.seal.close(envelope)
+            way = partial(_push, node.transport.push, name)
+            if kind is Kind.GROUP:
+                way = partial(node.transport.publish, name)
+            await self._fling(first, way, iter([envelope]))
+        await first.group_send("room", {"type": "genuine"})
+        assert await soon(second.receive(channel)) == {"type": "genuine"}
+        for name in queue:
+            await first.send(name, {"type": "genuine"})
+            assert await soon(second.receive(name)) == {"type": "genuine"}
+        assert _forged(second) == 1 + len(queue)
 
     async def test_another_version_in_a_queue_is_counted_and_dropped(
         self, make_layer: MakeLayer
