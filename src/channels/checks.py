@@ -199,15 +199,14 @@ def _check_keys(name: str, keys: Any) -> Iterator[CheckMessage]:
             id="channels.W009",
         )
     short = [
-        str(number)
+        f"symmetric_encryption_keys[{number}]"
         for number, key in enumerate(keys)
         if isinstance(key, str | bytes) and len(key) < LEAST_KEY_LENGTH
     ]
     if short:
         yield Warning(
-            f"symmetric_encryption_keys of {name} has keys of less than {LEAST_KEY_LENGTH} "
-            f"characters (number {', '.join(short)}, from 0): whoever can read the broker can try "
-            "out short keys.",
+            f"{', '.join(short)} of {name} has less than {LEAST_KEY_LENGTH} characters: whoever "
+            "can read the broker can try out short keys.",
             hint='Make one by: python -c "import secrets; print(secrets.token_urlsafe(32))".',
             id="channels.W008",
         )

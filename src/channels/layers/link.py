@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
 from channels.layers.options import LayerOptions
@@ -24,6 +24,9 @@ from channels.layers.subscriptions import Subscriptions
 from channels.layers.transport import Transport, TransportEvents
 
 logger = logging.getLogger("channels.layers")
+
+#: Characters of a driver's error that a log line shows: some say what is to be done.
+_MOST_SHOWN: Final = 1000
 
 T = TypeVar("T")
 
@@ -202,7 +205,8 @@ class Link:
         elif not self._is_alarmed:
             self._is_alarmed = True
             logger.warning(
-                "The channel layer is out of reach and tries to reconnect: %s", printable(error)
+                "The channel layer is out of reach and tries to reconnect: %s",
+                printable(error, _MOST_SHOWN),
             )
         self._is_up = False
         self._was_up = True

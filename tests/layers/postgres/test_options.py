@@ -23,8 +23,8 @@ __all__ = ["alias"]
     [
         ({"dsn": "postgresql://host/name?colour=red"}, "dsn cannot be read.*colour"),
         ({"dsn": {"colour": "red"}}, "dsn cannot be read.*colour"),
-        ({"dsn": 5432}, "dsn=5432: expected a DSN"),
-        ({"dsn": "dbname=x", "listen_dsn": ["x"]}, "listen_dsn=.*expected a DSN"),
+        ({"dsn": 5432}, "dsn is of type int; expected a DSN"),
+        ({"dsn": "dbname=x", "listen_dsn": ["x"]}, "listen_dsn is of type list; expected a DSN"),
         ({"dsn": "dbname=x", "database": "default"}, "both given"),
         ({"tables": "Robert'); --"}, "tables=.*lower-case letters"),
         ({"schema": ""}, "schema=''"),
