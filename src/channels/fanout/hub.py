@@ -34,7 +34,7 @@ class Group:
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
-        #: Channel -> when it was added, by the wall clock; oldest first.
+        #: Channel -> when it was added, by the hub's clock; oldest first.
         self.added: dict[str, float] = {}
         #: No member was added before this time; which is looked at without going through them.
         self.oldest = float("inf")
@@ -83,7 +83,6 @@ class Hub:
         on_emptied: Callable[[str], None] = lambda _: None,
         lock: threading.RLock | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self.lock = lock or threading.RLock()
         self.channels: dict[str, Member] = {}
@@ -93,7 +92,6 @@ class Hub:
         self._post = post
         self._on_emptied = on_emptied
         self._clock = clock
-        self._now = now
         self._log = OverCapacityLog(clock)
         #: Counts of what was delivered off any loop, and of rounds whose loop has gone.
         self._tally = Tally()
@@ -132,7 +130,7 @@ class Hub:
         """
         with self.lock:
             member = self.channels[channel]
-            self.groups.setdefault(group, Group()).put(channel, member, self._now())
+            self.groups.setdefault(group, Group()).put(channel, member, self._clock())
             self._groups_of.setdefault(channel, set()).add(group)
 
     def discard(self, group: str, channel: str) -> bool:

@@ -6,6 +6,11 @@ import time
 from typing import Protocol
 
 
+def wall_ahead() -> float:
+    """Seconds to add to the machine's monotonic clock for its wall clock, as that stands now."""
+    return time.time() - time.monotonic()
+
+
 class Clock(Protocol):
     """Seconds as floats, in the two kinds that the standard library has."""
 

@@ -64,7 +64,7 @@ class MemoryEngine:
     ) -> None:
         self.lock = threading.RLock()
         self.queues: dict[str, Queue] = {}
-        #: Group -> queue -> when its membership ends, seconds since 1970; oldest first.
+        #: Group -> queue -> when its membership ends; oldest first.
         self.groups: dict[str, dict[str, float]] = {}
         self.expired = 0
         #: What the unread envelopes take.
@@ -220,7 +220,7 @@ class MemoryEngine:
         members = self.groups.get(group)
         if members is None:
             return []
-        now = self._clock.time()
+        now = self._clock.monotonic()
         while members:
             queue, expires = next(iter(members.items()))
             if expires > now:
@@ -253,7 +253,7 @@ class MemoryEngine:
         while entry.envelopes and entry.demands:
             envelope = entry.envelopes.popleft()
             self.octets -= envelope_octets(envelope)
-            if envelope.is_expired(self._clock.time()):
+            if envelope.is_expired(self._clock.monotonic()):
                 self.expired += 1
                 continue
             reader, count = entry.demands.popitem(last=False)
@@ -265,7 +265,7 @@ class MemoryEngine:
 
     def _drop_expired(self, entry: Queue) -> int:
         """Drop expired envelopes from the head; returns how many."""
-        now, dropped = self._clock.time(), 0
+        now, dropped = self._clock.monotonic(), 0
         while entry.envelopes and entry.envelopes[0].is_expired(now):
             envelope = entry.envelopes.popleft()
             self.octets -= envelope_octets(envelope)

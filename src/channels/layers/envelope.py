@@ -7,7 +7,7 @@
     1       kind
     8       sender: the node that sent it
     8       sequence number, rising with each envelope of one sender
-    8       deadline in milliseconds since 1970, 0 for none
+    8       deadline in milliseconds by the broker's clock, 0 for none
     2       length of the name in octets
     n       name, UTF-8: a channel's or a group's
     8+8     only with flag 2: epoch and offset in the group's history
@@ -65,7 +65,7 @@ class Envelope:
     """One message on its way; `encoded` is made on first use and kept.
 
     Attributes:
-        deadline: Milliseconds since 1970, by the broker's clock, after which it is void; 0: never.
+        deadline: Milliseconds by the broker's clock, after which it is void; 0: never.
         position: (epoch, offset) in the history of its group, where the backend keeps one.
         attempts: How often it was leased already; noted by brokers that lease.
         is_sealed: Whether the payload is.
@@ -162,7 +162,7 @@ class Envelope:
         )
 
     def is_expired(self, now: float) -> bool:
-        """True if its deadline has passed at `now`, seconds since 1970."""
+        """True if its deadline has passed at `now`, in seconds by the broker's clock."""
         return self.deadline != 0 and self.deadline <= now * 1000
 
 

@@ -96,7 +96,7 @@ class Holder:
                     f"{self._delayed} delayed messages are pending already (max_delayed)."
                 )
             self.engine.take_room(queue, envelope)
-            held = Held(queue, envelope, due - self._clock.time() + self._clock.monotonic())
+            held = Held(queue, envelope, due)
             held.is_delayed = True
             self._delayed += 1
             self._hold(self._token(), held)
@@ -209,14 +209,13 @@ class Holder:
             return self._heap[0][0] if self._heap else None
 
     def entries(self) -> Iterator[tuple[bytes, Held, float]]:
-        """(token, what is held, when it is due in seconds since 1970), for another holder."""
-        ahead = self._clock.time() - self._clock.monotonic()
+        """(token, what is held, when it is due), for another holder on this machine."""
         for token, held in self._held.items():
-            yield token, held, held.due + ahead
+            yield token, held, held.due
 
     def restore(self, token: bytes, held: Held, due: float) -> None:
-        """Take over what another holder held; `due` in seconds since 1970."""
-        held.due = due - self._clock.time() + self._clock.monotonic()
+        """Take over what another holder held; `due` as it told."""
+        held.due = due
         self.engine.octets += envelope_octets(held.envelope)
         self._delayed += held.is_delayed
         self._hold(token, held)

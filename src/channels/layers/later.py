@@ -126,7 +126,7 @@ class Later:
 
 
 def pack_later(due: float, payload: bytes) -> bytes:
-    """The payload of an envelope that says when; `due` in seconds since 1970, by the broker."""
+    """The payload of an envelope that says when; `due` in seconds by the broker's clock."""
     return _DUE.pack(int(due * 1000)) + payload
 
 

@@ -55,9 +55,7 @@ class LocalChannels:
         on_emptied: Callable[[str], None],
     ) -> None:
         self.lock = threading.RLock()
-        self.hub = Hub(
-            post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic, now=clock.time
-        )
+        self.hub = Hub(post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
         #: Messages of queues that expired unread in inboxes which are gone.
         self.expired = 0
@@ -182,7 +180,7 @@ class LocalChannels:
             entry = self.hub.groups.get(group)
             if entry is None:
                 return
-            now = self._clock.time()
+            now = self._clock.monotonic()
             limit = now - self._policy.group_expiry
             while entry.added:
                 channel, added = next(iter(entry.added.items()))

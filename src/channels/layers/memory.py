@@ -153,6 +153,7 @@ class InMemoryChannelLayer(NodeChannelLayer):
             **{"serializer_format": IN_PROCESS}
             | {key: value for key, value in kwargs.items() if key in names},
         )
+        self._clock = clock
         self.engine = MemoryEngine(clock, lambda: self.expiry / 4)
         transport = MemoryTransport(self.engine, clock)
         serializer = InProcessSerializer() if options.serializer_format == IN_PROCESS else None
@@ -170,7 +171,7 @@ class InMemoryChannelLayer(NodeChannelLayer):
 
     @property
     def groups(self) -> Mapping[str, Mapping[str, float]]:
-        """Group -> channel -> when it was added, live."""
+        """Group -> channel -> when it was added, in seconds since 1970, live."""
         return LiveView(self._groups)
 
     def _channels(self) -> dict[str, ChannelView]:
@@ -186,11 +187,18 @@ class InMemoryChannelLayer(NodeChannelLayer):
 
     def _groups(self) -> dict[str, dict[str, float]]:
         local = self.node.local
+        ahead = self._clock.time() - self._clock.monotonic()
         with self.engine.lock, local.lock:
-            found = {name: dict(group.added) for name, group in local.hub.groups.items()}
+            found = {
+                name: {channel: added + ahead for channel, added in group.added.items()}
+                for name, group in local.hub.groups.items()
+            }
             for name, members in self.engine.groups.items():
                 found.setdefault(name, {}).update(
-                    {queue: expires - self.group_expiry for queue, expires in members.items()}
+                    {
+                        queue: expires - self.group_expiry + ahead
+                        for queue, expires in members.items()
+                    }
                 )
             return found
 

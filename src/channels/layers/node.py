@@ -352,7 +352,7 @@ class Node:
     # Inside.
 
     def _broker_time(self) -> float:
-        return self._clock.time() + self.transport.clock_offset
+        return self._clock.monotonic() + self.transport.clock_offset
 
     def life_of(self, channel: str) -> float | None:
         """Seconds until a message for a queue expires; None: never."""
@@ -367,7 +367,7 @@ class Node:
         if life is not None:
             if life == -1.0:
                 life = self._policy.expiry
-            deadline = int((self._clock.time() + self.transport.clock_offset + life) * 1000)
+            deadline = int((self._clock.monotonic() + self.transport.clock_offset + life) * 1000)
         envelope = Envelope(kind, name, payload, self.reception.sender, next(self._seq), deadline)
         return envelope if self.seal is None else self.seal.close(envelope)
 

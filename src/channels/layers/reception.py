@@ -105,7 +105,7 @@ class Reception:
         group = hub.groups.get(name)
         if group is None:
             return
-        if group.oldest <= self.clock.time() - self.local.group_expiry:
+        if group.oldest <= self.clock.monotonic() - self.local.group_expiry:
             self.local.expire_members(name)
         event = self._event(envelope, payload)
         if event is not None:
@@ -174,7 +174,7 @@ class Reception:
         """Seconds to its deadline, 0 if it has none; None, and counted, if that has passed."""
         if not envelope.deadline:
             return 0.0
-        ahead = envelope.deadline / 1000 - (self.clock.time() + self.clock_offset())
+        ahead = envelope.deadline / 1000 - (self.clock.monotonic() + self.clock_offset())
         if ahead > 0:
             return ahead
         self.counters["dropped_expired"] += 1

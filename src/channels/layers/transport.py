@@ -138,7 +138,10 @@ class Transport(Protocol):
 
     @property
     def clock_offset(self) -> float:
-        """Seconds to add to this machine's time to get the broker's, in which deadlines are."""
+        """Seconds to add to this machine's monotonic clock for the broker's, which deadlines use.
+
+        The wall clock may step by hours; what is measured against it is wrong from then on.
+        """
 
     async def start(self, node: str, events: TransportEvents) -> None:
         """Begin to connect, on the running loop, as the node with this name.
@@ -206,7 +209,7 @@ class Transport(Protocol):
         """
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
-        """Make a queue a member of a group until `expires` (seconds since 1970); again: refresh."""
+        """Make a queue a member of a group until `expires` (broker's clock); again: refresh."""
 
     async def discard_queue(self, group: str, queue: str) -> None:
         """Take it out; nothing happens if it is no member."""
@@ -219,7 +222,7 @@ class DelayingTransport(Transport, Protocol):
     """A transport that can hold an envelope for a queue until its time has come."""
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
-        """Append it to a queue at `due`, seconds since 1970 by the broker's clock.
+        """Append it to a queue at `due`, in seconds by the broker's clock.
 
         Not before.  Within a second of it while the process that sent it is connected, within five
         while any of the layer is.

@@ -84,7 +84,8 @@ CAPACITY: Final = struct.Struct("!I")
 #: How many are wanted; how many PULLED frames have been seen on this connection.
 DEMAND_BODY: Final = struct.Struct("!IQ")
 EXPIRES: Final = struct.Struct("!d")
-#: When it is due, seconds since 1970; how many delayed ones there may be.  The envelope follows.
+#: When it is due, by the machine's monotonic clock; how many delayed ones there may be.  The
+#: envelope follows.
 LATER_BODY: Final = struct.Struct("!dI")
 #: How many are wanted, for how many seconds.
 LEASE_BODY: Final = struct.Struct("!Id")

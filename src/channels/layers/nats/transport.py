@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, TransportDown
+from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.nats.address import Address
@@ -85,8 +86,8 @@ class NatsTransport:
 
     @property
     def clock_offset(self) -> float:
-        """Zero: NATS tells no time, so deadlines are in the senders'."""
-        return 0.0
+        """NATS tells no time, so deadlines are by the senders' wall clocks."""
+        return wall_ahead()
 
     # Life.
 

@@ -93,7 +93,7 @@ class AtomicSender:
             raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
 
     def _now(self) -> float:
-        return time.time() + self._transport.clock_offset
+        return time.monotonic() + self._transport.clock_offset
 
     def _envelope(self, kind: Kind, name: str, payload: bytes, life: float | None) -> Envelope:
         """One that lives so long from the call on, not from the commit; None: for ever."""

@@ -90,7 +90,7 @@ CREATE $persistence TABLE IF NOT EXISTS ${base}_meta (
 );
 """)
 
-_NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+NOW: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
 _DROP: Final = Template("""
 DROP TABLE IF EXISTS ${base}_message, ${base}_queue, ${base}_held, ${base}_member, ${base}_node,
@@ -139,7 +139,7 @@ class Schema:
             bare=self._bare,
             version=VERSION,
             persistence="" if self.logged else "UNLOGGED",
-            now=_NOW,
+            now=NOW,
             lock=self.lock,
             channel=self.channel,
             commit=commit,

@@ -10,10 +10,11 @@ from typing import Any
 import psycopg
 
 from channels.exceptions import ChannelsError
+from channels.kit.clock import wall_ahead
 from channels.layers.postgres.connection import Connection
 from channels.layers.postgres.options import Places, PostgresOptions
 from channels.layers.postgres.reader import Reader
-from channels.layers.postgres.schema import Schema
+from channels.layers.postgres.schema import NOW, Schema
 from channels.layers.postgres.writer import Writer, results_of_row
 from channels.layers.tables.session import Registration, TableSession
 from channels.layers.tables.transport import TableTransport
@@ -27,7 +28,8 @@ class Session(TableSession):
         self, places: Places, schema: Schema, options: PostgresOptions, transport: TableTransport
     ) -> None:
         super().__init__(transport, (psycopg.Error,), "channel layer on PostgreSQL")
-        self.clock_offset = 0.0
+        # Until the server has told its time.
+        self.clock_offset = wall_ahead()
         self._places = places
         self._schema = schema
         self._options = options
@@ -90,13 +92,22 @@ class Session(TableSession):
             self._transport.ticker.run(partial(self._writer.tick, work)),
         )
 
+    async def measure(self, connection: Connection) -> None:
+        """Look at the server's clock, which may have stepped."""
+        began = time.monotonic()
+        ((now,),) = await connection.fetch(f"SELECT {NOW}")
+        self._tell_time(began, now)
+
+    def _tell_time(self, began: float, now: int) -> None:
+        self.clock_offset = now / 1000 - (began + time.monotonic()) / 2
+
     async def _register(self, work: Connection) -> Registration:
-        began = time.time()
+        began = time.monotonic()
         query = f"SELECT * FROM {self._schema.function('register')}(%s)"
         ((fence, number, *row, incarnation, horizon, last, now),) = await work.fetch(
             query, (self._node,)
         )
-        self.clock_offset = now / 1000 - (began + time.time()) / 2
+        self._tell_time(began, now)
         return Registration(fence, number, results_of_row(row), incarnation, horizon, last)
 
     async def _ensure_schema(self, connection: Connection) -> None:

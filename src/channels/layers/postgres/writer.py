@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 from psycopg import OperationalError
@@ -15,7 +15,6 @@ from channels.layers.postgres.connection import Connection
 from channels.layers.postgres.options import PostgresOptions
 from channels.layers.postgres.schema import Schema
 from channels.layers.tables.calls import Call, CallLine, Result, results_of
-from channels.layers.tables.session import TableSession
 
 #: Seconds of silence after which an empty batch says that this process lives.
 HEARTBEAT: Final = 5.0
@@ -27,6 +26,17 @@ MOST_DUE: Final = 100
 ATTEMPTS: Final = 3
 #: A replaced connection, and tables or functions that are to be made again.
 _CURABLE: Final = frozenset({"CH001", "42P01", "42883"})
+
+
+class Serving(Protocol):
+    """The session that a writer works for."""
+
+    @property
+    def is_finishing(self) -> bool:
+        """True once all that was to be sent has been."""
+
+    async def measure(self, connection: Connection) -> None:
+        """Look at the server's clock."""
 
 
 class Writer:
@@ -53,7 +63,7 @@ class Writer:
         """Begin anew as this node."""
         self._node = node
 
-    async def run(self, connection: Connection, fence: int, session: TableSession) -> None:
+    async def run(self, connection: Connection, fence: int, session: Serving) -> None:
         """Carry out calls until the connection breaks, or the session is finishing; say good-bye.
 
         Raises:
@@ -61,7 +71,7 @@ class Writer:
         """
         loop, line = asyncio.get_running_loop(), self._line
         clean_at = loop.time() + random.random() * self._options.clean_interval
-        beat_at = loop.time() + HEARTBEAT
+        measure_at = beat_at = loop.time() + HEARTBEAT
         while not session.is_finishing:
             if not line.is_waiting and not connection.is_aborted:
                 await line.wait(min(beat_at, clean_at) - loop.time())
@@ -70,6 +80,9 @@ class Writer:
             if line.is_waiting or connection.is_aborted or began >= beat_at:
                 await self._flush(connection, fence)
                 beat_at = loop.time() + HEARTBEAT
+            if loop.time() >= measure_at:
+                await session.measure(connection)
+                measure_at = loop.time() + HEARTBEAT
             if loop.time() >= clean_at:
                 full = await self._clean_up(connection)
                 clean_at = loop.time() + (0.1 if full else self._options.clean_interval)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final
 
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.rabbitmq.address import Address
@@ -112,8 +113,8 @@ class RabbitMQTransport:
 
     @property
     def clock_offset(self) -> float:
-        """Zero: AMQP has no clock, so deadlines are in the senders' time."""
-        return 0.0
+        """AMQP has no clock, so deadlines are by the senders' wall clocks."""
+        return wall_ahead()
 
     # Life.
 

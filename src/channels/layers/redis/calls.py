@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
+from channels.kit.clock import wall_ahead
 from channels.layers.envelope import Envelope
 from channels.layers.names import ALL_NODES, new_node
 from channels.layers.redis import scripts
@@ -51,8 +52,8 @@ class Calls:
         self.keys = keys
         self.line = line
         self.counters: Counter[str] = Counter()
-        #: Seconds to add to this machine's time for the server's.
-        self.clock_offset = 0.0
+        #: Seconds to add to this machine's monotonic clock for the server's time.
+        self.clock_offset = wall_ahead()
         self.joined: dict[str, None] = {}
         #: This process's word in the keys that only it uses.
         self.session = new_node()
@@ -227,7 +228,7 @@ class Calls:
             self.counters["dropped_given_back"] += 1
 
     async def add_queue(self, group: str, queue: str, expires: float, capacity: int) -> None:
-        now = time.time() + self.clock_offset
+        now = time.monotonic() + self.clock_offset
         life = max(1, int((expires - now) * 1000))
         await self._calling(
             self.line.call(

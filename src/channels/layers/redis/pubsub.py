@@ -73,7 +73,7 @@ class PubSubCalls(HeldCalls):
         else:
             assert isinstance(found, list), "a hash is answered so in RESP2"
             pairs = list(zip(found[::2], found[1::2], strict=True))
-        now = (time.time() + self.clock_offset) * 1000
+        now = (time.monotonic() + self.clock_offset) * 1000
         members = []
         for name, value in pairs:
             expires, capacity = map(int, value.split(b":"))

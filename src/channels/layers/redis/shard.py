@@ -205,7 +205,7 @@ class Shard:
             logger.debug("Redis does not say what it is: %s", error)
         await scripts.load(self.line)
         keys, base = self.keys, self.calls.next_index()
-        before = time.time()
+        before = time.monotonic()
         connection = new_node()
         epoch, alive, last, refused, now = await call(
             *scripts.evaluation(
@@ -256,7 +256,7 @@ class Shard:
         self._recognised(version)
 
     def _tell_time(self, before: float, now: bytes) -> None:
-        after = time.time()
+        after = time.monotonic()
         self.calls.clock_offset = int(now) / 1000 - (before + after) / 2
 
     async def _renew_for_ever(self) -> None:
@@ -282,7 +282,7 @@ class Shard:
         count_at = 0.0
         while True:
             await asyncio.sleep(min(every, RENEW_SECONDS))
-            before = time.time()
+            before = time.monotonic()
             epoch, now, missed = await self.line.call_first(*command)
             self._tell_time(before, now)
             if self._epoch is None or epoch != self._epoch[0]:

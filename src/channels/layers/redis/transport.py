@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ChannelFull, TransportDown
+from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.envelope import Envelope
 from channels.layers.redis.calls import Calls
@@ -86,7 +87,7 @@ class RedisTransport:
 
     @property
     def clock_offset(self) -> float:
-        return self.shards[0].calls.clock_offset if self.shards else 0.0
+        return self.shards[0].calls.clock_offset if self.shards else wall_ahead()
 
     async def start(self, node: str, events: TransportEvents) -> None:
         self._events = events
@@ -220,7 +221,7 @@ class RedisTransport:
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         shard = self._shard(queue)
         await shard.calls.push_later(queue, envelope, due, bound)
-        shard.ticker.due_in(due - time.time() - shard.calls.clock_offset)
+        shard.ticker.due_in(due - time.monotonic() - shard.calls.clock_offset)
 
     def demand_leased(
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]

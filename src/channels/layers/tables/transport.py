@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.kit.clock import wall_ahead
 from channels.layers.envelope import Envelope
 from channels.layers.tables.calls import NEVER, Call, CallLine, Result, target_hash
 from channels.layers.tables.readers import QueueReaders, Taker, read_token
@@ -41,8 +42,8 @@ class TableTransport:
 
     @property
     def clock_offset(self) -> float:
-        """As `Transport.clock_offset`."""
-        return 0.0
+        """As `Transport.clock_offset`; here the tables' times are the processes' own."""
+        return wall_ahead()
 
     def begin(self, node: str, events: TransportEvents) -> None:
         """Call it in `start`."""
@@ -167,7 +168,7 @@ class TableTransport:
         ((first, _, _),) = await self._do(call)
         if first == -1:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
-        self.ticker.due_in(due - time.time() - self.clock_offset)
+        self.ticker.due_in(due - time.monotonic() - self.clock_offset)
 
     def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self.readers.demand_leased(queue, count, seconds, taker)
