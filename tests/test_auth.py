@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
+import websockets
 from asgiref.sync import sync_to_async
 from django.contrib.auth import (
     BACKEND_SESSION_KEY,
@@ -33,10 +35,14 @@ from channels.auth import (
     login,
     logout,
 )
+from channels.generic.http import AsyncHttpConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.kit.doors import DOOR
-from channels.kit.types import Message, Receive, Scope, Send
+from channels.kit.types import Receive, Scope, Send
 from channels.middleware import single_callable
-from tests.applications import Recorder, call
+from channels.routing import ProtocolTypeRouter
+from channels.sessions import save_if_modified
+from tests.applications import Recorder, call, serving
 
 MODEL = "django.contrib.auth.backends.ModelBackend"
 OTHER = "django.contrib.auth.backends.AllowAllUsersModelBackend"
@@ -63,6 +69,11 @@ def scope() -> Scope:
 async def make_user(name: str = "ada") -> Any:
     model: Any = get_user_model()
     return await model.objects.acreate_user(username=name, password=f"{name}'s secret")
+
+
+async def stored(key: str | None) -> Any:
+    """The data of a session that is stored."""
+    return (await Session.objects.aget(session_key=key)).get_decoded()
 
 
 class Signals:
@@ -311,6 +322,7 @@ async def test_login_is_not_saved_by_itself(scope: Scope) -> None:
 
 @database
 async def test_login_keeps_data_under_a_new_key(scope: Scope) -> None:
+    scope["type"] = "http"
     session = scope["session"]
     session["cart"] = [1, 2]
     await session.asave()
@@ -522,17 +534,138 @@ async def test_a_two_step_subclass_still_finds_users(scope: Scope) -> None:
     assert isinstance(recorder.scope["user"], AnonymousUser)
 
 
+# login and logout where no cookie can follow ------------------------------------
+
+
 @database
-async def test_login_in_a_websocket_is_stored_when_it_ends() -> None:
+@pytest.mark.parametrize("owner", [None, "bob"])
+async def test_login_over_a_websocket_leaves_the_stored_session_alone(owner: str | None) -> None:
+    """Whoever planted its key in the browser is not logged in, and the browser loses nothing."""
+    store = SessionStore()
+    store["cart"] = [1, 2]
+    if owner is not None:
+        await login({"type": "http", "session": store}, await make_user(owner))
+    await store.asave()
+    before = await stored(store.session_key)
+    user = await make_user("ada")
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await login(scope, user)
+        assert scope["user"] is user
+        assert await get_user(scope) == user
+        session = scope["session"]
+        assert session.session_key is None
+        assert session.get("cart") == (None if owner else [1, 2])
+        await logout(scope)
+
+    headers = [(b"cookie", f"sessionid={store.session_key}".encode())]
+    await call(AuthMiddlewareStack(application), {"type": "websocket", "headers": headers})
+    assert await stored(store.session_key) == before
+    assert await Session.objects.acount() == 1
+
+
+@database
+async def test_login_over_a_websocket_stores_no_session_that_no_cookie_finds() -> None:
     user = await make_user()
     keys: list[str] = []
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await login(scope, user)
+        await save_if_modified(scope)
+        assert not await Session.objects.aexists()
+        # What a consumer saves itself is stored, and it may tell its client the key.
+        await scope["session"].asave()
         keys.append(scope["session"].session_key)
 
-    sent: list[Message] = await call(
-        AuthMiddlewareStack(application), {"type": "websocket", "headers": []}
-    )
-    assert sent == []
+    await call(AuthMiddlewareStack(application), {"type": "websocket", "headers": []})
     assert await get_user({"session": SessionStore(keys[0])}) == user
+
+
+@database
+async def test_login_after_the_response_began_leaves_the_stored_session_alone() -> None:
+    store = SessionStore()
+    store["cart"] = [1, 2]
+    await store.asave()
+    user = await make_user()
+
+    async def late(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await login(scope, user)
+        assert await get_user(scope) == user
+
+    headers = [(b"cookie", f"sessionid={store.session_key}".encode())]
+    await call(AuthMiddlewareStack(late), {"type": "http", "headers": headers})
+    assert await stored(store.session_key) == {"cart": [1, 2]}
+    assert await Session.objects.acount() == 1
+
+
+class Desk(AsyncWebsocketConsumer):
+    """Logs in and out over a WebSocket."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data == "login":
+            model: Any = get_user_model()
+            await login(self.scope, await model.objects.aget(username="ada"))
+        elif text_data == "logout":
+            await logout(self.scope)
+        elif text_data == "write":
+            self.scope["session"]["seed"] = 7
+        await self.send(text_data=self.scope["user"].username)
+
+
+class Page(AsyncHttpConsumer):
+    """Logs in over HTTP, and says who is logged in and what the cart holds."""
+
+    async def handle(self, body: bytes) -> None:
+        if body == b"login":
+            model: Any = get_user_model()
+            await login(self.scope, await model.objects.aget(username="ada"))
+        elif body:
+            self.scope["session"]["cart"] = body.decode()
+        session = self.scope["session"]
+        said = f"{self.scope['user'].username}:{session.get('cart', '')}:{session.get('seed', '')}"
+        await self.send_response(200, said.encode())
+
+
+@database
+async def test_a_browser_keeps_its_session_whatever_its_sockets_do() -> None:
+    await make_user()
+    application = ProtocolTypeRouter(
+        {
+            "http": AuthMiddlewareStack(Page.as_asgi()),
+            "websocket": AuthMiddlewareStack(Desk.as_asgi()),
+        }
+    )
+    async with (
+        serving(application) as host,
+        httpx.AsyncClient(base_url=f"http://{host}") as browser,
+    ):
+
+        async def over_a_socket(*texts: str) -> list[str | bytes]:
+            cookies = "; ".join(f"{each.name}={each.value}" for each in browser.cookies.jar)
+            headers = {"Cookie": cookies} if cookies else {}
+            async with websockets.connect(f"ws://{host}/", additional_headers=headers) as socket:
+                answers = []
+                for text in texts:
+                    await socket.send(text)
+                    answers.append(await socket.recv())
+                return answers
+
+        assert await over_a_socket("write", "login") == ["", "ada"]
+        assert not await Session.objects.aexists()
+
+        assert (await browser.post("/", content=b"book")).text == ":book:"
+        assert await over_a_socket("login", "write") == ["ada", "ada"]
+        assert (await browser.get("/")).text == ":book:"
+
+        planted = browser.cookies["sessionid"]
+        answer = await browser.post("/", content=b"login")
+        assert answer.text == "ada:book:"
+        assert answer.headers["vary"] == "Cookie"
+        assert browser.cookies["sessionid"] != planted
+        assert await over_a_socket("login", "write") == ["ada", "ada"]
+        assert (await browser.get("/")).text == "ada:book:7"
+
+        assert await over_a_socket("logout", "write") == ["", ""]
+        assert (await browser.get("/")).text == "::"
+        assert not await Session.objects.aexists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from http import cookies
 from importlib import metadata
 from typing import Any
 
@@ -55,8 +56,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_the_checks_are_registered() -> None:
-    registered: Any = django_checks.registry.registry.get_checks()
+    registered: Any = django_checks.registry.registry.get_checks(include_deployment_checks=True)
     assert {
+        "check_cookie_parser",
         "check_application",
         "check_runserver",
         "check_layers",
@@ -68,6 +70,27 @@ def test_an_installed_application_is_checked() -> None:
     """In a fresh process: nothing but INSTALLED_APPS names the checks there."""
     said = run("-m", "django", "check", cwd=ROOT, env={"DJANGO_SETTINGS_MODULE": "tests.settings"})
     assert "(channels.W001) ASGI_APPLICATION is not set" in said
+
+
+@pytest.mark.parametrize(
+    ("version", "is_mended", "expected"),
+    [
+        ((3, 11, 9), False, ["channels.W010"]),
+        ((3, 11, 2), True, []),
+        ((3, 14, 0), False, []),
+    ],
+)
+def test_a_python_whose_cookie_parser_takes_quadratic_time(
+    monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, ...],
+    is_mended: bool,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.delattr(cookies, "_unquote_sub", raising=False)
+    if is_mended:
+        monkeypatch.setattr(cookies, "_unquote_sub", None, raising=False)
+    assert ids(checks.check_cookie_parser()) == expected
 
 
 # ASGI_APPLICATION --------------------------------------------------------------

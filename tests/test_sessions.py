@@ -13,6 +13,9 @@ from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.core.exceptions import SuspiciousOperation
+from django.http import parse_cookie
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels import sessions
 from channels.kit.types import Message, Receive, Scope, Send
@@ -22,9 +25,10 @@ from channels.sessions import (
     LazySession,
     SessionMiddleware,
     SessionMiddlewareStack,
+    parse_cookies,
     save_if_modified,
 )
-from tests.applications import Recorder, call
+from tests.applications import Recorder, call, cpu_seconds_between_turns
 
 OK = {"type": "http.response.start", "status": 200}
 BODY = {"type": "http.response.body", "body": b""}
@@ -77,6 +81,41 @@ async def test_no_cookies() -> None:
     await call(CookieMiddleware(recorder), scope)
     assert recorder.scope["cookies"] == {}
     assert "cookies" not in scope
+
+
+#: What may stand in a cookie's name and value, and what parsers trip over.
+SIGNS = st.text(alphabet='a=;"\\ 01237\n\x85,é', max_size=40)
+
+
+@given(text=SIGNS | st.builds('a="{}"'.format, SIGNS))
+def test_cookies_are_what_django_finds_in_them(text: str) -> None:
+    assert parse_cookies(text) == parse_cookie(text)
+
+
+#: The worst that a header field of 16 KiB, the bound of our server, makes of one cookie or of many.
+FIELD = 16_384
+WORST_COOKIES = {
+    "backslashes": 'a="' + "\\" * (FIELD - 4) + '"',
+    "octal": 'a="' + "\\101" * (FIELD // 4 - 1) + '"',
+    "escapes of both kinds": 'a="' + "\\a\\101" * (FIELD // 6 - 1) + '"',
+    "letters and escapes": 'a="' + "x\\y" * (FIELD // 3 - 2) + '"',
+    "quoted octal values": 'a="\\101";' * (FIELD // 9),
+    "quoted escapes": '"\\a";' * (FIELD // 5),
+    "quotes": '"";' * (FIELD // 3),
+    "separators": ";" * FIELD,
+    "names": "".join(f"{number:x};" for number in range(FIELD // 5)),
+    "cookies": "".join(f"{number:x}=;" for number in range(FIELD // 6)),
+}
+
+
+@pytest.mark.parametrize("worst", WORST_COOKIES.values(), ids=WORST_COOKIES)
+async def test_no_cookies_hold_the_loop_for_5_ms(worst: str) -> None:
+    """Four fields fill the bound of a whole header; between them the loop turns."""
+    stretches = await cpu_seconds_between_turns(
+        CookieMiddleware(Recorder()), lambda: request("http", *[worst] * 4)
+    )
+    assert len(stretches) >= 4
+    assert max(stretches) < 0.005
 
 
 async def test_cookies_need_headers() -> None:
@@ -191,7 +230,7 @@ async def test_a_changed_session_is_saved_and_named_in_a_cookie() -> None:
         SessionMiddlewareStack(again), request("http", f"sessionid={cookie.value}")
     )
     assert await again.session.aget("seed") == 7
-    assert "headers" not in start
+    assert "sessionid" not in set_cookies(start)
 
 
 @pytest.mark.usefixtures("cached_sessions")
@@ -253,7 +292,7 @@ async def test_an_emptied_session_loses_its_cookie(settings: Any) -> None:
 async def test_nothing_is_saved_when_the_server_fails(status: int) -> None:
     visit = Visit(dict(OK, status=status), seed=1)
     start, _ = await call(SessionMiddlewareStack(visit), request())
-    assert "headers" not in start
+    assert not set_cookies(start)
     assert visit.session.session_key is None
 
 
@@ -318,6 +357,34 @@ async def test_a_message_that_the_application_sends_to_everyone_stays_as_it_is()
     assert constant == dict(OK, headers=[(b"X-Always", b"1")])
 
 
+@pytest.mark.usefixtures("cached_sessions")
+@pytest.mark.parametrize(
+    ("headers", "vary"),
+    [
+        ([], [b"Cookie"]),
+        ([(b"Vary", b"Accept")], [b"Accept", b"Cookie"]),
+        ([(b"vary", b"Accept, COOKIE")], [b"Accept, COOKIE"]),
+        ([(b"vary", b"*")], [b"*"]),
+    ],
+)
+async def test_caches_are_told_that_a_response_depends_on_the_session(
+    headers: list[Any], vary: list[bytes]
+) -> None:
+    async def read(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aget("seed")
+        await send(dict(OK, headers=tuple(headers)))
+
+    for cookies in ((), ("sessionid=unknown",)):
+        (start,) = await call(SessionMiddlewareStack(read), request("http", *cookies))
+        assert [value for name, value in start["headers"] if name.lower() == b"vary"] == vary
+
+
+@pytest.mark.usefixtures("cached_sessions")
+async def test_a_response_without_the_session_is_for_every_client() -> None:
+    start, _ = await call(SessionMiddlewareStack(Visit()), request("http"))
+    assert "headers" not in start
+
+
 async def test_a_session_in_the_cookie_itself(settings: Any) -> None:
     settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
     start, _ = await call(SessionMiddlewareStack(Visit(seed=7)), request())
@@ -334,7 +401,7 @@ async def test_sessions_need_cookies() -> None:
 async def test_the_outer_of_two_session_middlewares_does_the_work() -> None:
     visit = Visit(seed=1)
     start, _ = await call(SessionMiddlewareStack(SessionMiddlewareStack(visit)), request())
-    assert len(start["headers"]) == 1
+    assert [name for name, _ in start["headers"]] == [b"Set-Cookie", b"Vary"]
     assert set_cookies(start)["sessionid"].value == visit.session.session_key
 
 
@@ -407,6 +474,31 @@ async def test_a_websocket_saves_what_its_application_changed() -> None:
     assert cache.SessionStore(store.session_key)["seed"] == 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("cookies", [(), ("sessionid=never-stored",)])
+async def test_a_websocket_stores_nothing_that_no_cookie_finds(cookies: tuple[str, ...]) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].aset("seed", 1)
+        await save_if_modified(scope)
+
+    await call(SessionMiddlewareStack(application), request("websocket", *cookies))
+    assert not await Session.objects.aexists()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_websocket_goes_on_saving_a_session_that_it_saved_itself() -> None:
+    keys: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["session"].asave()
+        keys.append(scope["session"].session_key)
+        await scope["session"].aset("seed", 1)
+        await save_if_modified(scope)
+
+    await call(SessionMiddlewareStack(application), request("websocket"))
+    assert await SessionStore(keys[0]).aget("seed") == 1
+
+
 @pytest.mark.usefixtures("cached_sessions")
 async def test_connections_do_not_see_each_others_sessions() -> None:
     """Two users, a thousand requests each, all in flight together, one shared application."""
@@ -433,7 +525,7 @@ async def test_connections_do_not_see_each_others_sessions() -> None:
         start, body = await call(stack, scope)
         assert body["body"] == owner.encode()
         assert set_cookies(start)["sessionid"].value == keys[owner]
-        assert len(start["headers"]) == 1
+        assert [name for name, _ in start["headers"]] == [b"Set-Cookie", b"Vary"]
 
     for _ in range(20):
         await asyncio.gather(*(visit(owner) for _ in range(50) for owner in keys))
@@ -446,9 +538,13 @@ class CountingStore(SessionStore):
     """A session store that counts saves in place of making them."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        super().__init__(None)
+        super().__init__("a-key-of-32-characters-is-stored")
+        self._session_cache: dict[str, Any] = {}
         self.saves = 0
         self.error = error
+
+    def delete(self, session_key: str | None = None) -> None:
+        """There is nothing to delete."""
 
     def save(self, must_create: bool = False) -> None:
         if self.error is not None:
@@ -480,7 +576,7 @@ async def test_an_emptied_session_is_not_stored_again() -> None:
     store = CountingStore()
     scope = scope_with(store)
     scope["session"]["seed"] = 1
-    scope["session"].clear()
+    scope["session"].flush()
     await save_if_modified(scope)
     assert store.saves == 0
 

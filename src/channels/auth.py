@@ -25,8 +25,8 @@ from django.utils.functional import LazyObject, empty
 
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware
-from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread
-from channels.stores import catch_up
+from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread, may_change_key
+from channels.stores import catch_up, unbind
 
 _NO_SESSION = "Cannot find session in scope. You should wrap your consumer in SessionMiddleware."
 
@@ -38,8 +38,8 @@ async def get_user(scope: Scope) -> Any:
     so that a logout elsewhere, an expired session or a deactivated user is noticed.
 
     A session whose hash no longer fits, because the password has changed, is flushed.  One that
-    fits a key of SECRET_KEY_FALLBACKS gets a new hash; its own key changes too, except for a
-    WebSocket, which has no way to tell its client the new key.
+    fits a key of SECRET_KEY_FALLBACKS gets a new hash; its own key changes too, unless the client
+    cannot be told the new one any more: over a WebSocket, and once a response has begun.
 
     Raises:
         ValueError: If the scope has no session.
@@ -50,8 +50,7 @@ async def get_user(scope: Scope) -> Any:
     # No key: nothing is stored, so there is nothing to load and no reason to leave the loop.
     if getattr(session, "session_key", "?") is None and SESSION_KEY not in session:
         return _anonymous()
-    may_cycle_key = scope.get("type") != "websocket"
-    return await in_thread(scope, _find_user)(session, may_cycle_key)
+    return await in_thread(scope, _find_user)(session, may_change_key(scope))
 
 
 async def login(scope: Scope, user: Any, backend: str | None = None) -> None:
@@ -60,6 +59,12 @@ async def login(scope: Scope, user: Any, backend: str | None = None) -> None:
     The session gets a new key, or is emptied if it was another user's.  It is saved as every
     changed session is; save it yourself to have it stored at once.  Receivers of `user_logged_in`
     get `request=None`.
+
+    Over a WebSocket, and once a response has begun, no cookie can tell the client a new key, and
+    whoever has planted the old one in its browser must not be logged in with it (session
+    fixation).  Unless the session is this user's already, the login then holds for this connection
+    alone: the client's stored session stays as it is, and the connection goes on with a session
+    without a key, which is not saved unless you do so.
 
     Args:
         user: None takes scope["user"].
@@ -132,13 +137,20 @@ def _login(scope: Scope, user: Any, backend: str | None) -> None:
     session = scope["session"]
     session_hash = user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else ""
     backend_path = _backend_path(user, backend)
+    client_can_follow = may_change_key(scope)
     if SESSION_KEY not in session:
-        session.cycle_key()
+        if client_can_follow:
+            session.cycle_key()
+        else:
+            unbind(session, keeps_data=True)
     elif _get_user_session_key(session) != user.pk or (
         session_hash and not constant_time_compare(session.get(HASH_SESSION_KEY, ""), session_hash)
     ):
         # Another user's, or another password's: nothing of it may be handed on.
-        session.flush()
+        if client_can_follow:
+            session.flush()
+        else:
+            unbind(session, keeps_data=False)
     session[SESSION_KEY] = user._meta.pk.value_to_string(user)
     session[BACKEND_SESSION_KEY] = backend_path
     session[HASH_SESSION_KEY] = session_hash

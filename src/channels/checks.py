@@ -9,6 +9,7 @@
     channels.W007  ROUTING in CHANNEL_LAYERS, which needs the API of Channels 1
     channels.W008  a key of a layer that is short enough to be guessed
     channels.W009  a list of keys of a layer that is empty, so that nothing is sealed
+    channels.W010  this Python parses cookies in quadratic time (with --deploy)
     channels.E001  CHANNEL_LAYERS is no dict of dicts
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
@@ -19,6 +20,7 @@ Warnings do not stop a command: a project may serve its connections elsewhere.
 
 from __future__ import annotations
 
+import http.cookies
 import inspect
 import os
 import sys
@@ -27,7 +29,7 @@ from importlib import import_module, metadata
 from typing import Any, Final
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
@@ -138,6 +140,22 @@ def _kinds(configs: Any) -> str:
     if not isinstance(configs, Mapping):
         return f"type {type(configs).__name__}"
     return ", ".join(f"{alias!r}: {type(entry).__name__}" for alias, entry in configs.items())
+
+
+@register(TAG, Tags.security, deploy=True)
+def check_cookie_parser(**_: Any) -> list[CheckMessage]:
+    """Python's cookie parser, which Django's views use, takes linear time."""
+    # Distributions have the repair in older versions too; what it brought is looked for.
+    if sys.version_info >= (3, 13) or hasattr(http.cookies, "_unquote_sub"):
+        return []
+    return [
+        Warning(
+            "This Python's http.cookies takes time with the square of a cookie's length "
+            "(CVE-2024-7592): one request can keep a thread of Django's views busy for seconds.",
+            hint="Update Python to 3.11.10, 3.12.6 or later.",
+            id="channels.W010",
+        )
+    ]
 
 
 def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]:

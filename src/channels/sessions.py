@@ -4,11 +4,16 @@ An HTTP connection saves its session as the response starts, because the cookie 
 headers.  A WebSocket has no later response: its session is saved after each handler that changed
 it, under the key that the client's cookie holds already.  As it may have been loaded hours before,
 only what this connection changed is written over what is stored by then.
+
+No key is made that no response can tell the client: a client without a stored session has the
+session of its connection, which nothing saves by itself, and `channels.auth.login` keeps the stored
+session as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from importlib import import_module
@@ -35,6 +40,11 @@ T = TypeVar("T")
 _LONG_AGO: Final = "Thu, 01 Jan 1970 00:00:00 GMT"
 #: RFC 6265bis, section 4.1.2.7; "" stands for: no such attribute.
 _SAME_SITE: Final = frozenset({"", "lax", "strict", "none"})
+#: Characters of cookies, and those of the cookie at their end, that are parsed in one turn of the
+#: event loop.
+_PARSED_AT_A_STRETCH: Final = 8_192
+#: What stands after a backslash in a quoted value, in octal -> the character.
+_OCTAL: Final = {f"{code:03o}": chr(code) for code in range(256)}
 
 
 class CookieMiddleware:
@@ -55,8 +65,7 @@ class CookieMiddleware:
             )
         # HTTP/2 may carry the cookies in several fields: RFC 9113, section 8.2.3.
         fields = [value for name, value in scope["headers"] if name == b"cookie"]
-        cookies = parse_cookie(b"; ".join(fields).decode("latin1")) if fields else {}
-        await self.inner(dict(scope, cookies=cookies), receive, send)
+        await self.inner(dict(scope, cookies=await _parse_fields(fields)), receive, send)
 
     @classmethod
     def set_cookie(  # noqa: PLR0913, PLR0917 - the compatible signature
@@ -133,6 +142,56 @@ class CookieMiddleware:
         )
 
 
+async def _parse_fields(fields: Iterable[bytes]) -> dict[str, str]:
+    text = b";".join(fields).decode("latin1")
+    cookies: dict[str, str] = {}
+    start = 0
+    while start < len(text):
+        if start:
+            await asyncio.sleep(0)
+        end = text.find(";", start + _PARSED_AT_A_STRETCH)
+        if end < 0:
+            end = len(text)
+        cookies.update(parse_cookies(text[start:end]))
+        start = end + 1
+    return cookies
+
+
+def parse_cookies(text: str) -> dict[str, str]:
+    """The cookies of a header's text, as Django's `parse_cookie` gives them, in linear time.
+
+    Python before 3.11.10 and 3.12.6 takes time with the square of a quoted value's backslashes
+    (CVE-2024-7592), and Django unquotes by it: 1 s for 16 KiB.
+    """
+    if "\\" not in text:
+        return parse_cookie(text)
+    cookies: dict[str, str] = {}
+    for chunk in text.split(";"):
+        name, equals, value = chunk.partition("=")
+        if not equals:
+            name, value = "", name
+        name, value = name.strip(), value.strip()
+        if name or value:
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = _unescape(value[1:-1])
+            cookies[name] = value
+    return cookies
+
+
+def _unescape(quoted: str) -> str:
+    parts = iter(quoted.split("\\"))
+    found = [next(parts)]
+    for part in parts:
+        if not part:
+            # A backslash that is escaped: what follows the second one is no escape.
+            found += "\\", next(parts, "")
+        elif (octal := _OCTAL.get(part[:3])) is not None:
+            found += octal, part[3:]
+        else:
+            found.append(f"\\{part}" if part[0] == "\n" else part)
+    return "".join(found)
+
+
 def _seconds_until(moment: datetime) -> int:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -185,9 +244,11 @@ class InstanceSessionWrapper:
             return False
         if type(self).send is not InstanceSessionWrapper.send:
             return True
+        return self._have_part_in([*self.save_message_types, *self.cookie_response_message_types])
+
+    def _have_part_in(self, message_types: Sequence[str]) -> bool:
         protocol = f"{self.scope.get('type')}."
-        seen = {*self.save_message_types, *self.cookie_response_message_types}
-        return any(name.startswith(protocol) for name in seen)
+        return any(name.startswith(protocol) for name in message_types)
 
     async def resolve_session(self) -> None:
         """Find the session's key in the cookies; its data is loaded when it is first used."""
@@ -195,7 +256,8 @@ class InstanceSessionWrapper:
             key = self.scope["cookies"].get(self.cookie_name)
             is_http = self.scope.get("type") == "http"
             store = self.session_store if is_http else long_lived(self.session_store)
-            self.scope["session"]._wrapped = store(key)
+            session = self.scope["session"]._wrapped = store(key)
+            session.cookie_is_final = not self._have_part_in(self.cookie_response_message_types)
 
     async def send(self, message: Message) -> None:
         """Save the session and set its cookie if this message calls for it, then send it on."""
@@ -217,10 +279,7 @@ class InstanceSessionWrapper:
     async def save_rest(self) -> None:
         """Save what was changed after the last message that could save it."""
         session = resolved_session(self.scope)
-        if not self.activated or session is None or self._failed:
-            return
-        # Without a stored session no cookie was sent that could ever find this data again.
-        if self.scope.get("type") != "http" or session.session_key is not None:
+        if self.activated and session is not None and not self._failed:
             await _save_changes(session, self.scope)
 
     async def _save_before(self, message: Message) -> None:
@@ -228,8 +287,10 @@ class InstanceSessionWrapper:
         if session is None:
             return
         carries_cookie = message["type"] in self.cookie_response_message_types
+        varies = session.accessed
         if session.is_empty():
             if carries_cookie and self.cookie_name in self.scope["cookies"]:
+                varies = True
                 CookieMiddleware.delete_cookie(
                     message,
                     self.cookie_name,
@@ -242,6 +303,10 @@ class InstanceSessionWrapper:
             session.modified = False
             if carries_cookie:
                 self._set_session_cookie(message, session)
+        if varies and message["type"] == "http.response.start":
+            _vary_on_cookie(message)
+        if carries_cookie:
+            session.cookie_is_final = True
 
     def _set_session_cookie(self, message: Message, session: Any) -> None:
         # The session was just saved, so nothing here loads it on the event loop.
@@ -259,10 +324,19 @@ class InstanceSessionWrapper:
         )
 
 
+def _vary_on_cookie(message: Message) -> None:
+    """Tell caches that another client's response may differ: RFC 9110, section 12.5.5."""
+    fields = list(message.get("headers", ()))
+    named = b",".join(value for name, value in fields if name.lower() == b"vary").lower()
+    if not {b"cookie", b"*"} & {each.strip() for each in named.split(b",")}:
+        message["headers"] = [*fields, (b"Vary", b"Cookie")]
+
+
 class SessionMiddleware:
     """Puts the client's Django session into scope["session"]; needs scope["cookies"].
 
-    The data is loaded at first use, which under a database engine means: in sync code, by
+    A response whose session was used before it began says `Vary: Cookie`.  The data is loaded at
+    first use, which under a database engine means: in sync code, by
     `await scope["session"].aget(...)`, or by AuthMiddleware inside this one.
     """
 
@@ -287,9 +361,10 @@ def SessionMiddlewareStack(inner: Any) -> CookieMiddleware:  # noqa: N802 - a pu
 async def save_if_modified(scope: Scope) -> None:
     """Save the scope's session if it was changed since it was loaded or last saved.
 
-    Does nothing for a scope without a resolved session, and for HTTP, whose session is saved as
-    the response starts.  Values that this connection did not change keep what others stored; of
-    two connections that change one value, the later one wins.
+    Does nothing for a scope without a resolved session, for HTTP, whose session is saved as the
+    response starts, and for a session without a key, which no cookie could find.  Values that this
+    connection did not change keep what others stored; of two connections that change one value,
+    the later one wins.
 
     Raises:
         SuspiciousOperation: If the session has been deleted meanwhile, by a logout for example.
@@ -297,6 +372,12 @@ async def save_if_modified(scope: Scope) -> None:
     session = resolved_session(scope)
     if session is not None and session.modified and scope.get("type") != "http":
         await _save_changes(session, scope)
+
+
+def may_change_key(scope: Scope) -> bool:
+    """True if a response that is still to come can tell the client its session's new key."""
+    is_final = scope.get("type") == "websocket"
+    return not getattr(resolved_session(scope), "cookie_is_final", is_final)
 
 
 def in_thread(scope: Scope, function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -322,14 +403,14 @@ def resolved_session(scope: Scope) -> Any:
 
 
 async def _save_changes(session: Any, scope: Scope) -> None:
-    if not session.modified:
+    # Without a key nothing is stored, or not any more since a flush(), and no response can name a
+    # new one.
+    if not session.modified or session.session_key is None:
         return
     # Reset first: what a concurrent handler changes while the thread saves is saved next time.
     session.modified = False
     try:
-        # An emptied session was deleted by flush(), or never stored.
-        if not session.is_empty():
-            await _save(session, scope)
+        await _save(session, scope)
     except BaseException:
         session.modified = True
         raise

@@ -80,3 +80,14 @@ def catch_up(session: Any) -> bool:
     """
     session = getattr(session, "_wrapped", session)
     return not hasattr(session, "catch_up") or bool(session.catch_up())
+
+
+def unbind(session: Any, *, keeps_data: bool) -> None:
+    """Make it a new session, without a key and not saved; the stored one stays as it is.
+
+    Blocks on the session store.
+    """
+    session = getattr(session, "_wrapped", session)
+    session._session_cache = dict(session.items()) if keeps_data else {}
+    session._session_key = None
+    session.modified = True
