@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -57,6 +57,7 @@ def sweeps() -> Iterator[list[int]]:
 def nothing_left_open() -> Iterator[None]:
     yield
     channels.db._left_open.clear()
+    channels.db._threads.clear()
 
 
 async def test_a_function_runs_between_two_sweeps_of_its_thread(sweeps: list[int]) -> None:
@@ -162,14 +163,44 @@ async def test_a_connection_that_grows_old_is_closed_then(sweeps: list[int]) -> 
 
 
 async def test_others_connections_are_left_alone(sweeps: list[int]) -> None:
-    """Those of tasks that are not watched, and those that close themselves."""
-    strange, swept = StubConnection(close_at=0.0), StubConnection(close_at=0.0)
+    """Of tasks that are not watched, of Django's requests, and those that close themselves."""
+    strange, requests, swept = (StubConnection(close_at=0.0) for _ in range(3))
     await sync_to_async(strange.open)()
+    async with ThreadSensitiveContext():
+        await sync_to_async(requests.open)()
     watch_connections()
-    await database_sync_to_async(swept.open)()
+    await database_sync_to_async(swept.open, thread_sensitive=False)()
+    requests.errors_occurred = swept.errors_occurred = True
     sweeps.clear()
     await close_left_open()
     assert sweeps == []
+
+
+async def test_anybodys_failed_connection_is_closed(sweeps: list[int]) -> None:
+    """A middleware's for example, which has opened it before a consumer began."""
+    strange = StubConnection()
+    await sync_to_async(strange.open)()
+    watch_connections()
+    await close_left_open()
+    assert sweeps == []
+    strange.errors_occurred = True
+    await close_left_open()
+    assert sweeps == [await sync_to_async(threading.get_ident)()]
+
+
+async def test_what_lives_in_another_thread_costs_one_hop_and_hides_nothing(
+    sweeps: list[int],
+) -> None:
+    elsewhere, here = StubConnection(errors_occurred=True), StubConnection()
+    await asyncio.to_thread(elsewhere.open)
+    await sync_to_async(here.open)()
+    await close_left_open()
+    assert len(sweeps) == 1
+    await close_left_open()
+    assert len(sweeps) == 1
+    here.errors_occurred = True
+    await close_left_open()
+    assert len(sweeps) == 2
 
 
 @pytest.mark.django_db

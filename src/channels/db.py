@@ -3,19 +3,21 @@
 A Django connection belongs to a thread, and only that thread may close it.  Sync code that runs
 through `database_sync_to_async` closes old connections itself, before and after.  Async code that
 uses the ORM leaves a connection behind in the thread that asgiref keeps for it; to close it costs a
-hop to that thread.  So connections are watched as they open, and the hop is made only when one of
-them has grown old.
+hop to that thread.  So connections are noted as they open, and the hop is made only when one of
+them has grown old: one that a consumer opened by its age too, anybody else's, a middleware's for
+example, only if it has failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
-from weakref import WeakSet
+from typing import Any, Final, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import close_old_connections, connections
@@ -31,9 +33,15 @@ keeps_connections: ContextVar[bool] = ContextVar("channels.keeps_connections", d
 #: True in a consumer's task, and so in the threads that work for it.
 _watched: ContextVar[bool] = ContextVar("channels.watched", default=False)
 
+#: Connections are opened in any thread and looked at in others.
 _lock = threading.Lock()
-#: Connections that consumers opened in threads that do not look after them.
-_left_open: WeakSet[BaseDatabaseWrapper] = WeakSet()
+#: Connection -> its thread, and whether a consumer opened it.  Those of threads that only
+#: `database_sync_to_async` works in, and of a request that Django handles, are not in it.
+_left_open: Final[WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, bool]]] = WeakKeyDictionary()
+#: Loop -> the thread that its async code's database calls run in, once it is known.
+_threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
+#: Alias of a database -> when a connection to it was found broken.
+_broken_at: Final[dict[str, float]] = {}
 _in_thread = threading.local()
 
 
@@ -43,15 +51,21 @@ class DatabaseSyncToAsync(SyncToAsync[P, R]):
     def __init__(self, func: Callable[P, R], *args: Any, **kwargs: Any) -> None:
         super().__init__(func, *args, **kwargs)
         # Wrapped here, not in thread_handler, because only here the caller's context is in force.
-        self.func = _swept(func)
+        self.func = _swept(func, is_sole_user=not self._thread_sensitive)
 
 
-def _swept(func: Callable[P, R]) -> Callable[P, R]:
+def _swept(func: Callable[P, R], *, is_sole_user: bool) -> Callable[P, R]:
+    """The function between two sweeps.
+
+    Args:
+        is_sole_user: Whether no async code's database calls run in its threads.
+    """
+
     @wraps(func)
     def between_sweeps(*args: P.args, **kwargs: P.kwargs) -> R:
         sweep()
         before = getattr(_in_thread, "sweeps", False)
-        _in_thread.sweeps = True
+        _in_thread.sweeps = is_sole_user
         try:
             return func(*args, **kwargs)
         finally:
@@ -70,11 +84,25 @@ def sweep() -> None:
 
     Code further out in this thread has begun that transaction, a TestCase for example, and Django
     would close even a young connection in the middle of it.
+
+    Once a connection is found broken, all threads test theirs to that database before they use
+    them: a database that was restarted costs one failure, not one for each thread.
     """
-    if not keeps_connections.get() and not any(
-        connection.in_atomic_block for connection in connections.all(initialized_only=True)
-    ):
-        close_old_connections()
+    found: Sequence[Any] = connections.all(initialized_only=True)
+    if keeps_connections.get() or any(each.in_atomic_block for each in found):
+        return
+    tested = vars(_in_thread).setdefault("tested", {})
+    now = time.monotonic()
+    failed = [each for each in found if each.errors_occurred and each.connection is not None]
+    for each in found:
+        if _broken_at.get(each.alias, 0.0) > tested.get(each.alias, 0.0):
+            tested[each.alias] = now
+            # Makes Django see whether it still works.
+            each.errors_occurred = True
+    close_old_connections()
+    for each in failed:
+        if each.connection is None:
+            _broken_at[each.alias] = tested[each.alias] = now
 
 
 async def aclose_old_connections() -> None:
@@ -89,44 +117,72 @@ def watch_connections() -> None:
 
 
 def are_left_open() -> bool:
-    """True if async code of consumers left connections open, so that some may have grown old."""
+    """True if connections are open that async code may use, so that some may have grown old."""
     return bool(_left_open) and not keeps_connections.get()
 
 
 async def close_left_open() -> None:
-    """Close connections that async code of consumers left open and that have grown old.
+    """Close the old ones among the connections that async code of this loop uses.
 
     Costs a thread hop if there is such a connection, else nothing.
     """
-    if not are_left_open() or not (old := _old_ones()):
+    if not are_left_open():
         return
-    await aclose_old_connections()
-    # What is still old lives in a thread that cannot be reached from here: another's affair.
+    loop = asyncio.get_running_loop()
+    # Another thread's connections cannot be reached from here.  A request that Django handles has
+    # a thread of its own for its time.
+    is_request = _is_request_of_django()
+    if not _old_ones(None if is_request else _threads.get(loop)):
+        return
+    thread = await sync_to_async(_sweep_here)()
+    if not is_request:
+        _threads[loop] = thread
+
+
+def _sweep_here() -> int:
+    thread = threading.get_ident()
+    sweep()
+    # What is still open cannot be closed, a SQLite database in memory for example.
+    for each in _old_ones(thread):
+        with _lock:
+            _left_open.pop(each, None)
+    return thread
+
+
+def _old_ones(thread: int | None) -> list[BaseDatabaseWrapper]:
+    """The old connections of a thread; None: of any."""
+    now, is_consumer = time.monotonic(), _watched.get()
     with _lock:
-        _left_open.difference_update(old)
+        return [
+            connection
+            for connection, (owner, is_consumers) in _left_open.items()
+            if (thread is None or thread == owner)
+            and _is_old(connection, now if is_consumer and is_consumers else None)
+        ]
 
 
-def _old_ones() -> list[BaseDatabaseWrapper]:
-    now = time.monotonic()
-    with _lock:
-        return [each for each in _left_open if _is_old(each, now)]
-
-
-def _is_old(connection: BaseDatabaseWrapper, now: float) -> bool:
+def _is_old(connection: BaseDatabaseWrapper, now: float | None) -> bool:
+    """True if it has failed, or at `now` is past its age or not as Django left it."""
     if connection.connection is None or connection.in_atomic_block:
         return False
+    if connection.errors_occurred or now is None:
+        return connection.errors_occurred
     closes_at = connection.close_at
-    return (
-        connection.errors_occurred
-        or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]
-        or (closes_at is not None and now >= closes_at)
+    return connection.autocommit != connection.settings_dict["AUTOCOMMIT"] or (
+        closes_at is not None and now >= closes_at
     )
 
 
+def _is_request_of_django() -> bool:
+    return SyncToAsync.thread_sensitive_context.get(None) is not None
+
+
 def _opened(connection: BaseDatabaseWrapper, **_: object) -> None:
-    if _watched.get() and not getattr(_in_thread, "sweeps", False):
-        with _lock:
-            _left_open.add(connection)
+    is_consumers = _watched.get()
+    if getattr(_in_thread, "sweeps", False) or (_is_request_of_django() and not is_consumers):
+        return
+    with _lock:
+        _left_open[connection] = threading.get_ident(), is_consumers
 
 
 connection_created.connect(_opened, dispatch_uid="channels.db")

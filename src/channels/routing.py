@@ -26,6 +26,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
+from channels.db import are_left_open, close_left_open
 from channels.exceptions import NoRouteFound
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.middleware import INNER, single_callable
@@ -76,6 +77,9 @@ class ProtocolTypeRouter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         application = self._application(scope["type"])
+        # Middleware that uses the database would fail before any consumer could see to it.
+        if are_left_open():
+            await close_left_open()
         try:
             await application(scope, receive, send)
         except NoRouteFound as error:
