@@ -28,6 +28,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
 from channels.db import are_left_open, close_left_open
 from channels.exceptions import NoRouteFound
+from channels.kit.printable import printable
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.middleware import INNER, single_callable
 
@@ -197,7 +198,7 @@ class URLRouter:
                 return
         if "path_remaining" in scope:
             raise _NoRouteBelow({"path": path}) from refusal
-        raise NoRouteFound(f"No route found for path {path!r}.") from refusal
+        raise NoRouteFound(f"No route found for path '{printable(path)}'.") from refusal
 
 
 class _NoRouteBelow(Resolver404):
@@ -235,7 +236,9 @@ def _path_to_match(scope: Scope) -> str:
         raise ValueError("No 'path' key in connection scope, cannot route URLs")
     if "path_remaining" not in scope and (root := scope.get("root_path", "").rstrip("/")):
         if path != root and not path.startswith(root + "/"):
-            raise NoRouteFound(f"No route found for path {path!r}: it is not below {root!r}.")
+            raise NoRouteFound(
+                f"No route found for path '{printable(path)}': it is not below '{printable(root)}'."
+            )
         path = path[len(root) :]
     stripped: str = path.lstrip("/")
     return stripped

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from channels.exceptions import ChannelLayerUnavailable, was_logged
 from channels.kit.options import check_options, option
+from channels.kit.printable import printable
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
 from channels.layers.leases import Lease, reason_of
@@ -205,9 +206,10 @@ class Worker:
 
     async def application_send(self, scope: Scope, message: Message) -> None:
         """Override to take what applications send: a worker has no client that it could go to."""
+        sent = printable(str(message.get("type")))
         raise NotImplementedError(
-            f"The application of channel {scope['channel']!r} sent {message.get('type')!r}, but a "
-            "worker has no client: send to a channel or group of the channel layer instead."
+            f"The application of channel {scope['channel']!r} sent '{sent}', but a worker has no "
+            "client: send to a channel or group of the channel layer instead."
         )
 
     async def _run_until_signal(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from channels.kit.printable import printable
 from channels.kit.types import Message
 
 #: The methods of our own classes that handle events.
@@ -35,7 +36,7 @@ def get_handler_name(message: Message) -> str:
         raise ValueError("Incoming message has no 'type' attribute")
     kind = message["type"]
     if not isinstance(kind, str):
-        raise ValueError(f"The type of a message is a string: found {kind!r}.")
+        raise ValueError(f"The type of a message is a string: found {printable(repr(kind))}.")
     return _name_of(kind)
 
 
@@ -64,13 +65,13 @@ def find_handler(
     Raises:
         ValueError: If no method does, or the type names one of `verbs`.
     """
-    name = get_handler_name(message)
+    name, kind = get_handler_name(message), message["type"]
     if name in verbs:
         raise ValueError(
-            f"Message type {message['type']!r} names {type(consumer).__name__}.{name}, which is "
+            f"Message type '{printable(kind)}' names {type(consumer).__name__}.{name}, which is "
             "not a handler: give the message a type that is no method of the base classes."
         )
     handler: Callable[[Message], Any] | None = getattr(consumer, name, None)
     if handler is None or not callable(handler):
-        raise ValueError(f"No handler for message type {message['type']}")
+        raise ValueError(f"No handler for message type {printable(kind)}")
     return handler

@@ -20,6 +20,7 @@ from typing import Any, Final
 from channels.fanout.member import Member
 from channels.kit.doors import Sink, find_mailbox
 from channels.kit.mailbox import Mailbox, MailboxBounds
+from channels.kit.printable import printable
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Receive, Scope
 
@@ -186,9 +187,9 @@ class Line:
             return
         logger.log(
             logging.DEBUG if self._hurried or self._cuts else logging.WARNING,
-            "The client of %s has gone and the handler of %r still runs; it is cancelled.",
-            self._scope.get("path") or self._scope.get("type"),
-            self.handling.get("type"),
+            "The client of %s has gone and the handler of '%s' still runs; it is cancelled.",
+            name_of(self._scope),
+            printable(str(self.handling.get("type"))),
         )
         self._hurried = False
         self._cuts += 1
@@ -234,6 +235,11 @@ class Line:
 
 #: Wakes the consumer so that it raises what `receive()` raised.
 _FAILED: Message = {}
+
+
+def name_of(scope: Scope) -> str:
+    """A connection's path, or its type if it has none, for the log."""
+    return printable(str(scope.get("path") or scope.get("type")))
 
 
 def _size(event: Message) -> int:

@@ -17,6 +17,7 @@ from urllib.parse import ParseResult, urlparse
 from django.conf import settings
 from django.utils.http import is_same_domain
 
+from channels.kit.printable import printable
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import single_callable
 
@@ -31,8 +32,6 @@ _ORIGIN: Final = re.compile(
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 #: Where Django itself serves in development with an empty ALLOWED_HOSTS.
 _DEBUG_HOSTS: Final = (".localhost", "127.0.0.1", "[::1]")
-#: How much of a refused Origin is worth a line in the log.
-_LOGGED: Final = 200
 
 
 class OriginValidator:
@@ -64,7 +63,7 @@ class OriginValidator:
             await self.application(scope, receive, send)
             return
         origins = b", ".join(found).decode("latin1")
-        logger.warning("WebSocket refused: origin %r is not allowed", origins[:_LOGGED])
+        logger.warning("WebSocket refused: origin '%s' is not allowed", printable(origins))
         await WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
