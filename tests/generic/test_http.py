@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 
 from channels.generic.http import AsyncHttpConsumer
+from channels.generic.sse import AsyncEventStreamConsumer
 from channels.kit.types import Scope
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.testing import HttpCommunicator
+from tests.applications import serving
 from tests.consumer.stubs import ForeignServer, OurServer
 
 Server = type[ForeignServer]
@@ -73,6 +78,86 @@ async def test_the_body_is_handled_once_it_is_whole(server: Server) -> None:
     await run.hear()
     assert (await run.hear())["body"] == b"a|b|ab"
     await run.end()
+
+
+class Measured(AsyncHttpConsumer):
+    async def handle(self, body: bytes) -> None:
+        await self.send_response(200, str(len(body)).encode())
+
+
+class Larger(Measured):
+    max_body_bytes = 20
+
+
+class Boundless(Measured):
+    max_body_bytes = None
+
+
+class Events(AsyncEventStreamConsumer):
+    """A stream whose opening is a request with a body."""
+
+
+@pytest.mark.parametrize(
+    ("consumer", "setting", "size", "status"),
+    [
+        (Measured, 10, 10, 200),
+        (Measured, 10, 11, 413),
+        (Measured, None, 1000, 200),
+        (Larger, 10, 20, 200),
+        (Larger, None, 21, 413),
+        (Boundless, 10, 1000, 200),
+        (Events, 10, 11, 413),
+    ],
+)
+async def test_a_collected_body_is_bounded(
+    server: Server,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+    consumer: type[AsyncHttpConsumer],
+    setting: int | None,
+    size: int,
+    status: int,
+) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = setting
+    run = server(consumer, dict(request(), path="/up\nload"))
+    for _ in range(size):
+        run.tell("http.request", body=b"x", more_body=True)
+    run.tell("http.request", body=b"", more_body=False)
+    assert (await run.hear())["status"] == status
+    body = await run.hear()
+    assert body["body"] == (str(size).encode() if status == 200 else b"Content Too Large")
+    assert not body["more_body"]
+    await run.end()
+    said = [each.getMessage() for each in caplog.records]
+    if status == 200:
+        assert said == []
+    else:
+        (line,) = said
+        assert line.startswith(r"/up\nload is answered with 413: its body is larger than ")
+
+
+async def test_a_body_over_the_bound_is_not_kept(settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 100_000
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 50_000_000:
+            sent += 65_536
+            yield bytes(65_536)
+
+    async with serving(Measured.as_asgi()) as host, httpx.AsyncClient() as client:
+        tracemalloc.start()
+        try:
+            answer = await client.post(f"http://{host}/", content=chunks())
+            assert answer.status_code == 413
+        except httpx.TransportError:
+            # The server may close before the client has ended, and before it has read the answer.
+            assert sent < 50_000_000
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+    assert peak < 3_000_000
 
 
 async def test_a_stream(server: Server) -> None:

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer.driver import Driver, is_current
 from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
-from channels.consumer.line import Line
+from channels.consumer.line import Line, name_of
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import ClientDisconnected, StopConsumer, mark_logged
 from channels.fanout.event import OUTBOUND
 from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
+from channels.kit.printable import printable
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.layers import get_channel_layer
 from channels.sessions import save_if_modified
 from channels.signals import announce, consumer_finished, consumer_started
 
 logger = logging.getLogger("django.channels")
+
+#: What ends a WebSocket, or answers its handshake otherwise than by accepting it.
+ENDS: Final = frozenset({"websocket.close", "websocket.http.response.start"})
 
 #: RFC 6455 section 7.4.2's registry: "Try Again Later".
 CLOSE_TRY_AGAIN_LATER = 1013
@@ -36,7 +41,8 @@ class AsyncConsumer:
 
     Order: one handler at a time, in the order of arrival; client and layer events in turn.
     End: when a handler raises StopConsumer or anything else, or has handled the client's last
-    event.  On every way out the consumer's channel is detached from its layer.
+    event.  StopConsumer closes an open WebSocket with 1000, and refuses one that was not accepted.
+    On every way out the consumer's channel is detached from its layer.
     """
 
     _sync: ClassVar[bool] = False
@@ -121,7 +127,8 @@ class AsyncConsumer:
         try:
             await announce(consumer_started, type(self), scope)
             await self._open_channel(line, sink if self._takes_frames else None)
-            await self._handle_all(line)
+            if await self._handle_all(line):
+                await self._close_in_order(line, send)
         except Exception as error:
             await self._report(error, line.handling)
             raise
@@ -142,7 +149,8 @@ class AsyncConsumer:
             self.channel_receive = functools.partial(self.channel_layer.receive, self.channel_name)
             line.attach(self.channel_layer, self.channel_name, sink)
 
-    async def _handle_all(self, line: Line) -> None:
+    async def _handle_all(self, line: Line) -> bool:
+        """True if a handler has ended the consumer, False if the client's last event has."""
         get = line.mailbox.get if line.is_direct else line.get
         driver = self._driver(line)
         while not line.is_over:
@@ -154,7 +162,7 @@ class AsyncConsumer:
                     line.handling = message = await get()
                     goes_on = await self._handle(message)
                 if not goes_on:
-                    return
+                    return True
             except asyncio.CancelledError:
                 if not line.was_cut():
                     raise
@@ -162,6 +170,15 @@ class AsyncConsumer:
             except ClientDisconnected:
                 # No failure of the handler's, and `disconnect` is still owed.
                 driver, get = None, line.get_last
+        return False
+
+    async def _close_in_order(self, line: Line, send: Send) -> None:
+        """Close a WebSocket that is still open, without an error for its client."""
+        if self.scope.get("type") != "websocket" or self._closed or line.mailbox.gone:
+            return
+        # Its client may go meanwhile, and a subclass may have closed it past our verbs.
+        with contextlib.suppress(Exception):
+            await send({"type": "websocket.close"})
 
     def _driver(self, line: Line) -> Driver | None:
         """What saves waking the task for each event, under our own server."""
@@ -225,6 +242,8 @@ class AsyncConsumer:
             there = asyncio.run_coroutine_threadsafe(AsyncConsumer.send(self, message), self._home)
             await asyncio.wrap_future(there)
             return
+        if message.get("type") in ENDS:
+            self._closed = True
         try:
             await self.base_send(message)
         except ClientDisconnected:
@@ -255,9 +274,10 @@ class AsyncConsumer:
     def _overflow(self, line: Line, send: Send) -> None:
         """The rule "close": the client is told to come back, and nothing else from here on."""
         line.mailbox.on_overflow = None
+        self._closed = True
         logger.warning(
             "%s is closed with %s: its consumer left more than %s messages or %s bytes unread.",
-            self.scope.get("path") or self.scope.get("type"),
+            name_of(self.scope),
             CLOSE_TRY_AGAIN_LATER,
             self.mailbox_bounds.capacity,
             self.mailbox_bounds.capacity_bytes,
@@ -268,10 +288,10 @@ class AsyncConsumer:
 
     async def _report(self, error: Exception, message: Message | None) -> None:
         logger.error(
-            "Exception in %s while handling %r: %s",
+            "Exception in %s while handling '%s': %s",
             type(self).__qualname__,
-            message.get("type") if message else "the connection",
-            self.scope.get("path") or self.scope.get("type"),
+            printable(str(message.get("type"))) if message else "the connection",
+            name_of(self.scope),
             exc_info=error,
             extra={"scope": self.scope},
         )

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 
 from asgiref.sync import async_to_sync
 
-from channels.consumer.base import AsyncConsumer, outbound
+from channels.consumer.base import ENDS, AsyncConsumer, outbound
 from channels.consumer.handlers import find_handler, get_handler_name
 from channels.db import DatabaseSyncToAsync, keeps_connections
 from channels.exceptions import ClientDisconnected, StopConsumer
@@ -105,6 +105,8 @@ class SyncConsumer(AsyncConsumer):
         Raises:
             ClientDisconnected: If the client has gone; uncaught, it leads to `disconnect`.
         """
+        if message.get("type") in ENDS:
+            self._closed = True
         try:
             self.base_send(message)
         except ClientDisconnected:

@@ -6,12 +6,19 @@ channel message may bring the answer (long-polling), until the client goes.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
+
 from channels.consumer import AsyncConsumer
+from channels.consumer.line import name_of
 from channels.exceptions import ClientDisconnected, StopConsumer
 from channels.kit.types import HeaderPairs, Message, Scope
+
+logger = logging.getLogger("django.channels")
 
 #: Header fields as users give them: pairs of bytes, or a dict of them.
 GivenHeaders = HeaderPairs | Mapping[bytes, bytes]
@@ -28,8 +35,11 @@ class AsyncHttpConsumer(AsyncConsumer):
 
     #: True for a class that answers after `handle()` even without a channel layer.
     _may_answer_later = False
+    _response_has_begun = False
     _response_is_complete = False
+    _nothing_follows = False
     _has_left = False
+    _body_bytes = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         scope: Scope | None = next(iter(args), kwargs.get("scope"))
@@ -37,8 +47,18 @@ class AsyncHttpConsumer(AsyncConsumer):
         #: The request's body, as it arrived.
         self.body: list[bytes] = []
 
+    @property
+    def max_body_bytes(self) -> int | None:
+        """Most bytes of a request's body; more are answered with 413.  None: no bound.
+
+        Django's DATA_UPLOAD_MAX_MEMORY_SIZE; a subclass may set a number in its place.
+        """
+        found: int | None = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+        return found
+
     async def send_headers(self, *, status: int = 200, headers: GivenHeaders | None = None) -> None:
         """Begin the response; the server may hold it until the first of the body."""
+        self._response_has_begun = True
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         await self.send({"type": "http.response.start", "status": status, "headers": list(pairs)})
 
@@ -80,10 +100,14 @@ class AsyncHttpConsumer(AsyncConsumer):
             # The client has gone, or has its whole response already: nothing is left to be done.
             await self._part()
             raise StopConsumer from None
+        except StopConsumer:
+            await self._complete()
+            await self._part()
+            raise
         except Exception:
             await self._part()
             raise
-        if self._response_is_complete:
+        if self._response_is_complete or self._nothing_follows:
             await self._part()
             raise StopConsumer
 
@@ -91,16 +115,36 @@ class AsyncHttpConsumer(AsyncConsumer):
         """Collect the body, and handle the request once it is whole."""
         if "body" in message:
             self.body.append(message["body"])
+            self._body_bytes += len(message["body"])
+            if self.max_body_bytes is not None and self._body_bytes > self.max_body_bytes:
+                await self._refuse_body(self.max_body_bytes)
+                return
         if message.get("more_body"):
             return
         await self.handle(b"".join(self.body))
         if self.channel_layer is None and not self._may_answer_later:
             # Nothing can bring a later answer; the server tells the client if there was none.
-            raise StopConsumer
+            self._nothing_follows = True
 
     async def http_disconnect(self, message: Message) -> None:
         """The client has gone."""
         raise StopConsumer
+
+    async def _refuse_body(self, most: int) -> None:
+        self.body.clear()
+        logger.warning(
+            "%s is answered with 413: its body is larger than %s bytes.", name_of(self.scope), most
+        )
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        # Not by verbs that a subclass may have given another meaning: it may send events by them.
+        await AsyncHttpConsumer.send_headers(self, status=413, headers=headers)
+        await AsyncHttpConsumer.send_body(self, b"Content Too Large")
+
+    async def _complete(self) -> None:
+        """End a response that a handler has left for good, so that its client can tell its end."""
+        if self._response_has_begun and not (self._response_is_complete or self._line.mailbox.gone):
+            with contextlib.suppress(ClientDisconnected):
+                await self.send_body(b"")
 
     async def _part(self) -> None:
         if not self._has_left:
