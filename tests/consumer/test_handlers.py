@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -17,6 +18,17 @@ from channels.generic.websocket import AsyncJsonWebsocketConsumer, WebsocketCons
 )
 def test_dots_become_underscores(kind: str, name: str) -> None:
     assert get_handler_name({"type": kind}) == name
+
+
+def test_long_types_are_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            get_handler_name({"type": f"x{number:0100000}"})
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000
 
 
 @pytest.mark.parametrize(

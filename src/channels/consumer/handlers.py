@@ -26,6 +26,10 @@ HANDLERS: Final = frozenset(
 )
 
 
+#: Characters of a type whose method's name is remembered.
+_LONGEST_KNOWN: Final = 100
+
+
 def get_handler_name(message: Message) -> str:
     """The name of the method that handles a message.
 
@@ -37,15 +41,18 @@ def get_handler_name(message: Message) -> str:
     kind = message["type"]
     if not isinstance(kind, str):
         raise ValueError(f"The type of a message is a string: found {printable(repr(kind))}.")
-    return _name_of(kind)
+    # Programs build types of what users sent: a long one is not kept.
+    return _known_name_of(kind) if len(kind) <= _LONGEST_KNOWN else _name_of(kind)
 
 
-@lru_cache(maxsize=1024)
 def _name_of(kind: str) -> str:
     name = kind.replace(".", "_")
     if name.startswith("_"):
         raise ValueError("Malformed type in message (leading underscore)")
     return name
+
+
+_known_name_of = lru_cache(maxsize=1024)(_name_of)
 
 
 def verbs_of(consumer: type) -> frozenset[str]:
