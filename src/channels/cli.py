@@ -260,6 +260,12 @@ class ListeningServer(Server):
         self._on_listening = on_listening
 
     async def start(self) -> None:
+        trusted = self.options.proxy.trusted_proxies
+        if "*" in trusted and any(endpoint.kind != "unix" for endpoint in self.endpoints):
+            logger.warning(
+                "Every peer is believed what it says of its client's address and scheme: let only "
+                "a proxy connect, or name it with --trusted-proxies."
+            )
         await super().start()
         self._on_listening(self.addresses)
 

@@ -79,7 +79,20 @@ OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--root-path",), {"default": "", "help": "root_path of each scope"}),
     (
         ("--proxy-headers",),
-        {"action": "store_true", "help": "believe X-Forwarded-For, -Port and -Proto"},
+        {
+            "action": "store_true",
+            "help": "believe X-Forwarded-For, -Port and -Proto, from everybody who connects unless "
+            "--trusted-proxies says from whom",
+        },
+    ),
+    (
+        ("--trusted-proxies",),
+        {
+            "action": "append",
+            "default": None,
+            "help": "with --proxy-headers: addresses and networks of the proxies, separated by "
+            "commas; unix for peers on a Unix socket; repeatable",
+        },
     ),
     (
         ("--proxy-headers-host",),
@@ -88,6 +101,10 @@ OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--proxy-headers-port",),
         {"dest": "proxy_headers_port", "default": None, "help": "header of the client's port"},
+    ),
+    (
+        ("--proxy-headers-root-path",),
+        {"default": None, "help": "header of the root_path, Daphne-Root-Path say; default: none"},
     ),
     (("-s", "--server-name"), {"default": "daphne", "help": "Server header; empty: none"}),
     (
@@ -112,6 +129,8 @@ class CommandLineInterface:
             actions[action.dest] = action
         self.arg_proxy_host = actions["proxy_headers_host"]
         self.arg_proxy_port = actions["proxy_headers_port"]
+        self.arg_proxy_root_path = actions["proxy_headers_root_path"]
+        self.arg_trusted_proxies = actions["trusted_proxies"]
         self.server: Server | None = None
 
     @classmethod
@@ -137,13 +156,13 @@ class CommandLineInterface:
         """Serve until told to stop.
 
         Raises:
-            ArgumentError: If a proxy header is named without --proxy-headers.
+            ArgumentError: If a proxy or its header is named without --proxy-headers.
             InvalidOption: If an option or the application's path is wrong.
         """
         options = self.parser.parse_args(args)
         set_up_logging(options.verbosity, options.log_fmt)
         application = self.load_asgi_app(options.application)
-        proxy: dict[str, Any] = self._proxy_headers(options)
+        proxy = self._proxy_headers(options)
         self.server = self.server_class(
             application=application,
             endpoints=endpoint_strings(options),
@@ -164,21 +183,30 @@ class CommandLineInterface:
         )
         self.server.run()
 
-    def _proxy_headers(self, options: argparse.Namespace) -> dict[str, str]:
+    def _proxy_headers(self, options: argparse.Namespace) -> dict[str, Any]:
         named = {
             self.arg_proxy_host: options.proxy_headers_host,
             self.arg_proxy_port: options.proxy_headers_port,
+            self.arg_proxy_root_path: options.proxy_headers_root_path,
+            self.arg_trusted_proxies: options.trusted_proxies,
         }
         for action, value in named.items():
             if value is not None and not options.proxy_headers:
                 raise ArgumentError(action, "needs --proxy-headers as well")
         if not options.proxy_headers:
             return {}
-        return {
+        found: dict[str, Any] = {
             "proxy_forwarded_address_header": options.proxy_headers_host or "X-Forwarded-For",
             "proxy_forwarded_port_header": options.proxy_headers_port or "X-Forwarded-Port",
             "proxy_forwarded_proto_header": "X-Forwarded-Proto",
         }
+        # Only if asked for: a `server_class` of somebody else's may not know them.
+        if options.proxy_headers_root_path is not None:
+            found["proxy_root_path_header"] = options.proxy_headers_root_path
+        if options.trusted_proxies is not None:
+            words = ",".join(options.trusted_proxies).split(",")
+            found["trusted_proxies"] = tuple(word.strip() for word in words if word.strip())
+        return found
 
     def _action_logger(self, options: argparse.Namespace) -> AccessLogGenerator | None:
         place = options.access_log or ("-" if options.verbosity >= 1 else None)

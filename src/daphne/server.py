@@ -38,6 +38,9 @@ class Server:
         action_logger: Called with (protocol, action, details) for each thing that happened.
         ready_callable: Called once all endpoints listen; `listening_addresses` is known then.
         request_buffer_size: Of no effect: bodies are streamed as they arrive.
+        proxy_root_path_header: Field with the root_path, `Daphne-Root-Path` say; empty: none is
+            read.  Like the other three it counts only with `proxy_forwarded_address_header`.
+        trusted_proxies: Whose fields are believed: addresses, networks, "unix", or "*" for all.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the signature that other packages call
@@ -63,6 +66,8 @@ class Server:
         server_name: str = "daphne",
         websocket_max_message_size: int = MIB,
         websocket_max_frame_size: int = MIB,
+        proxy_root_path_header: str = "",
+        trusted_proxies: Sequence[str] = ("*",),
     ) -> None:
         self.application = application
         self._application = single_callable(application)
@@ -89,11 +94,16 @@ class Server:
                 ping_timeout=ping_timeout or None,
                 close_timeout=application_close_timeout,
             ),
-            proxy=believed(
-                proxy_forwarded_address_header,
-                proxy_forwarded_port_header,
-                proxy_forwarded_proto_header,
-            ),
+            # Daphne's users let only their proxy connect: without a name everybody is believed.
+            proxy=ProxyOptions(
+                trusted_proxies=tuple(trusted_proxies),
+                address_header=proxy_forwarded_address_header,
+                port_header=proxy_forwarded_port_header or "",
+                proto_header=proxy_forwarded_proto_header or "",
+                root_path_header=proxy_root_path_header,
+            )
+            if proxy_forwarded_address_header
+            else ProxyOptions(),
             root_path=root_path,
             server_name=server_name,
         )
@@ -227,19 +237,3 @@ class Server:
                 "time_taken": record.duration,
             }
         self.log_action(protocol, action, details)
-
-
-def believed(address: str | None, port: str | None, proto: str | None) -> ProxyOptions:
-    """Proxy options for header names: with a name for the address, whoever connects is believed.
-
-    That is what Daphne's users know: they let only their proxy connect.  `Daphne-Root-Path` is
-    believed with the others, and not without them: anybody may reach a server without a proxy.
-    """
-    if not address:
-        return ProxyOptions()
-    return ProxyOptions(
-        trusted_proxies=("*",),
-        address_header=address,
-        port_header=port or "",
-        proto_header=proto or "",
-    )

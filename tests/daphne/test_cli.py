@@ -130,10 +130,44 @@ def test_options(words: list[str], name: str, value: object) -> None:
     assert run(*words)[name] == value
 
 
-@pytest.mark.parametrize("flag", ["--proxy-headers-host", "--proxy-headers-port"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--proxy-headers-host",
+        "--proxy-headers-port",
+        "--proxy-headers-root-path",
+        "--trusted-proxies",
+    ],
+)
 def test_a_name_for_a_proxy_header_needs_proxy_headers(flag: str) -> None:
     with pytest.raises(ArgumentError, match="--proxy-headers"):
         run(flag, "X-Real")
+
+
+def test_proxies_and_the_header_of_the_root_path_are_passed_on_only_if_they_are_named() -> None:
+    assert not {"trusted_proxies", "proxy_root_path_header"} & run("--proxy-headers").keys()
+    words = ("--trusted-proxies", "10.0.0.1, unix", "--trusted-proxies", "::1")
+    found = run("--proxy-headers", *words, "--proxy-headers-root-path", "Daphne-Root-Path")
+    assert found["trusted_proxies"] == ("10.0.0.1", "unix", "::1")
+    assert found["proxy_root_path_header"] == "Daphne-Root-Path"
+
+
+@pytest.mark.parametrize(
+    ("words", "warns"),
+    [
+        (["--proxy-headers"], True),
+        (["--proxy-headers", "--trusted-proxies", "127.0.0.1"], False),
+        ([], False),
+    ],
+)
+def test_who_believes_everybody_is_warned_in_the_first_line(
+    tmp_path: Path, words: list[str], warns: bool
+) -> None:
+    (tmp_path / "pages.py").write_text("async def application(scope, receive, send): ...\n")
+    with Child("-m", "daphne", "-p", "0", *words, "pages:application", cwd=tmp_path) as server:
+        server.wait_for_port()
+        first = server.output.splitlines()[0]
+        assert ("WARNING" in first and "--trusted-proxies" in first) is warns
 
 
 def test_the_access_log(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.protocol import ListeningPort, Protocol
-from daphne.server import Server, believed
+from daphne.server import Server
 from tests.tutorial.browsing import get
 
 Log = list[tuple[str, str, dict[str, Any]]]
@@ -100,15 +100,21 @@ def test_forwarded_headers_are_believed_if_they_are_named() -> None:
 
 
 def test_without_a_header_for_the_address_nobody_is_believed() -> None:
-    assert believed(None, "X-Forwarded-Port", "X-Forwarded-Proto").trusted_proxies == ()
-
-
-def test_the_root_path_is_believed_with_the_others() -> None:
-    headers = {"X-Forwarded-Proto": "https", "Daphne-Root-Path": "/mounted%20here"}
+    headers = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "https"}
     with running(proxy_forwarded_proto_header="X-Forwarded-Proto") as server:
         assert get(port_of(server), "/", **headers)[1] == " 127.0.0.1 http"
-    with running(proxy_forwarded_address_header="X-Forwarded-For") as server:
+
+
+def test_a_clients_root_path_is_believed_only_if_its_header_is_named() -> None:
+    headers = {"Daphne-Root-Path": "/mounted%20here"}
+    believing: dict[str, Any] = {"proxy_forwarded_address_header": "X-Forwarded-For"}
+    with running(**believing) as server:
+        assert get(port_of(server), "/", **headers)[1] == " 127.0.0.1 http"
+    believing["proxy_root_path_header"] = "Daphne-Root-Path"
+    with running(**believing) as server:
         assert get(port_of(server), "/", **headers)[1] == "/mounted here 127.0.0.1 http"
+    with running(**believing, trusted_proxies=["10.0.0.0/8"]) as server:
+        assert get(port_of(server), "/", **headers)[1] == " 127.0.0.1 http"
 
 
 def test_zero_and_negative_numbers_mean_no_bound() -> None:

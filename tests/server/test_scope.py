@@ -7,6 +7,7 @@ import pytest
 from channels.exceptions import InvalidOption
 from channels.server.options import ProxyOptions, ServerOptions
 from channels.server.peer import Peer
+from channels.server.proxy import Proxies
 from channels.server.scope import ScopeBuilder
 from channels.wire.http1_request import Request
 from tests.wire.reading import read
@@ -119,6 +120,42 @@ def test_names_that_could_pass_for_others_are_dropped() -> None:
         (("1.2.3.4",), ["X-Forwarded-For: 2001:db8::1"], ("2001:db8::1", 0), "http"),
         (("1.2.3.4",), ["X-Forwarded-Proto: gopher"], ("1.2.3.4", 5), "http"),
         (("1.2.3.4",), ["X-Forwarded-For: ,"], ("1.2.3.4", 5), "http"),
+        # A client's own entries stand before the proxy's.
+        (
+            ("1.2.3.4",),
+            ["X-Forwarded-Proto: https", "X-Forwarded-Proto: https, http"],
+            ("1.2.3.4", 5),
+            "http",
+        ),
+        (
+            ("1.2.3.4",),
+            ["X-Forwarded-For: 9.9.9.9", "X-Forwarded-Port: 77, 78"],
+            ("9.9.9.9", 78),
+            "http",
+        ),
+        (
+            ("1.2.3.4",),
+            ["X-Forwarded-For: 9.9.9.9", "X-Forwarded-Port: +7"],
+            ("9.9.9.9", 0),
+            "http",
+        ),
+        # Behind what is no address nothing is believed.
+        (("1.2.3.4",), ["X-Forwarded-For: 9.9.9.9, unknown"], ("1.2.3.4", 5), "http"),
+        (
+            ("1.2.3.4", "10.0.0.0/8"),
+            ["X-Forwarded-For: 9.9.9.9, _hidden, 10.1.1.1"],
+            ("10.1.1.1", 0),
+            "http",
+        ),
+        # Every name of an IPv4 address, on either side.
+        (("::ffff:1.2.3.4",), ["X-Forwarded-For: 9.9.9.9"], ("9.9.9.9", 0), "http"),
+        (("::ffff:1.2.0.0/112",), ["X-Forwarded-For: 9.9.9.9"], ("9.9.9.9", 0), "http"),
+        (
+            ("1.2.3.4", "10.0.0.0/8"),
+            ["X-Forwarded-For: 9.9.9.9, ::ffff:10.1.1.1"],
+            ("9.9.9.9", 0),
+            "http",
+        ),
     ],
 )
 def test_forwarded(
@@ -126,6 +163,36 @@ def test_forwarded(
 ) -> None:
     scope = build(*lines, proxy=behind(*proxies))
     assert (scope["client"], scope["scheme"]) == (client, scheme)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "unknown",
+        "_secret",
+        "localhost",
+        "1.2.3",
+        "1.2.3.4.5",
+        "1.2.3.4/8",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "127.0.0.1:123456",
+        "[::1",
+        "[::1]x",
+        "[::1]:",
+        "[127.0.0.1]:5x",
+        "fe80::1%eth0",
+        'fe80::1%\x1b[2J" 200',
+        "::1]",
+        "1.2.3.4 GET",
+        "\xb9.1.1.1",
+        "<script>",
+    ],
+)
+@pytest.mark.parametrize("proxies", [("1.2.3.4",), ("*",)])
+def test_what_is_no_address_is_not_taken_for_one(entry: str, proxies: tuple[str, ...]) -> None:
+    headers = [(b"x-forwarded-for", entry.encode("latin-1"))]
+    assert Proxies(behind(*proxies)).resolve(PEER, headers) == PEER
 
 
 def test_a_proxy_on_a_unix_socket() -> None:
@@ -148,12 +215,51 @@ def test_other_names_for_the_fields() -> None:
     assert scope["client"] == ("9.9.9.9", 1)
 
 
-def test_the_mount_point_is_taken_from_trusted_proxies_only() -> None:
+def test_the_mount_point_is_taken_from_a_named_field_of_trusted_proxies_only() -> None:
     line = "Daphne-Root-Path: /a%20b"
-    for proxies, expected in (((), "/own"), (("*",), "/a b")):
-        scope = build(line, root_path="/own", proxy=behind(*proxies))
+    named: dict[str, Any] = {"root_path_header": "Daphne-Root-Path"}
+    for options, expected in (
+        (behind(), "/own"),
+        (behind("*"), "/own"),
+        (ProxyOptions(**named), "/own"),
+        (ProxyOptions(trusted_proxies=("5.6.7.8",), **named), "/own"),
+        (ProxyOptions(trusted_proxies=("1.2.3.4",), **named), "/a b"),
+    ):
+        scope = build(line, root_path="/own", proxy=options)
         assert scope["root_path"] == expected
+        # It is hidden in any case: nobody is to believe a client's.
         assert scope["headers"] == [(b"host", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("value", "root_path"),
+    [
+        ("/a", "/a"),
+        ("/a/b%20c", "/a/b c"),
+        ("/client, /proxy", "/proxy"),
+        ("/%C3%A9", "/é"),
+        ("", "/own"),
+        ("a", "/own"),
+        ("//evil.example", "/own"),
+        ("/%2Fevil.example", "/own"),
+        ("/\\evil.example", "/own"),
+        ("/%5Cevil.example", "/own"),
+        ("https://evil.example", "/own"),
+        ("javascript:alert(1)", "/own"),
+        ("/a?b", "/own"),
+        ("/a%3Fb", "/own"),
+        ("/a#b", "/own"),
+        ("/a%0D%0Ab", "/own"),
+        ("/a%00", "/own"),
+        ("/a\tb", "/own"),
+        ("/a%E2%80%A8b", "/own"),
+        ("/a%C2%85b", "/own"),
+    ],
+)
+def test_a_mount_point_is_a_path_and_nothing_else(value: str, root_path: str) -> None:
+    options = ProxyOptions(trusted_proxies=("*",), root_path_header="Daphne-Root-Path")
+    scope = build(f"Daphne-Root-Path: {value}", root_path="/own", proxy=options)
+    assert scope["root_path"] == root_path
 
 
 def test_a_proxy_that_is_no_address_is_an_error() -> None:

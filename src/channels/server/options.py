@@ -32,6 +32,13 @@ class ProxyOptions:
         flag="--proxy-headers-proto",
         help="field with the scheme that the client used",
     )
+    root_path_header: str = option(
+        "",
+        flag="--proxy-headers-root-path",
+        help="field with the path at which the proxy mounts the application, in place of "
+        "root_path, such as Daphne-Root-Path; empty: none is read.  The proxy must set or clear it "
+        "in every request",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

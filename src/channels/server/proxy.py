@@ -1,13 +1,16 @@
-"""Whom a proxy speaks for: X-Forwarded-For, -Port and -Proto.
+"""Whom a proxy speaks for: X-Forwarded-For, -Port and -Proto, and where it mounts the application.
 
 A client can send these fields too.  So they are read only if the connection comes from a trusted
-proxy, and of several addresses the last one counts that is not itself a trusted proxy's: what
-stands left of it was written by the client.
+proxy, and of several values the last one counts, which that proxy wrote: what stands left of it was
+written by the client.  Of several addresses it is the last one that is not a trusted proxy's.
+
+What is not an address, a port, a scheme or a path counts as not sent.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -15,10 +18,21 @@ from channels.exceptions import InvalidOption
 from channels.kit.types import Address, Headers
 from channels.server.options import ProxyOptions
 from channels.server.peer import Peer
+from channels.wire.percent import unquote
 
 _Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _SECURE: Final = {b"https": True, b"wss": True, b"http": False, b"ws": False}
+#: A chain of more proxies than this is a client's invention, and each takes 4 µs to look at.
+MOST_PROXIES: Final = 50
+#: No "//" or "/\" at the start: a browser takes what follows for a host.
+_PATH: Final = re.compile(r"/(?![/\\])[^\\?#]*")
+_ENTRY: Final = re.compile(
+    rb"\[([0-9A-Fa-f:.]+)\](?::([0-9]{1,5}))?|([0-9.]+)(?::([0-9]{1,5}))?|([0-9A-Fa-f:.]+)"
+)
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+#: An IPv4 address is one of the last 2 ** 32 in this network: `::ffff:10.0.0.1` is 10.0.0.1.
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 class Proxies:
@@ -36,6 +50,7 @@ class Proxies:
         self._address_header = options.address_header.lower().encode()
         self._port_header = options.port_header.lower().encode()
         self._proto_header = options.proto_header.lower().encode()
+        self._root_path_header = options.root_path_header.lower().encode()
 
     def __bool__(self) -> bool:
         return self._unix or bool(self._networks)
@@ -44,13 +59,13 @@ class Proxies:
         """True if this peer's word on its clients is taken."""
         if peer.is_unix:
             return self._unix
-        return peer.client is not None and self._trusts_host(peer.client[0])
+        return peer.client is not None and self._trusts_host(peer.client[0].partition("%")[0])
 
     def _trusts_host(self, host: str) -> bool:
         if self._everyone:
             return True
         try:
-            address = ipaddress.ip_address(host.partition("%")[0])
+            address = ipaddress.ip_address(host)
         except ValueError:
             return False
         mapped = getattr(address, "ipv4_mapped", None)
@@ -59,53 +74,75 @@ class Proxies:
     def resolve(self, peer: Peer, headers: Headers) -> Peer:
         """The peer that a trusted proxy speaks for; call it only if `trusts(peer)`."""
         client, is_secure = peer.client, peer.is_secure
-        host = self._client_host(_values(headers, self._address_header))
-        if host is not None:
-            client = _split_port(host, _values(headers, self._port_header))
-        schemes = _values(headers, self._proto_header)
-        if schemes:
-            is_secure = _SECURE.get(schemes[0].lower(), is_secure)
-        return replace(peer, client=client, is_secure=is_secure)
+        forwarded = self._client(_joined(headers, self._address_header))
+        if forwarded is not None:
+            host, port = forwarded
+            stated = _last(headers, self._port_header)
+            client = (host, int(stated) if _PORT.fullmatch(stated) else port)
+        scheme = _last(headers, self._proto_header).lower().encode("latin-1")
+        return replace(peer, client=client, is_secure=_SECURE.get(scheme, is_secure))
 
-    def _client_host(self, hosts: list[bytes]) -> str | None:
+    def root_path(self, headers: Headers) -> str:
+        """Where a trusted proxy mounts the application; "" if it does not say, or says no path."""
+        value = _last(headers, self._root_path_header)
+        path = unquote(value.encode("latin-1"))
+        return path if path.isprintable() and _PATH.fullmatch(path) else ""
+
+    def _client(self, entries: bytes) -> Address | None:
+        """The nearest address that is not a trusted proxy's, else the farthest that is one.
+
+        If everyone is trusted, it is the first.  An entry that is no address ends the search: what
+        stands left of it came through nobody who is known.
+        """
         found = None
-        for entry in reversed(hosts):
-            found = entry.decode("latin-1")
-            if not self._trusts_host(_without_port(found)[0]):
-                return found
+        if self._everyone:
+            return _address(entries.partition(b",")[0])
+        for entry in reversed(entries.rsplit(b",", MOST_PROXIES)[-MOST_PROXIES:]):
+            address = _address(entry)
+            if address is None:
+                break
+            found = address
+            if not self._trusts_host(address[0]):
+                break
         return found
 
 
 def _network(name: str) -> _Network:
     try:
-        return ipaddress.ip_network(name, strict=False)
+        network = ipaddress.ip_network(name, strict=False)
     except ValueError:
         raise InvalidOption(
             f"trusted_proxies: {name!r}: expected an address, a network like 10.0.0.0/8, "
             "'unix' or '*'."
         ) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+        mapped = network.network_address.ipv4_mapped
+        return ipaddress.ip_network(f"{mapped}/{network.prefixlen - 96}")
+    return network
 
 
-def _values(headers: Headers, name: bytes) -> list[bytes]:
-    """The elements of a comma-separated field, those of repeated fields in order."""
-    found = b",".join(value for key, value in headers if key == name)
-    return [part for part in (part.strip() for part in found.split(b",")) if part]
+def _joined(headers: Headers, name: bytes) -> bytes:
+    """The values of a field and of its repetitions as one list, in order."""
+    return b",".join(value for key, value in headers if key == name)
 
 
-def _split_port(entry: str, ports: list[bytes]) -> Address:
-    host, port = _without_port(entry)
-    if ports and ports[0].isdigit() and len(ports[0]) <= 5:
-        port = int(ports[0])
-    return (host, port)
+def _last(headers: Headers, name: bytes) -> str:
+    """The last element of a comma-separated field; "" if there is none."""
+    return _joined(headers, name).rpartition(b",")[2].strip().decode("latin-1")
 
 
-def _without_port(entry: str) -> tuple[str, int]:
-    """Address and port of `1.2.3.4:5`, `[::1]:5` or an address alone; no port is 0."""
-    if entry.startswith("["):
-        host, _, rest = entry[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif entry.count(":") == 1:
-        host, _, port = entry.partition(":")
-    else:
-        host, port = entry, ""
-    return host, int(port) if port.isdigit() and port.isascii() and len(port) <= 5 else 0
+def _address(entry: bytes) -> Address | None:
+    """Address and port of `1.2.3.4:5`, `[::1]:5` or an address alone; no port is 0.
+
+    None for anything else, an IPv6 address with a zone too: that is a name of the proxy's own, and
+    any text at all may stand in it.
+    """
+    match = _ENTRY.fullmatch(entry.strip())
+    if match is None:
+        return None
+    host = (match[1] or match[3] or match[5]).decode()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return (host, int(match[2] or match[4] or 0))

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
-from urllib.parse import unquote_to_bytes
 
 from channels.kit.types import Headers, Scope
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.proxy import Proxies
 from channels.wire.http1_request import Request
+from channels.wire.percent import unquote
 
 #: 2.4: `send` raises an OSError once the client has gone.
 HTTP_SPEC_VERSION: Final = "2.4"
 #: The same, and since 2.3 `websocket.close` and `websocket.disconnect` carry a reason.
 WEBSOCKET_SPEC_VERSION: Final = "2.4"
 
-#: A proxy's way to say where the application is mounted; never shown to the application.
+#: Daphne's field for where the application is mounted: never shown to the application, which might
+#: believe a client's.
 _ROOT_PATH_HEADER: Final = b"daphne-root-path"
 
 _SPEC_VERSIONS: Final = {"http": HTTP_SPEC_VERSION, "websocket": WEBSOCKET_SPEC_VERSION}
@@ -51,14 +52,14 @@ class ScopeBuilder:
         headers, root_path = request.headers, self._root_path
         if self._trusts_anyone and self._proxies.trusts(peer):
             peer = self._proxies.resolve(peer, headers)
-            root_path = _forwarded_root_path(headers) or root_path
+            root_path = self._proxies.root_path(headers) or root_path
         scope: Scope = {
             "type": kind,
             "asgi": {"version": "3.0", "spec_version": _SPEC_VERSIONS[kind]},
             "http_version": request.http_version,
             "method": request.method,
             "scheme": _SCHEMES[kind, peer.is_secure],
-            "path": _unquote(request.raw_path),
+            "path": unquote(request.raw_path),
             "raw_path": request.raw_path,
             "query_string": request.query,
             "root_path": root_path,
@@ -75,25 +76,10 @@ class ScopeBuilder:
         return scope
 
 
-def _unquote(raw_path: bytes) -> str:
-    if b"%" not in raw_path:
-        return raw_path.decode("ascii")
-    return unquote_to_bytes(raw_path).decode("utf-8", "replace")
-
-
 def _visible(headers: Headers) -> Headers:
     # In CGI's names "_" and "-" are one: X_Real_User would pass for X-Real-User, which a proxy in
     # front sets or removes.
     return [pair for pair in headers if b"_" not in pair[0] and pair[0] != _ROOT_PATH_HEADER]
-
-
-def _forwarded_root_path(headers: Headers) -> str:
-    values = [value for name, value in headers if name == _ROOT_PATH_HEADER]
-    return _unquote_value(values[-1]) if values else ""
-
-
-def _unquote_value(value: bytes) -> str:
-    return unquote_to_bytes(value).decode("utf-8", "replace")
 
 
 def _subprotocols(headers: Headers) -> list[str]:
