@@ -25,7 +25,8 @@ class AccessRecord:
 
     kind: Kind
     method: str
-    #: The target as it was sent, escapes and query included: printable ASCII by the rules of HTTP.
+    #: The target as it was sent, escapes and query included, but for the secrets that
+    #: `access_log_redact` names: printable ASCII by the rules of HTTP.
     path: str
     #: HTTP status, or a disconnected WebSocket's close code; None where there is none (yet).
     status: int | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 
+from channels.kit.printable import printable
 from channels.kit.types import Address
 from channels.server.access import AccessRecord
 
@@ -18,8 +19,6 @@ WEBSOCKET_WORDS = {
     "websocket.rejected": "WSREJECT",
     "websocket.disconnected": "WSDISCONNECT",
 }
-
-_QUOTED = str.maketrans({'"': '\\"', "\\": "\\\\"})
 
 
 def access_line(
@@ -47,19 +46,8 @@ def client_text(client: Address | str | None) -> str:
 
 
 def safe(text: str) -> str:
-    """`text` without a character that could end or disguise a line.
-
-    A decoded path may hold anything: a newline in it would forge a line of the log, and marks of
-    writing direction would turn one round.
-    """
-    text = text.translate(_QUOTED)
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
-
-
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode("ascii")
+    """`text` for a place between quotes: none of its characters ends that place, or the line."""
+    return printable(text, len(text)).replace('"', '\\"')
 
 
 class AccessLog:

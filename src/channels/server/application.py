@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
 from channels.kit.doors import DOOR
+from channels.kit.printable import printable
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.server.counts import counts
@@ -91,8 +92,8 @@ class ApplicationCall:
 
 def describe(scope: Scope) -> str:
     """A connection in a few words, for the log; nothing in it can end a line."""
-    path = scope["raw_path"].decode("ascii", "backslashreplace")
-    return f"{scope.get('method', 'WebSocket')} {path}"
+    path = scope["raw_path"].decode("latin-1")
+    return f"{scope.get('method', 'WebSocket')} {printable(path)}"
 
 
 def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> None:

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from channels.kit.limits import Limits, Timeouts
 from channels.kit.options import check_options, option
+
+#: Names under which secrets commonly stand in a query.
+SECRET_PARAMETERS: Final = (
+    "token",
+    "access_token",
+    "auth_token",
+    "refresh_token",
+    "id_token",
+    "csrfmiddlewaretoken",
+    "ticket",
+    "jwt",
+    "api_key",
+    "apikey",
+    "password",
+    "secret",
+    "signature",
+    "sessionid",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,10 @@ class ServerOptions:
     timeouts: Timeouts = field(default_factory=Timeouts)
     proxy: ProxyOptions = field(default_factory=ProxyOptions)
     root_path: str = option("", help="where the application is mounted: ASGI's root_path")
+    access_log_redact: tuple[str, ...] = option(
+        SECRET_PARAMETERS,
+        help="parameters of a query whose values the access log does not show; '' shows all",
+    )
     server_name: str = option("channels", help="the Server field of responses; empty for none")
     websocket_compression: bool = option(
         True, help="agree to permessage-deflate where a WebSocket client offers it"

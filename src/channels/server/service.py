@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from channels.server.access import AccessRecord, Kind
 from channels.server.counts import counts
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
+from channels.server.redaction import Redaction
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Outlet, Session
 from channels.wire.http1_request import Request
@@ -71,6 +72,11 @@ class Service:
     context: Context
     upgrade: Upgrade
     on_access: Callable[[AccessRecord], None] | None = None
+    redact: Redaction = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The way to set a field of a frozen dataclass that follows from another.
+        object.__setattr__(self, "redact", Redaction(self.options.access_log_redact))
 
     def record(
         self,
@@ -86,5 +92,5 @@ class Service:
         if self.on_access is None:
             return
         method = "-" if request is None else request.method
-        path = "-" if request is None else request.target.decode("ascii")
+        path = "-" if request is None else self.redact(request.target)
         self.on_access(AccessRecord(kind, method, path, status, size, client, duration))
