@@ -1,7 +1,7 @@
 """One call of the application: its task, its end, and what is said about a bad end.
 
 An application may raise anything, and none of it may reach another connection: not even
-`SystemExit`, which asyncio would let out of the loop.
+`SystemExit` and `KeyboardInterrupt`, which asyncio would let out of the loop.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
 from channels.kit.doors import DOOR
+from channels.kit.exits import is_interrupt
 from channels.kit.printable import printable
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Receive, Scope, Send
@@ -57,9 +58,9 @@ class ApplicationCall:
         error: BaseException | None = None
         try:
             await application(self._scope, receive, send)
-        except KeyboardInterrupt:
-            raise
         except BaseException as caught:
+            if is_interrupt(caught):
+                raise
             error = caught
         finally:
             if self._timer is not None:

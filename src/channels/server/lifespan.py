@@ -119,8 +119,9 @@ class Lifespan:
     async def _run(self, scope: Scope) -> None:
         try:
             await self._application(scope, self._receive, self._send)
-        except SystemExit as error:
-            raise RuntimeError(f"The application called sys.exit({error.code!r}).") from error
+        except (SystemExit, KeyboardInterrupt) as error:
+            # Raised from a task, they would end the server's loop.
+            raise RuntimeError(f"The application raised {error!r} in its lifespan.") from error
 
     async def _receive(self) -> Message:
         self._asked = True

@@ -18,6 +18,7 @@ from typing import Final
 
 from asgiref.compatibility import guarantee_single_callable
 
+from channels.kit.exits import run_past_exits
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Address, Application
 from channels.server.access import AccessRecord
@@ -194,7 +195,8 @@ class Server:
         # Who takes the signals owns the process, and so its garbage collector.
         objects = self.options.collect_after_objects if install_signals else None
         with asyncio.Runner(loop_factory=_loop_factory()) as runner, seldom_collected(objects):
-            runner.run(self._serve_with_signals() if install_signals else self.serve())
+            serving = self._serve_with_signals() if install_signals else self.serve()
+            run_past_exits(runner.get_loop(), serving)
 
     async def _serve_with_signals(self) -> None:
         loop = asyncio.get_running_loop()
