@@ -55,6 +55,13 @@ class ClientDisconnected(ChannelsError, OSError):
     """
 
 
+def is_disconnection(error: BaseException | None) -> bool:
+    """True for a ClientDisconnected, also as the only kind of error in a task group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(ClientDisconnected)[1] is None
+    return isinstance(error, ClientDisconnected)
+
+
 class StartupFailed(ChannelsError):
     """The application said at startup that it cannot serve, with its reason."""
 

@@ -17,7 +17,7 @@ from channels.consumer.driver import Driver, is_current
 from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
 from channels.consumer.line import Line, name_of
 from channels.db import are_left_open, close_left_open, watch_connections
-from channels.exceptions import ClientDisconnected, StopConsumer, mark_logged
+from channels.exceptions import ClientDisconnected, StopConsumer, is_disconnection, mark_logged
 from channels.fanout.event import OUTBOUND
 from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
@@ -167,7 +167,9 @@ class AsyncConsumer:
                 if not line.was_cut():
                     raise
                 driver, get = None, line.get_last
-            except ClientDisconnected:
+            except (ClientDisconnected, ExceptionGroup) as error:
+                if not is_disconnection(error):
+                    raise
                 # No failure of the handler's, and `disconnect` is still owed.
                 driver, get = None, line.get_last
         return False

@@ -31,7 +31,9 @@ def run_past_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
         try:
             return loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            if task.done() or is_interrupt(error):
+            if task.done():
+                return task.result()
+            if is_interrupt(error):
                 raise
             logger.error(
                 "%r ended a task or a callback, and nothing else: %s", error, _place(error)

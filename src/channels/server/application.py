@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final
 
-from channels.exceptions import ClientDisconnected, NoRouteFound, was_logged
+from channels.exceptions import NoRouteFound, is_disconnection, was_logged
 from channels.kit.doors import DOOR
 from channels.kit.exits import is_interrupt
 from channels.kit.printable import printable
@@ -105,8 +105,8 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
     """
     if isinstance(error, NoRouteFound):
         logger.warning("No route for %s: %s", describe(scope), error)
-    elif complete and isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
-        pass  # Its client went, or we cancelled it, which has been logged.
+    elif is_disconnection(error) or (complete and isinstance(error, asyncio.CancelledError)):
+        pass  # Its client went or was cut off, or we cancelled it, which has been logged.
     elif error is not None:
         counts.application_failures += 1
         if not was_logged(error):
