@@ -399,3 +399,57 @@ def test_a_failure_is_answered_by_a_last_response() -> None:
         b"HTTP/1.1 400 Bad Request\r\nserver: us\r\ncontent-length: 2\r\n"
         b"connection: close\r\n\r\nno"
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b" ",
+        b"\x16",
+        b"G\xff",
+        b"GET(",
+        b"GET  ",
+        b"GET\t",
+        b"GET /#",
+        b"GET /\x80",
+        b"GET / h",
+        b"GET / HTTX",
+        b"GET / HTTP/x",
+        b"GET / HTTP/11",
+        b"GET / HTTP/1.1x",
+        b"GET / HTTP/1.1 ",
+        b"GET /\r",
+    ],
+)
+def test_a_first_line_is_refused_at_the_octet_that_makes_it_none(line: bytes) -> None:
+    connection = Http1Connection(Limits())
+    for octet in line[:-1]:
+        connection.receive_data(bytes([octet]))
+        assert connection.next_event() is None
+    connection.receive_data(line[-1:])
+    event = connection.next_event()
+    assert isinstance(event, Failure)
+    assert event.error.status == 400
+
+
+@pytest.mark.parametrize("name", ["field", "trailer"])
+def test_one_field_has_a_bound_of_its_own(name: str) -> None:
+    limits = Limits(max_header_field_bytes=300)
+    start = b"GET / HTTP/1.1\r\nHost: x\r\n"
+    if name == "trailer":
+        start += b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    for size, fits in ((300, True), (301, False)):
+        field = b"A: " + b"b" * (size - 3)
+        events = read([start + b"Other: " + b"c" * 200 + b"\r\n" + field + b"\r\n\r\n"], limits)
+        assert (not any(isinstance(event, Failure) for event in events)) is fits
+        if not fits:
+            assert isinstance(events[-1], Failure)
+            assert events[-1].error.status == 431
+
+
+def test_a_list_of_very_many_elements_is_refused() -> None:
+    for name in (b"Connection", b"Upgrade", b"Expect"):
+        value = b"websocket," + b"," * 200
+        (event,) = read([b"GET / HTTP/1.1\r\nHost: x\r\n%b: %b\r\n\r\n" % (name, value)])
+        assert isinstance(event, Failure)
+        assert event.error.status == 431

@@ -59,6 +59,65 @@ def test_a_line_that_cannot_end_well_is_refused_at_once(line: bytes) -> None:
         body.take(bytearray(line))
 
 
+GOOD_EXTENSIONS = [
+    b"",
+    b";a",
+    b";a=b",
+    b" ; a = b",
+    b";a;b=c;d",
+    b';a=""',
+    b';a="b;c\\"d\\\\"; e',
+    b";chunk-signature=0123abcd",
+]
+#: Each is refused with its last octet, and not before.
+BAD_EXTENSIONS = [
+    b"5;;",
+    b"5 \r",
+    b"5=",
+    b"5x",
+    b"5;\r",
+    b"5;=",
+    b"5;a b",
+    b"5;a=;",
+    b"5;a=b=",
+    b"5;a=\r",
+    b'5;a="b"c',
+    b'5;a="b\r',
+    b'5;"',
+    b"5;a\x00",
+    b"5;a\n",
+    b"5;(",
+    b"11112222333344445",
+    b";",
+    b" ",
+    b"-",
+]
+
+
+@pytest.mark.parametrize("line", GOOD_EXTENSIONS)
+def test_extensions_of_a_chunk_are_read_past_however_they_are_cut(line: bytes) -> None:
+    body = ChunkedBody(Limits())
+    buffer = bytearray()
+    got = b""
+    for octet in b"5" + line + b"\r\nhello\r\n0" + line + b"\r\n\r\n":
+        buffer.append(octet)
+        got += body.take(buffer)
+    assert body.is_done
+    assert got == b"hello"
+
+
+@pytest.mark.parametrize("line", BAD_EXTENSIONS)
+def test_a_malformed_size_line_is_refused_at_the_octet_that_makes_it_one(line: bytes) -> None:
+    body = ChunkedBody(Limits())
+    buffer = bytearray()
+    for octet in line[:-1]:
+        buffer.append(octet)
+        assert body.take(buffer) == b""
+    buffer.append(line[-1])
+    with pytest.raises(RemoteProtocolError):
+        body.take(buffer)
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.integers(1, 9))
 def test_chunks_give_back_what_was_chunked(pieces: list[bytes], step: int) -> None:
     wire = b"".join(b"%X\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"

@@ -24,6 +24,12 @@ class Limits:
     max_header_bytes: int = option(
         64 * KIB, unit="bytes", minimum=KIB, help="largest header block; answered with 431"
     )
+    max_header_field_bytes: int = option(
+        16 * KIB,
+        unit="bytes",
+        minimum=256,
+        help="longest header field or trailer, name and value; answered with 431",
+    )
     max_headers: int = option(
         100, unit="fields", minimum=8, help="most header fields; answered with 431"
     )

@@ -72,7 +72,8 @@ class ScopeBuilder:
             scope["state"] = dict(self.state)
         if kind == "websocket":
             del scope["method"]
-            scope["subprotocols"] = _subprotocols(headers)
+            # Those of a handshake that is in order: its session fills them in.
+            scope["subprotocols"] = []
         return scope
 
 
@@ -80,9 +81,3 @@ def _visible(headers: Headers) -> Headers:
     # In CGI's names "_" and "-" are one: X_Real_User would pass for X-Real-User, which a proxy in
     # front sets or removes.
     return [pair for pair in headers if b"_" not in pair[0] and pair[0] != _ROOT_PATH_HEADER]
-
-
-def _subprotocols(headers: Headers) -> list[str]:
-    offered = b",".join(value for name, value in headers if name == b"sec-websocket-protocol")
-    parts = (part.strip() for part in offered.split(b","))
-    return [part.decode("latin-1") for part in parts if part]

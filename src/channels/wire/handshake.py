@@ -16,6 +16,7 @@ from typing import Any, Final
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.kit.types import HeaderPairs, Headers
 from channels.wire.fields import checked_fields, is_token
+from channels.wire.http1_request import MOST_ELEMENTS
 
 #: RFC 6455 section 1.3: appended to the key before it is hashed.
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -176,15 +177,15 @@ def _is_key(key: bytes) -> bool:
 
 
 def _subprotocols(headers: Headers) -> tuple[str, ...]:
-    found: list[str] = []
-    for name, value in headers:
-        if name != b"sec-websocket-protocol":
-            continue
-        for part in value.split(b","):
-            token = part.strip()
-            if not is_token(token):
-                raise RemoteProtocolError(
-                    f"Sec-WebSocket-Protocol is a list of tokens: found {token!r}."
-                )
-            found.append(token.decode("ascii"))
-    return tuple(found)
+    values = [value for name, value in headers if name == b"sec-websocket-protocol"]
+    if not values:
+        return ()
+    parts = b",".join(values).split(b",", MOST_ELEMENTS)
+    if len(parts) > MOST_ELEMENTS:
+        raise RemoteProtocolError(f"Over {MOST_ELEMENTS} subprotocols are offered.", status=431)
+    for token in (found := [part.strip() for part in parts]):
+        if not is_token(token):
+            raise RemoteProtocolError(
+                f"Sec-WebSocket-Protocol is a list of tokens: found {token[:80]!r}."
+            )
+    return tuple(token.decode("ascii") for token in found)

@@ -26,7 +26,13 @@ from typing import Final, TypeAlias
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.wire.http1_body import BodyReader, ChunkedBody, LengthBody
-from channels.wire.http1_request import Request, check_request_line, read_head
+from channels.wire.http1_request import (
+    Request,
+    check_fields,
+    check_request_line,
+    check_request_line_so_far,
+    read_head,
+)
 from channels.wire.http1_response import (
     CONTINUE,
     ResponseBody,
@@ -208,6 +214,7 @@ class Http1Connection:
             return True
         if len(self._buffer) >= limit + 2:
             raise RemoteProtocolError(f"The request line is over {limit} bytes.", status=414)
+        check_request_line_so_far(self._buffer)
         return False
 
     def _check_incomplete(self) -> None:
@@ -230,9 +237,7 @@ class Http1Connection:
         assert self._line is not None, "checked before the head's end is looked for"
         self._check_head_size(size)
         head = bytes(self._buffer[:size])
-        most = self._limits.max_headers
-        if (count := head.count(b"\r\n") - 2) > most:
-            raise RemoteProtocolError(f"{count} header fields: the most is {most}.", status=431)
+        check_fields(head, self._limits)
         request = read_head(head, self._line)
         del self._buffer[:size]
         self._scanned = 0

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import KIB, Limits
+from channels.wire.http1_request import check_fields
 
 #: Most bytes that one event carries.
 EVENT_BYTES: Final = 64 * KIB
@@ -24,7 +25,23 @@ MAX_SIZE_LINE_BYTES: Final = 4 * KIB
 #: Extension bytes of one body, so that chunks of one byte cannot carry kilobytes each.
 MAX_EXTENSION_BYTES: Final = 16 * KIB
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+#: RFC 9112 section 7.1.1:  chunk-ext = *( BWS ";" BWS name [ BWS "=" BWS ( token / quoted ) ] ).
+#: What was matched is never given up for another try: each is one pass over the line.
+_TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_QUOTED: Final = rb"\"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"
+_EXTENSION: Final = (
+    rb"[ \t]*+;[ \t]*+" + _TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + _TOKEN + rb"|" + _QUOTED + rb"\"))?"
+)
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:" + _EXTENSION + rb")*+)")
+#: A size line of which the end is still to come: whole extensions, then perhaps a part of one.
+_SIZE_LINE_SO_FAR: Final = re.compile(
+    rb"[0-9A-Fa-f]{1,16}+(?:" + _EXTENSION + rb"(?=[ \t]*+(?:;|\r|\Z)))*+"
+    rb"(?:\r|[ \t]*+(?:;[ \t]*+(?:"
+    + _TOKEN
+    + rb"[ \t]*+(?:=[ \t]*+(?:"
+    + _QUOTED
+    + rb"\\?)?)?)?)?)?"
+)
 _TRAILER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[\t\x20-\x7e\x80-\xff]*")
 #: RFC 9110 section 6.5.1: framing, routing and the like never come in a trailer.
 _NOT_IN_TRAILERS: Final = frozenset(
@@ -32,8 +49,8 @@ _NOT_IN_TRAILERS: Final = frozenset(
 )
 
 
-#: What cannot become a line that ends in CRLF, however much follows.
-_LONE_CR_OR_LF: Final = re.compile(rb"(?<!\r)\n|\r[^\n]")
+#: LF without CR, CR without LF, and what no line of text has.
+_NEVER_IN_TRAILERS: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class BodyReader(Protocol):
@@ -135,13 +152,13 @@ class ChunkedBody:
     def _take_size(self, buffer: bytearray) -> bool:
         end = buffer.find(b"\r\n", 0, MAX_SIZE_LINE_BYTES)
         if end < 0:
-            if len(buffer) >= MAX_SIZE_LINE_BYTES or _LONE_CR_OR_LF.search(buffer):
-                raise RemoteProtocolError("A chunk's size line is malformed or too long.")
+            if len(buffer) >= MAX_SIZE_LINE_BYTES or not _may_be_size_line(buffer):
+                raise RemoteProtocolError(f"Malformed chunk size: {bytes(buffer[:80])!r}.")
             return False
         match = _SIZE_LINE.fullmatch(buffer, 0, end)
         if match is None:
             raise RemoteProtocolError(f"Malformed chunk size: {bytes(buffer[: min(end, 80)])!r}.")
-        self._extension_bytes += len(match[2] or b"")
+        self._extension_bytes += len(match[2])
         if self._extension_bytes > MAX_EXTENSION_BYTES:
             raise RemoteProtocolError(f"Chunk extensions of over {MAX_EXTENSION_BYTES} bytes.")
         self._remaining = int(match[1], 16)
@@ -169,21 +186,23 @@ class ChunkedBody:
         if end > limit or (end < 0 and len(buffer) > limit):
             raise RemoteProtocolError(f"Trailers of over {limit} bytes.", status=431)
         if end < 0:
-            if _LONE_CR_OR_LF.search(buffer, self._scanned):
-                raise RemoteProtocolError("A trailer's line does not end in CRLF.")
+            # One step back for a pair that arrived in two pieces.
+            if _NEVER_IN_TRAILERS.search(buffer, max(0, self._scanned - 1)):
+                raise RemoteProtocolError("A control character or bare newline in the trailers.")
             self._scanned = len(buffer)
             return False
-        self._check_trailers(bytes(buffer[:end]).split(b"\r\n"))
+        self._check_trailers(bytes(buffer[:end]))
         del buffer[: end + 4]
         self._part = _Part.DONE
         return True
 
-    def _check_trailers(self, lines: list[bytes]) -> None:
-        if len(lines) > self._limits.max_headers:
-            raise RemoteProtocolError(
-                f"{len(lines)} trailers: the most is {self._limits.max_headers}.", status=431
-            )
-        for line in lines:
+    def _check_trailers(self, block: bytes) -> None:
+        check_fields(b"\r\n" + block + b"\r\n\r\n", self._limits)
+        for line in block.split(b"\r\n"):
             match = _TRAILER.fullmatch(line)
             if match is None or match[1].lower() in _NOT_IN_TRAILERS:
                 raise RemoteProtocolError(f"Malformed or forbidden trailer: {line[:80]!r}.")
+
+
+def _may_be_size_line(line: bytearray) -> bool:
+    return not line or _SIZE_LINE_SO_FAR.fullmatch(line) is not None

@@ -18,12 +18,18 @@ from typing import Final
 import httptools
 
 from channels.exceptions import RemoteProtocolError
+from channels.kit.limits import Limits
 from channels.kit.types import Headers
 
 _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 #: Visible ASCII but "#": a fragment never reaches a server (RFC 9112 section 3.2).
 _REQUEST_LINE: Final = re.compile(
     rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) (HTTP/([0-9]\.[0-9]))"
+)
+#: A request line of which the end is still to come.
+_REQUEST_LINE_SO_FAR: Final = re.compile(
+    _TOKEN + rb"+(?: (?:[\x21\x22\x24-\x7e]++(?: "
+    rb"(?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?"
 )
 #: RFC 3986 section 3.2.2: a name, an IPv4 address or a literal in brackets; then perhaps a port.
 _HOST: Final = re.compile(
@@ -34,6 +40,9 @@ _FUTURE_ADDRESS: Final = re.compile(rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?]+)([^?]*)(.*)")
 #: 18 digits fit in 63 bits; no body is longer.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+
+#: No list of ours has more than five; 64 KiB of commas take 10 ms to split.
+MOST_ELEMENTS: Final = 100
 
 _VERSIONS: Final = {b"1.1": "1.1", b"1.0": "1.0"}
 #: Fields that decide about framing, routing and the connection.
@@ -88,9 +97,15 @@ class Request:
 
 
 def split_list(values: list[bytes]) -> list[bytes]:
-    """The elements of a comma-separated field (RFC 9110 section 5.6.1), in lower case."""
-    parts = (part.strip(b" \t") for part in b",".join(values).lower().split(b","))
-    return [part for part in parts if part]
+    """The elements of a comma-separated field (RFC 9110 section 5.6.1), in lower case.
+
+    Raises:
+        RemoteProtocolError: If there are over 100, empty ones included.
+    """
+    parts = b",".join(values).lower().split(b",", MOST_ELEMENTS)
+    if len(parts) > MOST_ELEMENTS:
+        raise RemoteProtocolError(f"A field with over {MOST_ELEMENTS} elements.", status=431)
+    return [stripped for part in parts if (stripped := part.strip(b" \t"))]
 
 
 def check_request_line(line: bytes | bytearray) -> re.Match[bytes]:
@@ -107,6 +122,30 @@ def check_request_line(line: bytes | bytearray) -> re.Match[bytes]:
             f"{match[3].decode()} is not spoken here: expected HTTP/1.1 or HTTP/1.0.", status=505
         )
     return match
+
+
+def check_request_line_so_far(line: bytes | bytearray) -> None:
+    """Refuse a beginning that no request line has, so that nobody waits for its end.
+
+    Raises:
+        RemoteProtocolError: With the status to answer.
+    """
+    if _REQUEST_LINE_SO_FAR.fullmatch(line) is None:
+        raise RemoteProtocolError(f"Malformed request line: {bytes(line[:80])!r}.")
+
+
+def check_fields(head: bytes, limits: Limits) -> None:
+    """Check number and size of the fields of a whole head, or of trailers.
+
+    Raises:
+        RemoteProtocolError: With 431.
+    """
+    most = limits.max_headers
+    if (count := head.count(b"\r\n") - 2) > most:
+        raise RemoteProtocolError(f"{count} header fields: the most is {most}.", status=431)
+    longest = limits.max_header_field_bytes
+    if len(head) > longest and max(map(len, head.split(b"\r\n")[1:])) > longest:
+        raise RemoteProtocolError(f"A header field of over {longest} bytes.", status=431)
 
 
 class _Fields:
@@ -166,7 +205,8 @@ def read_head(head: bytes, line: re.Match[bytes]) -> Request:
         expects_continue=_expects_continue(deciding.get(b"expect"), version) and length != 0,
         upgrade=upgrade,
     )
-    if upgrade and length != 0 and request.wants_websocket:
+    # Asked in this order, so that a list that is no good is refused here and not by who asks next.
+    if upgrade and request.wants_websocket and length != 0:
         # The bytes of the body would be read as frames here and as a request elsewhere.
         raise RemoteProtocolError("A WebSocket handshake has no body.")
     return request
