@@ -57,6 +57,32 @@ def test_head_drips(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sent", "octet"),
+    [
+        pytest.param(post(b"Content-Length: 1000"), b"a", id="length"),
+        pytest.param(post(b"Transfer-Encoding: chunked", body=b"1000\r\n"), b"a", id="chunk"),
+        pytest.param(post(b"Transfer-Encoding: chunked", body=b"1;a="), b"b", id="extension"),
+        pytest.param(post(b"Transfer-Encoding: chunked", body=b"0\r\nA: "), b"b", id="trailer"),
+    ],
+)
+def test_body_drips(server: ServerProcess, sent: bytes, octet: bytes) -> None:
+    # Each octet is progress, but 40 are asked for in the 0.4 seconds of SHORT.
+    with RawClient(server.address, patience_seconds=0.05) as client:
+        client.send(sent)
+        for _ in range(200):
+            client.send(octet)
+            try:
+                if not client.read_some() or client.buffer:
+                    break
+            except TimeoutError:
+                continue
+        client.socket.settimeout(3)
+        assert client.response().status == 408
+        server.sees(client.port, "POST / gone")
+    assert any("request's body took too long" in line for line in server.state().log)
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         pytest.param(post(b"Content-Length: 10", body=b"hello"), id="length"),

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from channels.kit.throttle import Throttle
 from channels.kit.types import Receive, Scope, Send
+from channels.server.counts import counts
 from tests.server.applications import body, echo, start
 from tests.server.conftest import Serve, settled
 
@@ -16,6 +18,11 @@ LONG = 60.0
 async def never(scope: Scope, receive: Receive, send: Send) -> None:
     assert scope["type"] == "http"
     await asyncio.Event().wait()
+
+
+async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+    while (event := await receive())["type"] != "http.disconnect" and event["more_body"]:
+        pass
 
 
 async def test_a_connection_that_says_nothing(serve: Serve) -> None:
@@ -76,13 +83,76 @@ async def test_a_body_that_stalls_under_a_response(serve: Serve) -> None:
     assert await client.rest() == b"", "the last chunk would say that the answer is whole"
 
 
-async def test_a_body_that_drips_is_allowed(serve: Serve) -> None:
-    client = await (await serve(echo, body_timeout=0.2)).connect()
+@pytest.mark.parametrize("least", [0, 1])
+async def test_a_body_that_drips_is_allowed_at_the_least_rate(serve: Serve, least: int) -> None:
+    client = await (await serve(echo, body_timeout=0.2, min_body_rate=least)).connect()
     client.request("POST", "/", "Content-Length: 30")
     for _ in range(30):
         client.send(b"a")
         await asyncio.sleep(0.01)
     assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("start", ["", "0\r\nA: "])
+async def test_a_body_that_drips_below_the_least_rate(serve: Serve, start: str) -> None:
+    running = await serve(read_all, body_timeout=0.2, min_body_rate=1000)
+    client = await running.connect()
+    framing = "Transfer-Encoding: chunked" if start else "Content-Length: 10000"
+    client.request("POST", "/", framing, body=start.encode())
+    before = counts.cut["slow_body"]
+
+    async def drip() -> None:
+        while True:
+            client.send(b"a")
+            await asyncio.sleep(0.01)
+
+    dripping = asyncio.ensure_future(drip())
+    assert (await client.answer()).status == 408
+    dripping.cancel()
+    await asyncio.wait({dripping})
+    assert counts.cut["slow_body"] == before + 1
+
+
+async def test_the_rate_is_averaged_over_each_span_anew(serve: Serve) -> None:
+    # What came quickly at first is no credit for a drip later.
+    client = await (await serve(read_all, body_timeout=0.1, min_body_rate=100)).connect()
+    client.request("POST", "/", "Content-Length: 100000", body=bytes(50_000))
+    for _ in range(1000):
+        client.send(b"a")
+        if client.reader.at_eof() or client.reader._buffer:  # type: ignore[attr-defined]
+            break
+        await asyncio.sleep(0.02)
+    assert (await client.answer()).status == 408
+
+
+async def test_an_application_that_does_not_answer_is_named_in_the_log_once(
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.server.application._unanswered", Throttle(0))
+    may_answer = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/streams":
+            await send(start())
+            await send(body(b"so far", more=True))
+        await may_answer.wait()
+        if scope["path"] != "/streams":
+            await send(start())
+        await send(body())
+
+    running = await serve(application, unanswered_notice=0.02)
+    clients = [await running.connect() for _ in range(2)]
+    clients[0].get("/hangs?token=secret")
+    clients[1].get("/streams")
+    await settled(lambda: bool(caplog.records))
+    await asyncio.sleep(0.1)
+    may_answer.set()
+    for client in clients:
+        assert (await client.answer()).status == 200
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(
+        "The application has not begun to answer after 0.02 s: GET /hangs, from 127.0.0.1:"
+    )
 
 
 async def test_a_body_that_the_application_does_not_take_is_no_fault_of_the_client(

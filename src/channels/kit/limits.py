@@ -40,6 +40,13 @@ class Limits:
         none="no limit: the application decides",
         help="largest request body, counted as it arrives; answered with 413",
     )
+    min_body_rate: int = option(
+        100,
+        unit="bytes per second",
+        minimum=0,
+        help="what a request's body and trailers bring at least, averaged over each body_timeout "
+        "in which the server reads them; answered with 408",
+    )
     max_message_bytes: int | None = option(
         MIB,
         unit="bytes",
@@ -110,6 +117,14 @@ class Timeouts:
         minimum=0.01,
         none="never",
         help="silence inside a request's body while it is being read; answered with 408",
+    )
+    unanswered_notice: float | None = option(
+        60.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        help="time after which the log names a request that the application has not begun to "
+        "answer, once",
     )
     http_timeout: float | None = option(
         None,

@@ -17,10 +17,15 @@ from channels.kit.doors import DOOR
 from channels.kit.exits import is_interrupt
 from channels.kit.printable import printable
 from channels.kit.tasks import TaskScope
+from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Application, Receive, Scope, Send
+from channels.server.access_log import client_text
 from channels.server.counts import counts
 
 logger: Final = logging.getLogger("django.channels.server")
+
+#: One line in so many seconds: what hangs may hang for thousands of requests.
+_unanswered: Final = Throttle(5.0)
 
 
 class ApplicationCall:
@@ -114,3 +119,16 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
     elif not complete:
         counts.application_failures += 1
         logger.error("The application returned without a whole response: %s", describe(scope))
+
+
+def log_unanswered(scope: Scope, seconds: float) -> None:
+    """Say that an application has not begun to answer a request after so many seconds."""
+    held_back = _unanswered.admit("request")
+    if held_back is not None:
+        logger.warning(
+            "The application has not begun to answer after %g s: %s, from %s%s",
+            seconds,
+            describe(scope),
+            client_text(scope["client"]),
+            and_more(held_back),
+        )

@@ -11,6 +11,8 @@ the body.
     idle       nothing of a request has come                    close
     header     a head has begun                                 408, close
     body       the rest of a body is awaited                    408, or cut
+    rate       the same; not moved by what comes                408, or cut, if that was too little
+    notice     a request is being answered                      name it in the log
     response   a request is being answered                      503, or cut
     gone       the client ended its half, no response yet       tell the application
 
@@ -27,6 +29,8 @@ from typing import Final
 from channels.exceptions import ClientDisconnected, NoRouteFound, RemoteProtocolError
 from channels.kit.limits import KIB
 from channels.server.access import Kind
+from channels.server.application import describe, log_unanswered
+from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange
 from channels.server.service import HttpOutlet, Service
@@ -57,6 +61,9 @@ class HttpSession:
         self._loop = loop
         self._timeouts = service.options.timeouts
         self._read_ahead = service.options.limits.read_ahead_bytes
+        self._received = 0
+        #: What had been received when the present span of the least rate began.
+        self._received_before = 0
         self._machine = Http1Connection(service.options.limits, service.stamp)
         self._deadlines = Deadlines(loop, self._due)
         #: The exchange that is being answered.
@@ -72,6 +79,7 @@ class HttpSession:
 
     def data_received(self, data: bytes) -> None:
         machine = self._machine
+        self._received += len(data)
         machine.receive_data(data)
         if machine.phase is not _DONE:
             self._advance()
@@ -136,10 +144,21 @@ class HttpSession:
         if machine.phase is _BODY:
             if not self._client_waits:
                 self._deadlines.set("body", self._timeouts.body_timeout)
+                if "rate" not in self._deadlines:
+                    self._watch_rate()
         elif machine.phase is _HEAD and not machine.is_idle and "header" not in self._deadlines:
             # Once for a whole head: bytes that drip in do not move it.
             self._deadlines.clear("idle")
             self._deadlines.set("header", self._timeouts.header_timeout)
+
+    def _watch_rate(self) -> None:
+        """Begin a span over which the body's rate is averaged."""
+        self._received_before = self._received
+        self._deadlines.set("rate", self._timeouts.body_timeout)
+
+    def _end_body_deadlines(self) -> None:
+        self._deadlines.clear("body")
+        self._deadlines.clear("rate")
 
     @property
     def _client_waits(self) -> bool:
@@ -161,6 +180,7 @@ class HttpSession:
         self._exchange = exchange
         if self._timeouts.http_timeout is not None:
             self._deadlines.set("response", self._timeouts.http_timeout)
+        self._deadlines.set("notice", self._timeouts.unanswered_notice)
         if request.has_body:
             exchange.mailbox.on_room = self._has_room
             self._asked_for_body = False
@@ -187,13 +207,14 @@ class HttpSession:
     def _take_body(self, chunk: BodyChunk) -> bool:
         """Hand a piece of the body on; False if the rest must wait."""
         if not chunk.more:
-            self._deadlines.clear("body")
+            self._end_body_deadlines()
         exchange = self._exchange
         if exchange is None:
             return self._discard(chunk)
         exchange.put_body(chunk.data, more=chunk.more)
         if exchange.mailbox.client_is_full:
-            self._deadlines.clear("body")
+            # From here on the application is awaited, not the client.
+            self._end_body_deadlines()
             self._outlet.pause_reading()
             return False
         return True
@@ -230,13 +251,37 @@ class HttpSession:
         elif name == "gone":
             if self._exchange is not None:
                 self._exchange.hang_up()
+        elif name == "notice":
+            self._notice()
         elif name == "response":
-            self._machine.fail()
-            self._refuse(_too_slow("The application", self._timeouts.http_timeout, 503))
+            self._cut_off("http_timeout", "the application's answer", self._timeouts.http_timeout)
+        elif name == "header":
+            self._cut_off("slow_header", "the request's header", self._timeouts.header_timeout)
+        elif name == "body" or self._is_too_slow():
+            self._cut_off("slow_body", "the request's body", self._timeouts.body_timeout)
         else:
-            seconds = getattr(self._timeouts, f"{name}_timeout")
-            self._machine.fail()
-            self._refuse(_too_slow(f"The request's {name}", seconds, 408))
+            self._watch_rate()
+
+    def _is_too_slow(self) -> bool:
+        least = self._service.options.limits.min_body_rate * (self._timeouts.body_timeout or 0)
+        return self._received - self._received_before < least
+
+    def _cut_off(self, reason: str, what: str, seconds: float | None) -> None:
+        exchange = self._exchange
+        client = self._outlet.peer.client if exchange is None else exchange.scope["client"]
+        target = "" if exchange is None else f" ({describe(exchange.scope)})"
+        cut_off(reason, client, f"{what} took too long: {seconds:g} s{target}")
+        self._machine.fail()
+        status = 503 if reason == "http_timeout" else 408
+        error = RemoteProtocolError(
+            f"{what.capitalize()} took too long: {seconds:g} s.", status=status
+        )
+        self._refuse(error)
+
+    def _notice(self) -> None:
+        exchange, seconds = self._exchange, self._timeouts.unanswered_notice
+        if exchange is not None and seconds and not self._machine.response.has_begun:
+            log_unanswered(exchange.scope, seconds)
 
     # From the application.
 
@@ -331,8 +376,8 @@ class HttpSession:
         self._record(exchange)
         self._exchange = None
         exchange.end()
-        self._deadlines.clear("response")
-        self._deadlines.clear("gone")
+        for name in ("response", "notice", "gone"):
+            self._deadlines.clear(name)
         if machine.response.keep_alive and self._stopped is None:
             self._outlet.resume_reading()
             if machine.phase is _DONE:
@@ -378,7 +423,3 @@ class HttpSession:
             exchange.scope["client"],
             self._loop.time() - exchange.began,
         )
-
-
-def _too_slow(who: str, seconds: float | None, status: int) -> RemoteProtocolError:
-    return RemoteProtocolError(f"{who} took longer than {seconds:g} seconds.", status=status)
