@@ -40,7 +40,8 @@ class Server:
         request_buffer_size: Of no effect: bodies are streamed as they arrive.
         proxy_root_path_header: Field with the root_path, `Daphne-Root-Path` say; empty: none is
             read.  Like the other three it counts only with `proxy_forwarded_address_header`.
-        trusted_proxies: Whose fields are believed: addresses, networks, "unix", or "*" for all.
+        trusted_proxies: Whose fields are believed: addresses, networks, "unix", or "*" for all:
+            Daphne's users let only their proxy connect.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - the signature that other packages call
@@ -94,16 +95,13 @@ class Server:
                 ping_timeout=ping_timeout or None,
                 close_timeout=application_close_timeout,
             ),
-            # Daphne's users let only their proxy connect: without a name everybody is believed.
-            proxy=ProxyOptions(
-                trusted_proxies=tuple(trusted_proxies),
-                address_header=proxy_forwarded_address_header,
+            proxy=believed(
+                trusted_proxies,
+                proxy_forwarded_address_header,
                 port_header=proxy_forwarded_port_header or "",
                 proto_header=proxy_forwarded_proto_header or "",
                 root_path_header=proxy_root_path_header,
-            )
-            if proxy_forwarded_address_header
-            else ProxyOptions(),
+            ),
             root_path=root_path,
             server_name=server_name,
         )
@@ -237,3 +235,10 @@ class Server:
                 "time_taken": record.duration,
             }
         self.log_action(protocol, action, details)
+
+
+def believed(proxies: Sequence[str], address_header: str | None, **others: str) -> ProxyOptions:
+    """Proxy options for header names; without one for the address nobody is believed."""
+    if not address_header:
+        return ProxyOptions()
+    return ProxyOptions(tuple(proxies), address_header, **others)
