@@ -97,10 +97,8 @@ class Server:
             ),
             proxy=believed(
                 trusted_proxies,
-                proxy_forwarded_address_header,
-                port_header=proxy_forwarded_port_header or "",
-                proto_header=proxy_forwarded_proto_header or "",
-                root_path_header=proxy_root_path_header,
+                (proxy_forwarded_address_header, proxy_forwarded_port_header),
+                (proxy_forwarded_proto_header, proxy_root_path_header),
             ),
             root_path=root_path,
             server_name=server_name,
@@ -237,8 +235,11 @@ class Server:
         self.log_action(protocol, action, details)
 
 
-def believed(proxies: Sequence[str], address_header: str | None, **others: str) -> ProxyOptions:
+def believed(
+    proxies: Sequence[str],
+    address_and_port: tuple[str | None, str | None],
+    proto_and_root_path: tuple[str | None, str | None],
+) -> ProxyOptions:
     """Proxy options for header names; without one for the address nobody is believed."""
-    if not address_header:
-        return ProxyOptions()
-    return ProxyOptions(tuple(proxies), address_header, **others)
+    address, *others = (name or "" for name in (*address_and_port, *proto_and_root_path))
+    return ProxyOptions(tuple(proxies), address, *others) if address else ProxyOptions()
