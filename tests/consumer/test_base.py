@@ -14,6 +14,7 @@ from channels.exceptions import StopConsumer
 from channels.kit.mailbox import MailboxBounds
 from channels.kit.types import Message
 from tests.consumer.stubs import ForeignLayer, ForeignServer, OurServer, StubLayer
+from tests.server.shell import eventually
 
 Server = type[ForeignServer]
 
@@ -130,6 +131,33 @@ async def test_client_events_are_handled_in_order_one_at_a_time(server: Server) 
     run.tell("websocket.disconnect")
     await run.end()
     assert log == ["begin a", "end a", "begin b", "end b"]
+
+
+@pytest.mark.parametrize("source", ["client", "layer"])
+async def test_what_a_handler_starts_begins_before_the_next_handler(
+    server: Server, layer: StubLayer, source: str
+) -> None:
+    class Starter(AsyncConsumer):
+        async def start(self, event: Message) -> None:
+            found.append(len(begun))
+            tasks.append(asyncio.create_task(begin()))
+
+    async def begin() -> None:
+        begun.append(True)
+
+    found: list[int] = []
+    begun: list[bool] = []
+    tasks: list[asyncio.Task[None]] = []
+    run = server(Starter())
+    await eventually(lambda: layer.members)
+    for _ in range(40):
+        if source == "client":
+            run.tell("start")
+        else:
+            layer.put(layer.channel, {"type": "start"})
+    await eventually(lambda: len(found) == 40)
+    assert found == list(range(40))
+    await run.stop()
 
 
 async def test_without_a_layer_there_is_none(server: Server) -> None:

@@ -39,7 +39,8 @@ CLOSE_TRY_AGAIN_LATER = 1013
 class AsyncConsumer:
     """Handles the events of one connection with coroutine methods named after their types.
 
-    Order: one handler at a time, in the order of arrival; client and layer events in turn.
+    Order: one handler at a time, in the order of arrival; client and layer events in turn.  The
+    event loop turns between two: a task that a handler creates begins before the next handler.
     End: when a handler raises StopConsumer or anything else, or has handled the client's last
     event.  StopConsumer closes an open WebSocket with 1000, and refuses one that was not accepted.
     On every way out the consumer's channel is detached from its layer.
@@ -154,8 +155,10 @@ class AsyncConsumer:
         get = line.mailbox.get if line.is_direct else line.get
         driver = self._driver(line)
         while not line.is_over:
-            line.handling = None
+            was_idle, line.handling = line.handling is None, None
             try:
+                if not was_idle and line.mailbox.settle():
+                    await asyncio.sleep(0)
                 if driver is not None:
                     goes_on = await driver.step()
                 else:

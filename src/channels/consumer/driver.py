@@ -13,6 +13,7 @@ difference: the current task, its context variables, timeouts, cancellation and 
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from asyncio import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
@@ -21,10 +22,15 @@ from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from channels.consumer.line import Line
+from channels.kit.limits import STRETCH_MS
 from channels.kit.types import Message
 
 #: A handler's coroutine; its result is False if the consumer ends with it.
 Handling: TypeAlias = Coroutine[Any, Any, bool]
+
+_STRETCH_SECONDS: Final = STRETCH_MS / 1000
+#: How many consumers are served between two looks at the clock.
+_STRIDE: Final = 16
 
 _mark: ContextVar[object] = ContextVar("channels.consumer.mark")
 
@@ -40,21 +46,54 @@ def is_current(context: Context) -> bool:
 
 
 class Turn:
-    """The drivers of one loop that have an event: one callback for all, in order of arrival."""
+    """The drivers of one loop that have an event: one callback for all, in order of arrival.
 
-    __slots__ = ("__weakref__", "due")
+    Each handles one event, so that between two of one consumer the loop turns: what the first has
+    started, a task for example, begins before the second.
+    """
+
+    __slots__ = ("__weakref__", "_due", "_is_ending")
 
     #: Loop -> its turn.
     of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self.due: list[Driver] = []
+        self._due: list[Driver] = []
+        self._is_ending = False
 
-    def end(self) -> None:
-        """Handle what has arrived; what arrives meanwhile has its turn in the loop's next."""
-        due, self.due = self.due, []
-        for driver in due:
-            driver.drive()
+    def add(self, driver: Driver, loop: asyncio.AbstractEventLoop) -> None:
+        """Let a driver handle its next event once this turn of its loop is over."""
+        if not (self._due or self._is_ending):
+            self._call(loop)
+        self._due.append(driver)
+
+    def fence(self) -> None:
+        """Let drivers that are added from now on wait for all that is scheduled by now."""
+        if self._due:
+            self._due = []
+
+    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        # The caller's context belongs to another client.
+        loop.call_soon(self._end, loop, self._due, context=Context())
+
+    def _end(self, loop: asyncio.AbstractEventLoop, due: list[Driver]) -> None:
+        """Handle what has arrived; the next turn has what arrives meanwhile, and what is left."""
+        self._due = []
+        until = time.monotonic() + _STRETCH_SECONDS
+        done = 0
+        self._is_ending = True
+        try:
+            for driver in due:
+                done += 1
+                driver.drive()
+                if done % _STRIDE == 0 and time.monotonic() >= until:
+                    break
+        finally:
+            self._is_ending = False
+            self._due[:0] = due[done:]
+            if self._due:
+                # Only now: behind all that the handlers have scheduled.
+                self._call(loop)
 
 
 class Driver:
@@ -108,6 +147,8 @@ class Driver:
         if event is not None:
             self._line.handling = event
             return await self._handle(event)
+        # A handler that has ended in the task may have scheduled something.
+        self._turn.fence()
         parked = self._parked = self._loop.create_future()
         self._mailbox.on_event = self._has_event
         try:
@@ -135,38 +176,41 @@ class Driver:
         return self._goes_on
 
     def _has_event(self) -> None:
-        due = self._turn.due
-        if not due:
-            # The caller's context belongs to another client.
-            self._loop.call_soon(self._turn.end, context=Context())
-        due.append(self)
+        self._turn.add(self, self._loop)
 
     def drive(self) -> None:
-        """Handle what has arrived, unless the task is about to do so itself."""
+        """Handle the next event, unless the task is about to do so itself."""
         parked, mailbox = self._parked, self._mailbox
         if parked is None or parked.done():
             return
+        event = mailbox.get_nowait()
+        if event is not None and not self._handle_in_place(event):
+            self._line.handling = event
+            if not parked.done():
+                parked.set_result(None)
+        elif mailbox.settle():
+            self._has_event()
+        else:
+            mailbox.on_event = self._has_event
+
+    def _handle_in_place(self, event: Message) -> bool:
+        """Handle an event in the task's name; False if something is left for the task to do."""
         _enter_task(self._loop, self._task)
         try:
-            while (event := mailbox.get_nowait()) is not None:
-                handling = self._handle(event)
-                try:
-                    waiting = self._context.run(handling.send, None)
-                except StopIteration as stop:
-                    if stop.value and not mailbox.gone:
-                        continue
-                    self._goes_on = stop.value
-                except BaseException as error:
-                    self._failure = error
-                else:
-                    self._begun = handling, waiting
-                self._line.handling = event
-                if not parked.done():
-                    parked.set_result(None)
-                return
+            handling = self._handle(event)
+            try:
+                waiting = self._context.run(handling.send, None)
+            except StopIteration as stop:
+                if stop.value and not self._mailbox.gone:
+                    return True
+                self._goes_on = stop.value
+            except BaseException as error:
+                self._failure = error
+            else:
+                self._begun = handling, waiting
+            return False
         finally:
             _leave_task(self._loop, self._task)
-        mailbox.on_event = self._has_event
 
 
 @types.coroutine

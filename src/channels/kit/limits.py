@@ -13,6 +13,9 @@ from channels.kit.options import check_options, option
 KIB = 1024
 MIB = 1024 * KIB
 
+#: What one connection may take of the event loop at a stretch, in milliseconds.
+STRETCH_MS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -108,7 +108,7 @@ class Mailbox:
         self.displaced = 0
         #: Layer events dropped because nobody took them before their deadline.
         self.expired = 0
-        #: True from the moment a layer event was taken until the next `get`.
+        #: True from the moment a layer event was taken until the next `get` or `settle`.
         self.handling_layer = False
         #: Called once when the next event is put, in place of waking a `get`.
         self.on_event: Callable[[], None] | None = None
@@ -235,6 +235,13 @@ class Mailbox:
         self._layer.clear()
         self._layer_bytes = 0
         return count
+
+    def settle(self) -> bool:
+        """Note that the event taken last has been handled; True if another waits."""
+        if self._client or self._layer:
+            return True
+        self.handling_layer = False
+        return False
 
     async def get(self) -> Message:
         """The next event of either lane, waiting for one if need be."""
