@@ -121,6 +121,24 @@ def test_one_that_passes_may_change_the_others(loop: HandTurnedLoop) -> None:
     assert len(loop.waiting) == 1
 
 
+def test_one_that_is_set_again_as_it_passes_does_not_delay_an_earlier_one(
+    loop: HandTurnedLoop,
+) -> None:
+    passed: list[tuple[str, float]] = []
+
+    def on_due(name: str) -> None:
+        passed.append((name, loop.now))
+        if name == "ping":
+            moments.set("ping", 20)
+
+    moments = Deadlines(loop, on_due)
+    moments.set("ping", 20)
+    moments.set("pong", 25)
+    for _ in range(50):
+        loop.turn(1)
+    assert passed == [("ping", 120), ("pong", 125), ("ping", 140)]
+
+
 def test_close_leaves_no_timer_behind(
     deadlines: Deadlines, loop: HandTurnedLoop, passed: list[str]
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from channels.kit.limits import Limits
 from channels.wire.deflate import Deflate
 from channels.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
-from channels.wire.websocket import Ended, Event, Received, WebSocket
+from channels.wire.websocket import Ended, Event, Received, Taken, WebSocket
 
 __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT"]
 
@@ -56,7 +56,12 @@ def squeeze(payload: bytes) -> bytes:
 
 
 def events(machine: WebSocket) -> list[Event]:
-    """All events that the machine has now."""
+    """All events that the machine has now, without those that tell the application nothing."""
+    return [event for event in all_events(machine) if not isinstance(event, Taken)]
+
+
+def all_events(machine: WebSocket) -> list[Event]:
+    """All events that the machine has now: one for each frame."""
     found = []
     while (event := machine.next_event()) is not None:
         found.append(event)

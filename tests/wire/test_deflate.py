@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 
 import pytest
 
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
-from channels.wire.deflate import DEFLATE_FROM_BYTES, Deflate, deflate, negotiate
+from channels.wire.deflate import (
+    DEFLATE_FROM_BYTES,
+    MAX_OFFERS,
+    Deflate,
+    deflate,
+    negotiate,
+)
 from channels.wire.websocket import WebSocket
 from tests.wire.peer import (
     BINARY,
@@ -88,6 +95,16 @@ def test_offers_that_cannot_be_met_are_declined(offers: list[str]) -> None:
 def test_a_malformed_offer_is_the_clients_fault(offer: str) -> None:
     with pytest.raises(RemoteProtocolError):
         negotiate([offer])
+
+
+@pytest.mark.parametrize("more", [",a", ";a=1", ";", ",", ' ;a="x"'])
+def test_offers_that_are_too_long_are_not_looked_at(more: str) -> None:
+    offer = "permessage-deflate" + more * 20_000
+    before = time.thread_time()
+    assert negotiate([offer]) is None
+    assert time.thread_time() - before < 0.005
+    assert negotiate(["permessage-deflate", "a" * MAX_OFFERS]) is None
+    assert negotiate(["permessage-deflate", "a" * (MAX_OFFERS - 18)]) is not None
 
 
 @pytest.mark.parametrize("size", [0, 5, 2043, 2044, 70000])

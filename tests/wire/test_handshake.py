@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
 
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.kit.types import Headers
+from channels.wire.deflate import negotiate
 from channels.wire.handshake import (
+    MAX_SUBPROTOCOLS,
     Handshake,
     accept_response,
     read_handshake,
@@ -82,6 +86,46 @@ def test_a_bad_request_is_refused_with_its_status(name: str) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         read(*changes, **arguments)
     assert caught.value.status == status
+
+
+def test_a_list_of_subprotocols_is_bounded_by_their_number() -> None:
+    at_most = b", ".join([b"chat"] * MAX_SUBPROTOCOLS)
+    assert len(read((b"sec-websocket-protocol", at_most)).subprotocols) == MAX_SUBPROTOCOLS
+    for fields in ([at_most + b", one.more"], [at_most, b"one.more"], [b"a," * 30_000 + b"a"]):
+        with pytest.raises(RemoteProtocolError, match="at most 100") as caught:
+            read(*((b"sec-websocket-protocol", value) for value in fields))
+        assert caught.value.status == 400
+
+
+def test_a_subprotocol_may_be_a_long_token() -> None:
+    # Clients that cannot set fields of their own send their credentials so.
+    token = "ey" + "J" * 14_000
+    assert read((b"sec-websocket-protocol", f"jwt, {token}".encode())).subprotocols == (
+        "jwt",
+        token,
+    )
+
+
+#: The worst of each field: as many parts as 16 KiB have room for, or none to split at.
+WORST = [b"a," * 8000, b"," * 16_000, b" " * 16_000, b"a" * 16_000, b'a="' * 4000, b'\\"' * 8000]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(b"connection", b"upgrade", b"sec-websocket-key", b"sec-websocket-version"),
+        *(b"sec-websocket-protocol", b"sec-websocket-extensions", b"host"),
+    ],
+)
+@pytest.mark.parametrize("value", WORST, ids=range(len(WORST)))
+def test_no_field_takes_long_to_judge(name: bytes, value: bytes) -> None:
+    def judge() -> float:
+        before = time.thread_time()
+        with contextlib.suppress(RemoteProtocolError):
+            negotiate(read((name, value)).extensions)
+        return time.thread_time() - before
+
+    assert min(judge() for _ in range(5)) < 0.005
 
 
 def test_only_a_request_that_names_both_wants_a_websocket() -> None:

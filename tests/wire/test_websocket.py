@@ -18,8 +18,8 @@ from channels.wire.websocket import (
     SENDING,
     Ended,
     Phase,
-    Pong,
     Received,
+    Taken,
     WebSocket,
 )
 from tests.wire.peer import (
@@ -30,6 +30,7 @@ from tests.wire.peer import (
     PONG,
     TEXT,
     Outcome,
+    all_events,
     close,
     events,
     frame,
@@ -291,12 +292,59 @@ def test_invalid_text_is_refused_wherever_it_is_split(raw: bytes) -> None:
         assert outcome.code_told == outcome.code_sent == 1007
 
 
-def test_pings_are_answered_with_their_payload_and_pongs_are_told() -> None:
+def test_pings_are_answered_with_their_payload_and_pongs_tell_nothing() -> None:
     data = frame(PING) + frame(PING, b"\x00\xff") + frame(PING, bytes(125)) + frame(PONG, b"me")
     for pieces in ways(data):
         outcome = Outcome(pieces)
         assert outcome.pongs == [b"", b"\x00\xff", bytes(125)]
-        assert outcome.events == [Pong(b"me")]
+        assert outcome.events == []
+
+
+def test_each_frame_is_an_event_so_that_a_shell_may_stop_after_any() -> None:
+    data = frame(PING) + frame(PONG) + frame(TEXT, b"a", fin=False) + frame(CONTINUATION, fin=False)
+    machine = WebSocket(Limits())
+    machine.receive_data(data + frame(CONTINUATION, b"b") + frame(BINARY, bytes(70_000)))
+    found = all_events(machine)
+    assert found[:4] == [Taken(PING), Taken(PONG), Taken(TEXT), Taken(CONTINUATION)]
+    assert [event.is_control for event in found[:4] if isinstance(event, Taken)] == [
+        *(True, True),
+        *(False, False),
+    ]
+    assert found[4:] == [Received("ab", 2), Received(bytes(70_000), 70_000)]
+
+
+def test_after_our_close_frame_each_frame_is_an_event_and_no_message() -> None:
+    machine = WebSocket(Limits())
+    machine.send_close()
+    machine.receive_data(text("late") + frame(PING) + frame(BINARY, bytes(70_000)) + close(1000))
+    *late, last = all_events(machine)
+    assert [type(event) for event in late] == [Taken, Taken, Taken]
+    assert isinstance(last, Ended)
+
+
+def test_a_frame_that_is_not_whole_is_known() -> None:
+    for data in (text("hello"), frame(PING, b"p"), frame(BINARY, bytes(70_000))):
+        for size in (0, 1, 5, 6, len(data) - 1, len(data)):
+            machine = WebSocket(Limits())
+            machine.receive_data(data[:size])
+            events(machine)
+            assert machine.is_inside_frame == (0 < size < len(data)), size
+            machine.receive_data(data[size:])
+            events(machine)
+            assert not machine.is_inside_frame
+
+
+def test_a_rule_of_the_shells_ends_it_as_a_violation_does() -> None:
+    machine = WebSocket(Limits())
+    machine.receive_data(frame(PING) * 3 + text("he")[:-1])
+    machine.next_event()
+    assert machine.fail(1008, "Too many.") == Ended(1008, "Too many.")
+    assert all_events(machine) == []
+    assert not machine.is_inside_frame
+    machine.finish()
+    sent = read_frames(machine.data_to_send())
+    assert sent == [(0x80 | PONG, b""), (0x80 | CLOSE, struct.pack("!H", 1008) + b"Too many.")]
+    assert machine.phase is Phase.CLOSED
 
 
 def test_a_full_message_does_not_make_a_ping_too_big() -> None:
@@ -317,6 +365,7 @@ def test_frames_wait_as_bytes_until_they_are_asked_for() -> None:
     assert machine.next_event() == Received("one", 3)
     assert machine.data_to_send() == b"", "the ping behind the message has not been looked at"
     machine.receive_data(b"more")
+    assert machine.next_event() == Taken(PING)
     assert machine.next_event() == Received("two", 3)
     assert read_frames(machine.data_to_send()) == [(0x80 | PONG, b"p")]
     assert machine.phase is Phase.OPEN

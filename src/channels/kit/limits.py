@@ -72,6 +72,28 @@ class Limits:
         minimum=1,
         help="most frames of one WebSocket message; closed with 1008",
     )
+    max_control_rate: int | None = option(
+        100,
+        unit="frames per second",
+        minimum=1,
+        none="no limit",
+        flag="--websocket-max-control-rate",
+        help="most pings and pongs of one WebSocket, averaged over 10 seconds; closed with 1008",
+    )
+    min_frame_rate: int = option(
+        100,
+        unit="bytes per second",
+        minimum=0,
+        flag="--websocket-min-frame-rate",
+        help="what a WebSocket frame that has begun brings at least, averaged over each "
+        "frame_timeout, until it is whole; a slower client is cut off",
+    )
+    stretch_ms: float = option(
+        STRETCH_MS,
+        unit="milliseconds",
+        minimum=0.1,
+        help="time that one WebSocket's frames take of the event loop before others are served",
+    )
     read_ahead_bytes: int = option(
         64 * KIB,
         unit="bytes",
@@ -160,11 +182,20 @@ class Timeouts:
         help="how often a WebSocket is pinged",
     )
     ping_timeout: float | None = option(
-        30.0,
+        20.0,
         unit="seconds",
         minimum=0.01,
         none="never",
         help="wait for a pong, after which the connection counts as dead (1006)",
+    )
+    frame_timeout: float | None = option(
+        20.0,
+        unit="seconds",
+        minimum=0.01,
+        none="never",
+        flag="--websocket-frame-timeout",
+        help="time for a WebSocket frame that has begun; a client that is slower than "
+        "min_frame_rate is then cut off",
     )
     close_timeout: float = option(
         10.0,

@@ -82,5 +82,8 @@ class Deadlines:
             if self._moments.get(name, now + 1) <= now:
                 del self._moments[name]
                 self._on_due(name)
-        if self._moments and self._timer is None:
-            self._wake_at(min(self._moments.values()))
+        if self._moments:
+            # One that was set just now may have taken the timer, and be due after others.
+            first = min(self._moments.values())
+            if self._timer is None or first < self._timer_at:
+                self._wake_at(first)

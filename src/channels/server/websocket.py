@@ -14,6 +14,7 @@ connection closes; an application that stays is cancelled.
     ping         it is open                                    ping, and again
     pong         a ping is out                                 cut, unless anything came meanwhile
     pongs        our pongs fill the outlet                     look again whether it has room
+    frame        the client is in the middle of a frame        cut, if it was too slow
     last words   a close frame is due, the application busy    send it, close
     close        our close frame is not answered               close
 """
@@ -32,9 +33,11 @@ from channels.kit.types import Message, Scope
 from channels.server.access import Kind
 from channels.server.application import ApplicationCall, describe, log_end, logger
 from channels.server.counts import counts
+from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
 from channels.server.service import HttpOutlet, Service
 from channels.server.websocket_heartbeat import Heartbeat
+from channels.server.websocket_intake import Intake
 from channels.server.websocket_messages import (
     ACCEPT,
     CLOSE,
@@ -53,7 +56,6 @@ from channels.wire.websocket import (
     NORMAL,
     Ended,
     Phase,
-    Received,
     WebSocket,
 )
 
@@ -86,8 +88,8 @@ class WebSocketSession:
         "_deadlines",
         "_has_application",
         "_heartbeat",
+        "_intake",
         "_is_lost",
-        "_is_paused",
         "_loop",
         "_machine",
         "_opening",
@@ -122,9 +124,9 @@ class WebSocketSession:
         self._over: asyncio.Future[None] | None = None
         self._has_application = True
         self._is_lost = False
-        self._is_paused = False
         self._told_disconnect = False
         self.mailbox = Mailbox()
+        self._intake = Intake(service, self._heartbeat, self.mailbox, outlet, self._client)
         self.mailbox.on_room = self._pump
         self.mailbox.on_last_taken = self._finish
         receive, send = self._receive, self._send
@@ -143,6 +145,7 @@ class WebSocketSession:
     def data_received(self, data: bytes) -> None:
         """Bytes came in; before the handshake is answered they wait, and the socket with them."""
         self._machine.receive_data(data)
+        self._intake.received_bytes += len(data)
         self._heartbeat.heard = True
         self._pump()
 
@@ -200,31 +203,18 @@ class WebSocketSession:
     # From the wire to the mailbox.
 
     def _pump(self) -> None:
-        """Take events while there is room for them; leave the socket unread otherwise."""
-        if self._is_lost:
+        """Take what the client sent, unless that has to wait."""
+        if self._is_lost or self._intake.rests:
             return
-        machine, mailbox = self._machine, self.mailbox
-        while not self._must_wait() and (event := machine.next_event()) is not None:
-            if isinstance(event, Received) and not mailbox.gone:
-                key = "text" if isinstance(event.data, str) else "bytes"
-                mailbox.put_client({"type": "websocket.receive", key: event.data}, event.size)
-            elif isinstance(event, Ended):
-                self._on_ended(event)
-            # A pong says no more than any other byte: the peer lives.
-        if pongs := machine.data_to_send():
-            self._heartbeat.answer(pongs)
-        if self._is_paused != self._must_wait():
-            self._is_paused = not self._is_paused
-            if self._is_paused:
-                self._outlet.pause_reading()
-            else:
-                self._heartbeat.heard = True
-                self._outlet.resume_reading()
+        ended = self._intake.pump(self._stage)
+        if ended is not None:
+            self._on_ended(ended)
+        if self._intake.rests:
+            self._loop.call_soon(self._go_on)
 
-    def _must_wait(self) -> bool:
-        if self._stage is _OPEN:
-            return self._heartbeat.waits or self.mailbox.client_is_full
-        return self._stage is not _CLOSED
+    def _go_on(self) -> None:
+        self._intake.rests = False
+        self._pump()
 
     def _on_ended(self, ended: Ended) -> None:
         self._tell_last(ended.code, ended.reason)
@@ -246,7 +236,12 @@ class WebSocketSession:
         """
         if self._told_disconnect:
             raise ClientDisconnected("The WebSocket has ended: there is nothing to receive.")
+        intake, is_there = self._intake, self.mailbox.client_size > 0
+        if is_there and intake.is_greedy():
+            await asyncio.sleep(0)
         event = await self.mailbox.get_client()
+        if not is_there:
+            intake.turned()
         self._told_disconnect = event["type"] == "websocket.disconnect"
         return event
 
@@ -411,9 +406,14 @@ class WebSocketSession:
 
     def _pong_due(self) -> None:
         # While the socket is left unread, its silence is ours.
-        if self._stage is _OPEN and not (self._heartbeat.heard or self._is_paused):
-            counts.cut["no_pong"] += 1
+        if self._stage is _OPEN and not (self._heartbeat.heard or self._intake.is_paused):
+            seconds = self._timeouts.ping_timeout
+            cut_off("no_pong", self._client, f"no answer to a ping within {seconds} s")
             self._cut("No pong came.")
+
+    def _frame_due(self) -> None:
+        if self._intake.is_too_slow():
+            self._cut("A frame came too slowly.")
 
     def _pongs_due(self) -> None:
         if self._heartbeat.look_for_room():
@@ -426,6 +426,7 @@ class WebSocketSession:
 
 _ON_DUE: Final[dict[str, Callable[[WebSocketSession], None]]] = {
     "close": WebSocketSession._close_due,
+    "frame": WebSocketSession._frame_due,
     "handshake": WebSocketSession._handshake_due,
     "last words": WebSocketSession._finish,
     "life": WebSocketSession._life_due,

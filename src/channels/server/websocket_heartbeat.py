@@ -21,14 +21,14 @@ _PONG_RETRY_SECONDS: Final = 0.05
 class Heartbeat:
     """Uses three deadlines: "ping", "pong" and "pongs"; whoever owns them calls what is due."""
 
-    __slots__ = ("_deadlines", "_machine", "_outlet", "_timeouts", "heard", "waits")
+    __slots__ = ("_outlet", "_timeouts", "deadlines", "heard", "machine", "waits")
 
     def __init__(
         self, machine: WebSocket, outlet: Outlet, deadlines: Deadlines, timeouts: Timeouts
     ) -> None:
-        self._machine = machine
+        self.machine = machine
         self._outlet = outlet
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._timeouts = timeouts
         #: True if anything came since the last ping that started the wait for a pong.
         self.heard = False
@@ -37,27 +37,29 @@ class Heartbeat:
 
     def start(self) -> None:
         """Ping from now on."""
-        self._deadlines.set("ping", self._timeouts.ping_interval)
+        self.deadlines.set("ping", self._timeouts.ping_interval)
 
     def ping(self) -> None:
-        """Send a ping, wait for an answer unless one is awaited already, and ping again."""
-        self._machine.send_ping()
-        self._outlet.write(self._machine.data_to_send())
+        """Send a ping, wait for an answer unless one is overdue already, and ping again."""
+        self.machine.send_ping()
+        self._outlet.write(self.machine.data_to_send())
         self.start()
-        if "pong" not in self._deadlines:
+        # What came since the last ping was its answer: this one starts a wait of its own, so that
+        # silence is noticed within the interval and the timeout together.
+        if self.heard or "pong" not in self.deadlines:
             self.heard = False
-            self._deadlines.set("pong", self._timeouts.ping_timeout)
+            self.deadlines.set("pong", self._timeouts.ping_timeout)
 
     def answer(self, pongs: bytes) -> None:
         """Write pongs; once the peer's side is full of unread ones, wait."""
         self._outlet.write(pongs)
         if self._outlet.is_full:
             self.waits = True
-            self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+            self.deadlines.set("pongs", _PONG_RETRY_SECONDS)
 
     def look_for_room(self) -> bool:
         """False while the peer has still not read our pongs; then this is due again soon."""
         self.waits = self._outlet.is_full
         if self.waits:
-            self._deadlines.set("pongs", _PONG_RETRY_SECONDS)
+            self.deadlines.set("pongs", _PONG_RETRY_SECONDS)
         return not self.waits

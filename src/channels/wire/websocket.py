@@ -2,8 +2,9 @@
 
 Rules of this machine:
 
-* Frames are taken from the input one at a time, when `next_event` asks.  Whoever stops asking holds
-  raw bytes only: a flood of tiny frames never becomes a flood of objects.
+* Frames are taken from the input one at a time, when `next_event` asks, and each is an event: a
+  shell that counts them, or looks at its clock, may stop at any.  Whoever stops asking holds raw
+  bytes only: a flood of tiny frames never becomes a flood of objects.
 * Sizes are judged at a frame's header, before its payload arrives; text is judged as it arrives, in
   the middle of a frame too.  All else (masks, reserved bits, the order of fragments, inflating,
   close payloads) is the library's to judge.
@@ -103,10 +104,18 @@ class Received:
 
 
 @dataclass(slots=True)
-class Pong:
-    """The peer answered a ping, or sent a pong unasked."""
+class Taken:
+    """A frame that tells the application nothing.
 
-    payload: bytes
+    A ping, which has been answered; a pong; a message's part that is not its last; any but a close
+    frame after our own close frame.
+    """
+
+    opcode: int
+
+    @property
+    def is_control(self) -> bool:
+        return self.opcode >= CLOSE
 
 
 @dataclass(slots=True)
@@ -117,7 +126,7 @@ class Ended:
     reason: str
 
 
-Event: TypeAlias = Received | Pong | Ended
+Event: TypeAlias = Received | Taken | Ended
 
 
 class WebSocket:
@@ -196,8 +205,9 @@ class WebSocket:
                     event, self._ready = self._ready, None
                     if not moved:
                         break
-                if event is not None and (self.phase is _OPEN or isinstance(event, Ended)):
-                    return event
+                if event is not None:
+                    is_late = self.phase is not _OPEN and isinstance(event, Received)
+                    return Taken(BINARY) if is_late else event
         except RemoteProtocolError as error:
             return self._end("violation", error.close_code, error.reason)
         if self._input_has_ended and self.phase in READING:
@@ -304,13 +314,23 @@ class WebSocket:
         if header.opcode == PING:
             if self.phase is Phase.OPEN:
                 self._output.append(server_frame(PONG, payload))
-        elif header.opcode == PONG:
-            self._ready = Pong(payload)
-        else:
+        elif header.opcode != PONG:
             if not self._streams:
                 self._assembly.add(payload, is_last=header.is_final)
             if header.is_final:
                 self._ready = Received(*self._assembly.take())
+                return
+        self._ready = Taken(header.opcode)
+
+    def fail(self, code: int, reason: str) -> Ended:
+        """End the input as a violation does, for a rule that the shell has."""
+        return self._end("violation", code, reason)
+
+    @property
+    def is_inside_frame(self) -> bool:
+        """True if the input ends with a part of a frame, once `next_event` has given None."""
+        has_part = self._header is not None or self._position < len(self._input)
+        return has_part and self.phase in READING
 
     def _end(self, happened: str, code: int, reason: str) -> Ended:
         if happened == "got close":
