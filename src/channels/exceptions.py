@@ -17,6 +17,7 @@ ChannelsError
 ├── InvalidChannelLayerError  (ValueError) a layer is configured wrongly
 ├── InvalidOption             (ValueError) an option has a value outside its bounds
 ├── NoRouteFound              (ValueError) no route for a connection
+├── UnknownMessageType        (ValueError) a message's type names no handler of its consumer
 └── ProtocolError             a rule of HTTP or WebSocket was broken
     ├── LocalProtocolError    ... by the application: a bug here
     └── RemoteProtocolError   ... by the peer: answer with `status` or `close_code`
@@ -104,6 +105,10 @@ class InvalidOption(ChannelsError, ValueError):
 
 class NoRouteFound(ChannelsError, ValueError):
     """No route matches a connection; the outermost router answers 404 or 403."""
+
+
+class UnknownMessageType(ChannelsError, ValueError):
+    """The type of a message is missing, malformed, or names no handler of the consumer."""
 
 
 class ProtocolError(ChannelsError):

@@ -10,8 +10,9 @@ import pytest
 from django.core.signals import got_request_exception
 
 from channels.consumer import AsyncConsumer
-from channels.exceptions import StopConsumer
+from channels.exceptions import StopConsumer, UnknownMessageType
 from channels.kit.mailbox import MailboxBounds
+from channels.kit.throttle import Throttle
 from channels.kit.types import Message
 from tests.consumer.stubs import ForeignLayer, ForeignServer, OurServer, StubLayer
 from tests.server.shell import eventually
@@ -262,6 +263,25 @@ async def test_a_type_that_names_no_handler_ends_the_consumer(
     with pytest.raises(ValueError, match=r"not a handler|leading underscore|No handler"):
         await run.end()
     assert layer.members == {}
+
+
+async def test_a_type_that_no_member_of_a_group_handles_is_one_line_in_the_log(
+    server: Server,
+    layer: StubLayer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("channels.consumer.handlers._throttle", Throttle(5.0))
+    runs = [server(Echo()) for _ in range(50)]
+    await eventually(lambda: len(layer.members) == 50)
+    for channel in layer.members:
+        layer.put(channel, {"type": "unheard.of." + "x" * 100_000})
+    for run in runs:
+        with pytest.raises(UnknownMessageType):
+            await run.end()
+    assert len(caplog.records) == 1
+    assert len(caplog.text) < 500
+    assert "Echo was ended by a message: No handler for message type unheard.of.xx" in caplog.text
 
 
 async def test_an_error_is_logged_signalled_and_raised(

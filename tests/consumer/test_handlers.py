@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name
+from channels.consumer import AsyncConsumer, SyncConsumer, get_handler_name, handlers
 from channels.consumer.handlers import find_handler
+from channels.exceptions import UnknownMessageType
 from channels.generic.websocket import AsyncJsonWebsocketConsumer, WebsocketConsumer
 
 
@@ -44,6 +45,23 @@ def test_a_malformed_type_is_refused(message: dict[str, Any], error: str) -> Non
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - compared whole below
         get_handler_name(message)
     assert str(raised.value) == error
+
+
+@pytest.mark.parametrize("kind", ["x" * 1_000_000, "line\n" * 50, ["list"] * 100_000])
+def test_an_unknown_type_is_shown_cut_and_on_one_line(kind: object) -> None:
+    consumer = AsyncConsumer()
+    with pytest.raises(UnknownMessageType) as raised:
+        find_handler(consumer, {"type": kind}, consumer._verbs)
+    assert len(str(raised.value)) < 160
+    assert "\n" not in str(raised.value)
+
+
+def test_a_long_type_is_not_kept() -> None:
+    before = handlers._name_of.cache_info().currsize
+    for kind in ("_" + "x" * 300, "x" * 300):
+        with pytest.raises(UnknownMessageType):
+            get_handler_name({"type": kind})
+    assert handlers._name_of.cache_info().currsize == before
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,16 @@ from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer.driver import Driver, is_current
-from channels.consumer.handlers import find_handler, get_handler_name, verbs_of
+from channels.consumer.handlers import find_handler, get_handler_name, log_unknown, verbs_of
 from channels.consumer.line import Line, name_of
 from channels.db import are_left_open, close_left_open, watch_connections
-from channels.exceptions import ClientDisconnected, StopConsumer, is_disconnection, mark_logged
+from channels.exceptions import (
+    ClientDisconnected,
+    StopConsumer,
+    UnknownMessageType,
+    is_disconnection,
+    mark_logged,
+)
 from channels.fanout.event import OUTBOUND
 from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
@@ -218,7 +224,7 @@ class AsyncConsumer:
         """Call the handler of a message.
 
         Raises:
-            ValueError: If the message's type is missing, malformed, or names no handler.
+            UnknownMessageType: If the message's type is missing, malformed, or names no handler.
         """
         handled = self._begin(message)
         if handled is not None:
@@ -292,14 +298,17 @@ class AsyncConsumer:
             line.spawn(_close(send), "close after overflow")
 
     async def _report(self, error: Exception, message: Message | None) -> None:
-        logger.error(
-            "Exception in %s while handling '%s': %s",
-            type(self).__qualname__,
-            printable(str(message.get("type"))) if message else "the connection",
-            name_of(self.scope),
-            exc_info=error,
-            extra={"scope": self.scope},
-        )
+        if isinstance(error, UnknownMessageType):
+            log_unknown(type(self), error)
+        else:
+            logger.error(
+                "Exception in %s while handling '%s': %s",
+                type(self).__qualname__,
+                printable(str(message.get("type"))) if message else "the connection",
+                name_of(self.scope),
+                exc_info=error,
+                extra={"scope": self.scope},
+            )
         mark_logged(error)
         await got_request_exception.asend_robust(sender=type(self), request=None, scope=self.scope)
 

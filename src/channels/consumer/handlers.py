@@ -3,16 +3,26 @@
 Types arrive through channel layers too, and projects build them from what users sent.  So a type
 reaches only methods that are meant as handlers: none with a leading underscore, and none of the
 verbs that a consumer has for its own use, `send`, `close`, `dispatch` and the like.
+
+A type that reaches none may have any length, and a group sends it to each of its members: it is cut
+in errors, and one line in five seconds tells of it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from channels.exceptions import UnknownMessageType
 from channels.kit.printable import printable
+from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Message
+
+logger: Final = logging.getLogger("django.channels")
+
+_throttle: Final = Throttle(5.0)
 
 #: The methods of our own classes that handle events.
 HANDLERS: Final = frozenset(
@@ -34,13 +44,13 @@ def get_handler_name(message: Message) -> str:
     """The name of the method that handles a message.
 
     Raises:
-        ValueError: If the message has no type, or one that would name a private method.
+        UnknownMessageType: If the message has no type, or one that would name a private method.
     """
     if "type" not in message:
-        raise ValueError("Incoming message has no 'type' attribute")
+        raise UnknownMessageType("Incoming message has no 'type' attribute")
     kind = message["type"]
     if not isinstance(kind, str):
-        raise ValueError(f"The type of a message is a string: found {printable(repr(kind))}.")
+        raise UnknownMessageType(f"The type of a message is a string: found {printable(repr(kind))}.")
     # Programs build types of what users sent: a long one is not kept.
     return _known_name_of(kind) if len(kind) <= _LONGEST_KNOWN else _name_of(kind)
 
@@ -48,7 +58,7 @@ def get_handler_name(message: Message) -> str:
 def _name_of(kind: str) -> str:
     name = kind.replace(".", "_")
     if name.startswith("_"):
-        raise ValueError("Malformed type in message (leading underscore)")
+        raise UnknownMessageType("Malformed type in message (leading underscore)")
     return name
 
 
@@ -70,15 +80,23 @@ def find_handler(
     """The bound method that handles a message.
 
     Raises:
-        ValueError: If no method does, or the type names one of `verbs`.
+        UnknownMessageType: If no method does, or the type names one of `verbs`.
     """
     name, kind = get_handler_name(message), message["type"]
     if name in verbs:
-        raise ValueError(
+        raise UnknownMessageType(
             f"Message type '{printable(kind)}' names {type(consumer).__name__}.{name}, which is "
             "not a handler: give the message a type that is no method of the base classes."
         )
     handler: Callable[[Message], Any] | None = getattr(consumer, name, None)
     if handler is None or not callable(handler):
-        raise ValueError(f"No handler for message type {printable(kind)}")
+        raise UnknownMessageType(f"No handler for message type {printable(kind)}")
     return handler
+
+
+def log_unknown(consumer: type, error: UnknownMessageType) -> None:
+    """Log that a consumer ended by a message that it has no handler for."""
+    name = consumer.__qualname__
+    held_back = _throttle.admit(name)
+    if held_back is not None:
+        logger.error("%s was ended by a message: %s%s", name, error, and_more(held_back))
