@@ -18,6 +18,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     try:
         yield process
         process.assert_calm()
+        process.assert_turned()
     finally:
         process.kill()
 
@@ -29,5 +30,7 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     process = ServerProcess(options)
     try:
         yield process
+        if process.process.poll() is None:
+            process.assert_turned()
     finally:
         process.kill()

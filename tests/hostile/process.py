@@ -37,6 +37,8 @@ class State:
     tracebacks: list[str]
     log_bytes: int
     log: list[str]
+    #: What kept the loop from turning for too long, each with its stack.
+    held: list[str]
 
 
 def wait_until(look: Callable[[], T], done: Callable[[T], bool]) -> T:
@@ -151,6 +153,11 @@ class ServerProcess:
         left = sorted(set(state.tasks) - set(self.calm.tasks))
         assert len(state.tasks) <= len(self.calm.tasks), f"tasks left over: {left}"
         assert state.descriptors <= self.calm.descriptors, "descriptors left over"
+
+    def assert_turned(self) -> None:
+        """No client has kept the server's loop from turning, by its thread's processor time."""
+        held = self.state().held
+        assert not held, "\n".join(["the loop did not turn for", *held])
 
     def terminate(self) -> None:
         """Ask it to stop, as an init system does."""

@@ -16,9 +16,11 @@ import os
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
+from channels.server.watchdog import Held, Watchdog
 from tests.hostile.application import ProbeApplication
 
 ACCESS = "access"
@@ -45,17 +47,23 @@ class Tally(logging.Handler):
             del self.tracebacks[:-100]
 
 
+#: What a turn of the loop may take, in seconds of its thread's processor time.
+LONGEST_TURN_SECONDS = 0.1
+
+
 class ControlLine:
-    """Answers the test's questions from inside the server's own loop."""
+    """Answers the test's questions from inside the server's own loop, which it watches."""
 
     def __init__(self, line: socket.socket) -> None:
         self.line = line
+        self.held: list[str] = []
         self.tally = Tally()
         logging.basicConfig(level=logging.INFO, handlers=[self.tally, logging.StreamHandler()])
         self.application = ProbeApplication(on_startup=self.open)
         self.task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
+        Watchdog(LONGEST_TURN_SECONDS, self.on_held, by_cpu=True).start()
         reader, writer = await asyncio.open_connection(sock=self.line)
         self.task = asyncio.create_task(self.answer(reader, writer), name="control line")
 
@@ -65,6 +73,12 @@ class ControlLine:
             reply = getattr(self, asked.pop("ask"))(**asked)
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
+
+    def on_held(self, held: Held) -> None:
+        """Note that a client kept the loop from turning; what the tests themselves ask may."""
+        if not any(frame.filename == __file__ for frame in held.stack[-3:]):
+            stack = "".join(traceback.format_list(held.stack))
+            self.held.append(f"{held.cpu_seconds:.3f} s by {held.place}\n{stack}")
 
     def seen(self, port: int) -> list[str]:
         return self.application.seen.get(port, [])
@@ -88,6 +102,7 @@ class ControlLine:
             "tracebacks": self.tally.tracebacks,
             "log_bytes": self.tally.bytes,
             "log": self.tally.lines,
+            "held": self.held,
         }
 
 

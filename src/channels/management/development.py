@@ -31,6 +31,8 @@ COLOURS: Final = {"HANDSHAKING": 101, "CONNECT": 200, "REJECT": 404, "DISCONNECT
 SERVICE_RESTART: Final = 1012
 #: How long sockets and handlers have to end when the server stops or is started anew.
 GRACE_SECONDS: Final = 1.0
+#: What holds the event loop for longer is named in the log.
+SLOW_CALLBACK_MS: Final = 100.0
 
 
 class DevelopmentFormatter(ServerFormatter):
@@ -107,6 +109,7 @@ def server_options(options: Mapping[str, Any]) -> ServerOptions:
             shutdown_timeout=GRACE_SECONDS,
         ),
         websocket_stop_code=SERVICE_RESTART,
+        slow_callback_ms=SLOW_CALLBACK_MS,
         root_path=(settings.FORCE_SCRIPT_NAME or "").rstrip("/"),
     )
 

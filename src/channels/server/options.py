@@ -94,6 +94,14 @@ class ServerOptions:
         none="leave the garbage collector as it is",
         help="new containers after which the garbage collector runs, in a process that only serves",
     )
+    slow_callback_ms: float | None = option(
+        None,
+        unit="milliseconds",
+        minimum=1,
+        none="not watched",
+        help="name in the log, with its stack, what holds the event loop for longer; costs a "
+        "thread, and some wake-ups of the loop in each such time",
+    )
     lifespan: str = option(
         "auto",
         choices=("auto", "on", "off"),

@@ -34,6 +34,7 @@ from channels.server.scope import ScopeBuilder
 from channels.server.seam import Session
 from channels.server.service import Service, Stamp
 from channels.server.turns import TurnEnds
+from channels.server.watchdog import Watchdog, log_held
 from channels.server.websocket import WebSocketSession
 
 logger: Final = logging.getLogger("django.channels.server")
@@ -79,6 +80,7 @@ class Server:
         self._service: Service | None = None
         self._lifespan: Lifespan | None = None
         self._is_stopping = False
+        self._watchdog: Watchdog | None = None
 
     @property
     def addresses(self) -> list[Address]:
@@ -126,6 +128,9 @@ class Server:
         except BaseException:
             await self.stop(0)
             raise
+        if (slow := self.options.slow_callback_ms) is not None:
+            self._watchdog = Watchdog(slow / 1000, log_held)
+            self._watchdog.start()
 
     async def stop(self, timeout: float | None = None) -> None:
         """End in order; what is in hand has so many seconds (default: `shutdown_timeout`)."""
@@ -143,6 +148,8 @@ class Server:
         await _close(service.tasks)
         await lifespan.shutdown(max(seconds, last_moment))
         await _close(lifespan.tasks)
+        if self._watchdog is not None:
+            self._watchdog.stop()
         self._listeners.clear()
         self._service = self._lifespan = None
         self._is_stopping = False
