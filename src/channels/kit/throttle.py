@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Throttle:
-    """Admits one event of each key in `seconds`, and counts the others; from any thread.
+    """Admits one event of each key in `seconds`, and counts the others.
 
     Keys are kept for ever: they are the program's own words, never a client's.
     """

@@ -107,7 +107,7 @@ class Watchdog:
         # the loop was held.
         seconds = now - before_at - self._pause
         if seconds >= self._seconds:
-            self._gaps.append((before_at, seconds, cpu - before_cpu - self._pause))
+            self._gaps.append((before_at, seconds, max(0.0, cpu - before_cpu - self._pause)))
         if not self._stopped.is_set():
             loop.call_later(self._pause, self._give_sign, loop)
 
@@ -120,7 +120,8 @@ class Watchdog:
                 seen = stack if since == looked_at else ()
                 if cpu >= self._seconds or (seen and not self._by_cpu):
                     self._tell(Held(seconds, cpu, seen, is_over=True))
-            since, cpu = self._sign[0], self._cpu() - self._sign[1] - self._pause
+            since, used = self._sign
+            cpu = max(0.0, self._cpu() - used - self._pause)
             seconds = time.monotonic() - since - self._pause
             if (cpu if self._by_cpu else seconds) < self._seconds:
                 continue
@@ -145,11 +146,13 @@ class Watchdog:
 
 
 def _stack_of(ident: int) -> tuple[traceback.FrameSummary, ...]:
-    """The innermost frames of a thread; none if it runs its loop's own code."""
+    """The innermost frames of a thread, inside its loop; none if it runs the loop's own code."""
     frame: FrameType | None = sys._current_frames().get(ident)
     if frame is None or frame.f_code.co_filename.startswith(_IDLE):
         return ()
-    return tuple(traceback.extract_stack(frame, _FRAMES))
+    stack = traceback.extract_stack(frame, _FRAMES)
+    inside = [each for each, it in enumerate(stack, 1) if it.filename.startswith(_IDLE)]
+    return tuple(stack[inside[-1] if inside else 0 :])
 
 
 _throttle: Final = Throttle(5.0)
