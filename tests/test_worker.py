@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.exceptions import ChannelLayerUnavailable, InvalidOption, StopConsumer
+from channels.kit.throttle import Throttle
 from channels.kit.types import Message, Scope
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ChannelNameRouter
@@ -154,8 +155,12 @@ async def test_an_application_need_not_be_a_consumer(layer: InMemoryChannelLayer
 
 @pytest.mark.parametrize("bad", [{"n": 1}, {"type": "fail"}, {"type": "unheard.of"}])
 async def test_a_bad_message_is_logged_and_the_next_is_handled(
-    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, bad: Message
+    layer: InMemoryChannelLayer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    bad: Message,
 ) -> None:
+    monkeypatch.setattr("channels.consumer.handlers._throttle", Throttle(5.0))
     desk = Desk()
     desk.go.set()
     async with working(Worker(consumer_of(desk), ["jobs"], layer)):
