@@ -12,7 +12,7 @@ from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.wire.deflate import (
     DEFLATE_FROM_BYTES,
-    MAX_OFFERS,
+    MAX_OFFER_BYTES,
     Deflate,
     deflate,
     negotiate,
@@ -101,10 +101,13 @@ def test_a_malformed_offer_is_the_clients_fault(offer: str) -> None:
 def test_offers_that_are_too_long_are_not_looked_at(more: str) -> None:
     offer = "permessage-deflate" + more * 20_000
     before = time.thread_time()
-    assert negotiate([offer]) is None
+    with pytest.raises(RemoteProtocolError) as caught:
+        negotiate([offer])
+    assert caught.value.status == 431
     assert time.thread_time() - before < 0.005
-    assert negotiate(["permessage-deflate", "a" * MAX_OFFERS]) is None
-    assert negotiate(["permessage-deflate", "a" * (MAX_OFFERS - 18)]) is not None
+    with pytest.raises(RemoteProtocolError):
+        negotiate(["permessage-deflate", "a" * MAX_OFFER_BYTES])
+    assert negotiate(["permessage-deflate", "a" * (MAX_OFFER_BYTES - 18)]) is not None
 
 
 @pytest.mark.parametrize("size", [0, 5, 2043, 2044, 70000])

@@ -50,7 +50,9 @@ def get_handler_name(message: Message) -> str:
         raise UnknownMessageType("Incoming message has no 'type' attribute")
     kind = message["type"]
     if not isinstance(kind, str):
-        raise UnknownMessageType(f"The type of a message is a string: found {printable(repr(kind))}.")
+        raise UnknownMessageType(
+            f"The type of a message is a string: found {printable(repr(kind))}."
+        )
     # Programs build types of what users sent: a long one is not kept.
     return _known_name_of(kind) if len(kind) <= _LONGEST_KNOWN else _name_of(kind)
 
