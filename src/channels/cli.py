@@ -13,16 +13,17 @@ import dataclasses
 import importlib
 import inspect
 import logging
-import logging.handlers
 import os
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any, TextIO, cast
 
 from channels import __version__
 from channels.exceptions import InvalidOption, StartupFailed
+from channels.kit.limits import KIB, MIB
 from channels.kit.options import (
     add_arguments,
     check_options,
@@ -30,6 +31,7 @@ from channels.kit.options import (
     from_mapping,
     option,
 )
+from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
 from channels.middleware import is_double_callable, single_callable
@@ -37,6 +39,7 @@ from channels.server import Server, ServerOptions
 from channels.server.access import AccessRecord
 from channels.server.access_log import AccessLog, client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
+from channels.server.log_writer import log_file, log_stream
 from channels.supervisor.reloading import Watched, is_child, run_reloading
 
 logger = logging.getLogger("channels.cli")
@@ -108,6 +111,13 @@ class Reporting:
         help="file that gets a line for each request; - is the standard output",
     )
     log_format: str = option(LOG_FORMAT, help="form of a log line, as the logging module has it")
+    log_buffer_bytes: int = option(
+        MIB,
+        unit="bytes",
+        minimum=4 * KIB,
+        help="log lines that wait while an output takes none, for each output; then lines are "
+        "dropped and counted",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -135,9 +145,15 @@ KILL_SECONDS = 3.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the `channels` command; returns the process's exit status."""
+    """Run the `channels` command; returns the process's exit status.
+
+    Args:
+        arguments: None takes those of the process, which must end then: its signals and its exit
+            are taken over.
+    """
+    if arguments is None:
+        return process_exit.run(partial(main, sys.argv[1:]))
     parser = make_parser()
-    arguments = sys.argv[1:] if arguments is None else arguments
     namespace = parser.parse_args(arguments, argparse.Namespace(words=arguments))
     run: Callable[[argparse.Namespace], int] = namespace.run
     try:
@@ -174,7 +190,7 @@ def run_serve(namespace: argparse.Namespace) -> int:
     """
     values = given_values(namespace)
     reporting = from_mapping(Reporting, values)
-    set_up_logging(reporting.verbosity, reporting.log_format)
+    set_up_logging(reporting.verbosity, reporting.log_format, reporting.log_buffer_bytes)
     reloading = from_mapping(Reloading, values)
     if reloading.reload:
         values = RELOADED | values
@@ -185,8 +201,8 @@ def run_serve(namespace: argparse.Namespace) -> int:
         load_application(namespace.application),
         from_mapping(Listening, values).endpoints(set(values)),
         server_options(values),
-        _log_listening,
-        open_access_log(reporting.access_log),
+        partial(_log_started, namespace.application),
+        open_access_log(reporting.access_log, reporting.log_buffer_bytes),
     )
     try:
         server.run()
@@ -281,42 +297,59 @@ def listening_text(address: Address) -> str:
     return f"Listening on {kind} {client_text(address)}"
 
 
-def _log_listening(addresses: Sequence[Address]) -> None:
+def _log_started(application: str, addresses: Sequence[Address]) -> None:
     for address in addresses:
         logger.info("%s", listening_text(address))
+    places = ", ".join(client_text(address) for address in addresses)
+    logger.info(
+        "Started channels %s, process %d: %s at %s", __version__, os.getpid(), application, places
+    )
 
 
-def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT) -> None:
-    """Send log records to the standard error, at the level that `verbosity` (0 to 3) means."""
-    logging.basicConfig(level=LOG_LEVELS[verbosity], format=log_format)
+def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT, buffer_bytes: int = MIB) -> None:
+    """Send log records to the standard error, at the level that `verbosity` (0 to 3) means.
+
+    A standard error that takes nothing is not waited for.
+    """
+    if not logging.root.handlers:
+        stream = log_stream(sys.stderr, "stderr", buffer_bytes)
+        logging.basicConfig(level=LOG_LEVELS[verbosity], format=log_format, stream=stream)
     if verbosity > 2:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
 
 
-def open_access_log(place: str | None) -> AccessLog | None:
+def open_access_log(place: str | None, buffer_bytes: int = MIB) -> AccessLog | None:
     """A log on the standard output ("-") or at the end of a file; None for none.
 
-    The file is opened again when it was moved away, as logrotate does it.
+    The file is opened again when it was moved away, as logrotate does it.  An output that takes
+    nothing is not waited for: lines are dropped and counted.
 
     Raises:
         InvalidOption: If the file cannot be opened.
     """
     if place is None:
         return None
-    try:
-        handler: logging.Handler = (
-            logging.StreamHandler(sys.stdout)
-            if place == "-"
-            else logging.handlers.WatchedFileHandler(place)
-        )
-    except OSError as error:
-        raise InvalidOption(f"access_log={place!r} cannot be written: {error.strerror}.") from None
+    handler = logging.StreamHandler(access_stream(place, buffer_bytes))
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("channels.access")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     return AccessLog(logger)
+
+
+def access_stream(place: str, buffer_bytes: int = MIB) -> TextIO:
+    """What an access log writes to.
+
+    Raises:
+        InvalidOption: If the file cannot be opened.
+    """
+    if place == "-":
+        return log_stream(sys.stdout, "stdout", buffer_bytes)
+    try:
+        return log_file(place, buffer_bytes)
+    except OSError as error:
+        raise InvalidOption(f"access_log={place!r} cannot be written: {error.strerror}.") from None
 
 
 def import_by_path(path: str) -> Any:

@@ -9,28 +9,29 @@ handler has returned, tried again when it raised, given back when it was cancell
 an application works under is `scope["lease"]`.
 
 Close order, at SIGTERM or `request_stop`: the listeners, so that nothing more is taken; the lanes,
-each when its handler has returned; after `shutdown_timeout` what still runs is cancelled.
+each when its handler has returned; after `shutdown_timeout` what still runs is cancelled.  All of
+it takes `WorkerOptions.stop_seconds` at most, after which `kit/process_exit.py` ends the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from channels.exceptions import ChannelLayerUnavailable, was_logged
 from channels.kit.options import check_options, option
 from channels.kit.printable import printable
+from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
 from channels.layers.leases import Lease, reason_of
 from channels.middleware import single_callable
+from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
 
 logger = logging.getLogger("django.channels.worker")
 
@@ -59,6 +60,15 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+
+    @property
+    def stop_seconds(self) -> float | None:
+        """The longest that a process takes to end, from the signal on; None for no bound.
+
+        `shutdown_timeout` for handlers; 1 s each for cancelled handlers, the channel layer and
+        other tasks; 1 s for the log and for functions of atexit.
+        """
+        return None if self.shutdown_timeout is None else self.shutdown_timeout + 4.0
 
 
 class Lane:
@@ -153,6 +163,7 @@ class Worker:
         self._lanes: dict[str, list[Lane]] = {channel: [] for channel in self.channels}
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._is_hurried = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
@@ -160,19 +171,32 @@ class Worker:
 
         A second signal ends it at once.
         """
-        factory = None
-        if importlib.util.find_spec("uvloop") is not None:
-            factory = importlib.import_module("uvloop").new_event_loop
-        with asyncio.Runner(loop_factory=factory) as runner, contextlib.suppress(KeyboardInterrupt):
-            runner.run(self._run_until_signal())
+        has_signals = threading.current_thread() is threading.main_thread()
+        with contextlib.ExitStack() as stack:
+            if has_signals:
+                stack.enter_context(process_exit.serving(self, self.options.stop_seconds))
+            run_on_new_loop(self._run_as_owner())
 
     def request_stop(self) -> None:
         """Finish what runs, then end `handle`; from any thread, at any time."""
+        self._on_loop(self._stopping.set)
+
+    def hurry(self) -> None:
+        """Let a stop cancel what runs at once; from any thread."""
+        self._on_loop(self._set_hurried)
+
+    def _set_hurried(self) -> None:
+        self._is_hurried = True
+        self._changed.set()
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
         loop = self._loop
         if loop is None:
-            self._stopping.set()
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(self._stopping.set)
+            call()
+            return
+        # A loop that has ended needs no telling.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(call)
 
     async def handle(self) -> None:
         """Work until `request_stop`, then finish what runs.
@@ -197,11 +221,12 @@ class Worker:
             done, _ = await asyncio.wait([stop, *work], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            logger.info("Stopping: no more messages are taken, running handlers may end.")
             await listeners.close()
             await self._finish()
         finally:
             await listeners.close()
-            await lanes.close()
+            await self._cancel(lanes)
             self._loop = None
 
     async def application_send(self, scope: Scope, message: Message) -> None:
@@ -212,43 +237,16 @@ class Worker:
             "client: send to a channel or group of the channel layer instead."
         )
 
-    async def _run_until_signal(self) -> None:
+    async def _run_as_owner(self) -> None:
         layer = self.channel_layer
         # This loop lives as long as the process: the layer may do its I/O here.
         is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
         try:
-            with self._signals(asyncio.get_running_loop()):
-                await self.handle()
+            await self.handle()
         finally:
             if is_owner:
-                await layer.close()
-
-    @contextlib.contextmanager
-    def _signals(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        task = asyncio.current_task()
-        assert task is not None, "run() runs this in a task"
-
-        def on_signal() -> None:
-            if self._stopping.is_set():
-                task.cancel()
-            else:
-                logger.info("Stopping: no more messages are taken, running handlers may end.")
-                self._stopping.set()
-
-        caught = (signal.SIGTERM, signal.SIGINT)
-        for each in caught:
-            loop.add_signal_handler(each, on_signal)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._stopping.is_set():
-                raise
-        finally:
-            for each in caught:
-                loop.remove_signal_handler(each)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
 
     async def _until_stopping(self) -> None:
         await self._stopping.wait()
@@ -340,7 +338,7 @@ class Worker:
         """Wait until no lane is busy, for `shutdown_timeout` at most."""
         try:
             async with asyncio.timeout(self.options.shutdown_timeout):
-                while self._busy():
+                while self._busy() and not self._is_hurried:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -349,6 +347,13 @@ class Worker:
                 len(self._busy()),
                 self.options.shutdown_timeout,
             )
+
+    async def _cancel(self, lanes: TaskScope) -> None:
+        """End what still runs; a handler that takes no cancellation must not keep the process."""
+        try:
+            await asyncio.wait_for(lanes.close(), CLOSE_SECONDS)
+        except TimeoutError:
+            logger.error("%d handlers did not end when cancelled.", len(lanes))
 
     def _busy(self) -> list[Lane]:
         return [lane for lanes in self._lanes.values() for lane in lanes if not lane.is_idle]

@@ -6,11 +6,13 @@ import argparse
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
-from typing import Any, TextIO
+from functools import partial
+from typing import Any
 
-from channels.cli import LOG_FORMAT, load_application, set_up_logging
+from channels.cli import LOG_FORMAT, access_stream, load_application, set_up_logging
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import MIB
+from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
@@ -137,12 +139,15 @@ class CommandLineInterface:
     def entrypoint(cls) -> None:
         """The console script: errors in the arguments end it with status 2."""
         interface = cls()
+        process_exit.run(partial(interface._run_command, sys.argv[1:]))
+
+    def _run_command(self, args: Sequence[str]) -> None:
         try:
-            interface.run(sys.argv[1:])
+            self.run(args)
         except (ArgumentError, InvalidOption) as error:
-            interface.parser.error(str(error))
+            self.parser.error(str(error))
         except (OSError, StartupFailed) as error:
-            interface.parser.exit(1, f"daphne: error: {error}\n")
+            self.parser.exit(1, f"daphne: error: {error}\n")
 
     def load_asgi_app(self, asgi_app_path: str) -> Application:
         """The application at "module:attribute".
@@ -210,12 +215,7 @@ class CommandLineInterface:
 
     def _action_logger(self, options: argparse.Namespace) -> AccessLogGenerator | None:
         place = options.access_log or ("-" if options.verbosity >= 1 else None)
-        if place is None:
-            return None
-        stream: TextIO = sys.stdout
-        if place != "-":
-            stream = open(place, "a", 1, encoding="utf-8")  # noqa: SIM115 - open as long as we run
-        return AccessLogGenerator(stream)
+        return None if place is None else AccessLogGenerator(access_stream(place))
 
 
 def endpoint_strings(options: argparse.Namespace) -> list[str]:

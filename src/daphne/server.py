@@ -44,6 +44,9 @@ class Server:
             Daphne's users let only their proxy connect.
     """
 
+    #: Seconds for running requests and open sockets when the server stops.
+    shutdown_timeout = Timeouts().shutdown_timeout
+
     def __init__(  # noqa: PLR0913, PLR0917 - the signature that other packages call
         self,
         application: Application,
@@ -94,6 +97,7 @@ class Server:
                 ping_interval=ping_interval or None,
                 ping_timeout=ping_timeout or None,
                 close_timeout=application_close_timeout,
+                shutdown_timeout=self.shutdown_timeout,
             ),
             proxy=believed(
                 trusted_proxies,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from channels.kit.types import Application, Message, Receive, Scope, Send
-from channels.testing.process import RunsAndStops, ServerProcess
+from channels.testing.process import GRACE_SECONDS, RunsAndStops, ServerProcess
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server
 
@@ -24,7 +24,7 @@ class DaphneProcess(ServerProcess):
     """A child process that runs `daphne.server.Server`; `kwargs` are that class's."""
 
     def make_server(self, application: Application, ready: Callable[[int], None]) -> RunsAndStops:
-        server = Server(
+        server = _TestServer(
             application=application,
             endpoints=build_endpoint_description_strings(
                 host=self.bound_host, port=self.wanted_port
@@ -33,6 +33,10 @@ class DaphneProcess(ServerProcess):
             **self.kwargs,
         )
         return server
+
+
+class _TestServer(Server):
+    shutdown_timeout = GRACE_SECONDS
 
 
 class BaseDaphneTestingInstance:

@@ -219,8 +219,21 @@ class Timeouts:
         help="time for the application to answer lifespan.startup; then it is served without",
     )
     shutdown_timeout: float = option(
-        10.0, unit="seconds", minimum=0.0, help="time for running requests when the server stops"
+        10.0,
+        unit="seconds",
+        minimum=0.0,
+        help="time for running requests when the server stops, and again for lifespan.shutdown",
     )
+
+    @property
+    def stop_seconds(self) -> float:
+        """The longest that a process takes to end, from the signal on.
+
+        `shutdown_timeout` for requests and WebSockets, 2 s for handlers of disconnects,
+        `shutdown_timeout` (at least 2 s) for the lifespan's shutdown, 1 s each for what is then
+        cancelled: handlers, the lifespan, other tasks; 1 s for the log and for functions of atexit.
+        """
+        return self.shutdown_timeout + max(self.shutdown_timeout, 2.0) + 6.0
 
     def __post_init__(self) -> None:
         check_options(self)

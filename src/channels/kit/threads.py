@@ -8,6 +8,7 @@ cannot be cancelled, only waited for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -123,7 +124,7 @@ class Lane(Executor):
             return
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
-        last.add_done_callback(lambda _: loop.call_soon_threadsafe(_set, ended))
+        last.add_done_callback(lambda _: _tell(loop, ended))
         cancelled: asyncio.CancelledError | None = None
         while not ended.done():
             try:
@@ -134,6 +135,12 @@ class Lane(Executor):
                     hurry()
         if cancelled is not None:
             raise cancelled
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
+    # A loop that was closed meanwhile needs no telling.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_set, ended)
 
 
 def _set(future: asyncio.Future[None]) -> None:

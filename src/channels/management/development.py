@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from channels.kit.limits import MIB, Limits, Timeouts
 from channels.server import ServerOptions
 from channels.server.access import AccessRecord
 from channels.server.access_log import client_text, safe
+from channels.server.log_writer import log_stream
 
 logger = logging.getLogger("django.channels.server")
 
@@ -59,7 +61,7 @@ def set_up_logging() -> None:
     """
     if logger.handlers or logger.level:
         return
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(log_stream(sys.stderr, "stderr"))
     handler.setFormatter(DevelopmentFormatter())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -122,6 +122,12 @@ def server_families(found: ServerCounts) -> Iterable[Metric]:
         "reason",
         found.cut,
     )
+    yield _labelled(
+        "log_lines_dropped",
+        "Log lines that were dropped, by output: it took none, and too many waited.",
+        "output",
+        found.log_lines_dropped,
+    )
     yield _counter(
         "application_failures",
         "Applications that raised, or ended without an answer.",

@@ -29,6 +29,8 @@ class ServerCounts:
         self.websockets_closed: Counter[str] = Counter()
         #: Connections that were cut off, by reason.
         self.cut: Counter[str] = Counter()
+        #: Lines that an output did not take, by its name.
+        self.log_lines_dropped: Counter[str] = Counter()
         #: Applications that raised, or ended without an answer.
         self.application_failures = 0
 

@@ -64,7 +64,7 @@ class Lifespan:
         }
         self._events.put_nowait({"type": "lifespan.startup"})
         self._task = self.tasks.spawn(
-            self._run(scope), name="lifespan", context=context.copy(), on_done=_look_at
+            self._run(scope), name="lifespan", context=context.copy(), on_done=self._on_ended
         )
         await self._wait_for_start(self._task, timeout_seconds)
         if not self._started.done():
@@ -123,6 +123,13 @@ class Lifespan:
             # Raised from a task, they would end the server's loop.
             raise RuntimeError(f"The application raised {error!r} in its lifespan.") from error
 
+    def _on_ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        # An error before its answer, or after it said that it failed, is `startup`'s to tell.
+        has_started = self._started.done() and self._started.result() is None
+        if error is not None and has_started:
+            logger.error("Exception in the application's lifespan after startup", exc_info=error)
+
     async def _receive(self) -> Message:
         self._asked = True
         return await self._events.get()
@@ -138,12 +145,6 @@ class Lifespan:
         if future.done() or not (is_start or self._started.done()):
             raise LocalProtocolError(f"{kind} came at the wrong time.")
         future.set_result(None if went_well else str(message.get("message", "")) or "no reason")
-
-
-def _look_at(task: asyncio.Task[None]) -> None:
-    """Whoever started it has looked, or looks, at its error."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _first_of(

@@ -3,7 +3,8 @@
 Stop order: nothing more is accepted; every session ends (an idle one at once, a response in hand
 first, a WebSocket with its close frame); what is left after the timeout is cut; applications have a
 last moment for their disconnect handlers and are cancelled; the application hears
-`lifespan.shutdown`.
+`lifespan.shutdown`.  `hurry` ends each of these waits.  All of it takes `Timeouts.stop_seconds` at
+most, after which `kit/process_exit.py` ends the process.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import ExitStack
 from contextvars import copy_context
-from typing import Final
+from typing import Any, Final
 
 from asgiref.compatibility import guarantee_single_callable
 
-from channels.kit.exits import run_past_exits
+from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Address, Application
 from channels.server.access import AccessRecord
@@ -29,6 +31,8 @@ from channels.server.garbage import seldom_collected
 from channels.server.http import HttpSession
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
+from channels.server.loops import run_on_new_loop
+from channels.server.notify import notify
 from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Session
@@ -39,10 +43,11 @@ from channels.server.websocket import WebSocketSession
 
 logger: Final = logging.getLogger("django.channels.server")
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-#: For disconnect handlers after the last connection has closed, and again once cancelled.
+#: For disconnect handlers after the last connection has closed.
 LAST_MOMENT_SECONDS: Final = 2.0
+#: For what was cancelled, and in a hurry.
+CANCEL_SECONDS: Final = 1.0
+HURRIED_SECONDS: Final = 0.25
 
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
@@ -81,6 +86,7 @@ class Server:
         self._lifespan: Lifespan | None = None
         self._is_stopping = False
         self._watchdog: Watchdog | None = None
+        self._owns_process = False
 
     @property
     def addresses(self) -> list[Address]:
@@ -138,33 +144,43 @@ class Server:
         if service is None or lifespan is None or self._is_stopping:
             return
         self._is_stopping = True
+        began = time.monotonic()
+        seconds = self.options.timeouts.shutdown_timeout if timeout is None else timeout
+        if self._listeners:
+            self._log_stopping(service, seconds)
         for listener in self._listeners:
             listener.close()
-        seconds = self.options.timeouts.shutdown_timeout if timeout is None else timeout
         await self._end_sessions(seconds)
         last_moment = min(LAST_MOMENT_SECONDS, self.options.timeouts.close_timeout)
-        if not self._hurry.is_set():
-            await service.tasks.join(last_moment)
-        await _close(service.tasks)
-        await lifespan.shutdown(max(seconds, last_moment))
-        await _close(lifespan.tasks)
+        await _unless(self._hurry, service.tasks.join(last_moment))
+        await self._cancel(service.tasks)
+        await _unless(self._hurry, lifespan.shutdown(max(seconds, last_moment)))
+        await self._cancel(lifespan.tasks)
         if self._watchdog is not None:
             self._watchdog.stop()
+        if self._listeners:
+            logger.info("Stopped after %.1f s.", time.monotonic() - began)
         self._listeners.clear()
         self._service = self._lifespan = None
         self._is_stopping = False
+
+    def _log_stopping(self, service: Service, seconds: float) -> None:
+        sessions = [connection.session for connection in self._connections]
+        websockets = sum(isinstance(session, WebSocketSession) for session in sessions)
+        requests = max(0, len(service.tasks) - websockets)
+        logger.info(
+            "Stopping: waiting at most %g s for %d requests and %d WebSockets.",
+            seconds,
+            requests,
+            websockets,
+        )
 
     async def _end_sessions(self, seconds: float) -> None:
         shutdowns = TaskScope("the shutdown")
         for connection in [*self._connections]:
             if connection.session is not None:
                 shutdowns.spawn(connection.session.shutdown())
-        ends = {
-            shutdowns.spawn(self._no_connections.wait()),
-            shutdowns.spawn(self._hurry.wait()),
-        }
-        if self._connections:
-            await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        await _unless(self._hurry, self._no_connections.wait(), seconds)
         if self._connections:
             logger.warning("Cutting %d connections at the end.", len(self._connections))
             counts.cut["stop"] += len(self._connections)
@@ -173,12 +189,31 @@ class Server:
             await self._no_connections.wait()
         await shutdowns.close()
 
+    async def _cancel(self, tasks: TaskScope) -> None:
+        """End what still runs; a task that takes no cancellation must not keep the process."""
+        has_ended = await _unless(self._hurry, tasks.close(), CANCEL_SECONDS)
+        if not has_ended and self._hurry.is_set():
+            has_ended = await tasks.join(HURRIED_SECONDS)
+        if not has_ended:
+            logger.error("%d tasks of %s did not end when cancelled.", len(tasks), tasks.name)
+
     async def serve(self) -> None:
-        """Start, wait for `request_stop`, stop."""
-        await self.start()
+        """Start, wait for `request_stop`, stop; asked to stop while it starts, cancel the start.
+
+        Raises:
+            StartupFailed, OSError, InvalidOption: As `start` does.
+        """
+        self._loop = asyncio.get_running_loop()
+        if not await _unless(self._stop_asked, self.start()):
+            logger.info("Stopped while the application started.")
+            return
         try:
+            if self._owns_process:
+                notify("READY=1")
             await self._stop_asked.wait()
         finally:
+            if self._owns_process:
+                notify("STOPPING=1")
             await self.stop()
 
     def request_stop(self) -> None:
@@ -200,25 +235,13 @@ class Server:
     def run(self, *, install_signals: bool = True) -> None:
         """Serve until SIGINT or SIGTERM, on a loop of its own; a second signal ends it at once."""
         # Who takes the signals owns the process, and so its garbage collector.
-        objects = self.options.collect_after_objects if install_signals else None
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner, seldom_collected(objects):
-            serving = self._serve_with_signals() if install_signals else self.serve()
-            run_past_exits(runner.get_loop(), serving)
-
-    async def _serve_with_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self._on_signal)
-        try:
-            await self.serve()
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
-
-    def _on_signal(self) -> None:
-        if self._stop_asked.is_set():
-            self._hurry.set()
-        self._stop_asked.set()
+        self._owns_process = install_signals
+        with ExitStack() as stack:
+            if install_signals:
+                seconds = self.options.timeouts.stop_seconds
+                stack.enter_context(process_exit.serving(self, seconds))
+                stack.enter_context(seldom_collected(self.options.collect_after_objects))
+            run_on_new_loop(self.serve())
 
     # What connections call.
 
@@ -249,17 +272,27 @@ class Server:
             self._no_connections.set()
 
 
-async def _close(tasks: TaskScope) -> None:
-    """End what still runs; a task that takes no cancellation must not keep the process."""
+async def _unless(
+    event: asyncio.Event, work: Coroutine[Any, Any, Any], seconds: float | None = None
+) -> bool:
+    """Run `work`, and cancel it when `event` is set or the time is over; True if it has ended.
+
+    What it raises is raised here.
+    """
+    scope = TaskScope("a step of the server")
+    task = scope.spawn(work, on_done=_look_at)
+    waiter = scope.spawn(event.wait())
     try:
-        await asyncio.wait_for(tasks.close(), LAST_MOMENT_SECONDS)
-    except TimeoutError:
-        logger.error("%d tasks of %s did not end when cancelled.", len(tasks), tasks.name)
+        await asyncio.wait({task, waiter}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        has_ended = task.done()
+    finally:
+        await scope.close()
+    if not task.cancelled():
+        task.result()
+    return has_ended
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Whoever started it has looked, or looks, at its error."""
+    if not task.cancelled():
+        task.exception()

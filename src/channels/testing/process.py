@@ -25,9 +25,15 @@ from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE
 
 from channels.cli import ListeningServer, tcp_endpoint
+from channels.kit.limits import Timeouts
+from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
 from channels.server import ServerOptions
 
+#: For requests and sockets that a test left open, when the server is told to stop.
+GRACE_SECONDS = 0.5
+#: For threads of the child once its server has stopped.
+EXIT_SECONDS = 1.0
 #: How often a waiting parent looks whether its child still lives.
 LOOK_SECONDS = 0.05
 
@@ -97,6 +103,8 @@ class ServerProcess(multiprocessing.Process):
             finally:
                 if self.teardown is not None:
                     self.teardown()
+                # Threads of sync code that still run must not hold the tests.
+                process_exit.end_within(EXIT_SECONDS)
         except BaseException as error:
             self.errors.put((_portable(error), traceback.format_exc()))
             raise SystemExit(1) from None
@@ -106,7 +114,7 @@ class ServerProcess(multiprocessing.Process):
         return ListeningServer(
             application,
             [tcp_endpoint(self.bound_host, self.wanted_port)],
-            ServerOptions(**self.kwargs),
+            ServerOptions(**{"timeouts": Timeouts(shutdown_timeout=GRACE_SECONDS), **self.kwargs}),
             lambda addresses: ready(int(addresses[0][1] or 0)),
         )
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from django.apps import apps
@@ -28,6 +29,7 @@ from django.utils import autoreload
 
 from channels.cli import ListeningServer, tcp_endpoint
 from channels.exceptions import InvalidOption, StartupFailed
+from channels.kit.process_exit import process_exit
 from channels.kit.types import Address, Application
 from channels.management.development import (
     GRACE_SECONDS,
@@ -116,7 +118,14 @@ class Command(DjangoCommand):
             raise CommandError(
                 "You have not set ASGI_APPLICATION, which is needed to run the server."
             )
-        return super().handle(*args, **options)
+        is_alone = options["use_asgi"] and not options["use_reloader"]
+        if not (is_alone and getattr(self, "_called_from_command_line", False)):
+            return super().handle(*args, **options)
+        process_exit.run(partial(self._handle_alone, *args, **options), EXIT_SECONDS)
+        return None
+
+    def _handle_alone(self, *args: Any, **options: Any) -> None:
+        super().handle(*args, **options)
 
     def run(self, **options: Any) -> None:
         """Run the server, in a child process that is started anew when a file changes."""
@@ -137,9 +146,7 @@ class Command(DjangoCommand):
             self.server.request_stop()
             self._has_ended.wait(GRACE_SECONDS + EXIT_SECONDS)
         # The interpreter now joins its threads; a handler that sleeps in one would hold the port.
-        leave = threading.Timer(EXIT_SECONDS, os._exit, [status])
-        leave.daemon = True
-        leave.start()
+        process_exit.end_within(EXIT_SECONDS, status)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         if not options["use_asgi"]:

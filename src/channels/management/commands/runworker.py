@@ -9,6 +9,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.kit.options import add_arguments, from_mapping, options_of
+from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
 from channels.routing import get_default_application
@@ -58,9 +59,13 @@ class Command(BaseCommand):
         # A worker class written for other releases takes no options: it gets none unless asked to.
         given = {each.name for each in options_of(WorkerOptions)} & options.keys()
         more: dict[str, Any] = {"options": from_mapping(WorkerOptions, options)} if given else {}
-        self.worker_class(
+        worker = self.worker_class(
             application=get_default_application(),
             channels=channels,
             channel_layer=layer,
             **more,
-        ).run()
+        )
+        if getattr(self, "_called_from_command_line", False):
+            process_exit.run(worker.run)
+        else:
+            worker.run()

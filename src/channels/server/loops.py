@@ -1,0 +1,70 @@
+"""An event loop for a whole run, that is closed in bounded time.
+
+`asyncio.Runner` waits without a bound for tasks that swallow their cancellation and, by
+`shutdown_default_executor`, for threads: neither can be made to end, and both would hold a process
+that was told to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+logger: Final = logging.getLogger("channels.tasks")
+
+#: For cancelled tasks and for asynchronous generators, together.
+CLOSE_SECONDS: Final = 1.0
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes a loop of uvloop; None where that is not installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, run in this thread on a loop of its own.
+
+    Tasks that remain are cancelled and awaited for `CLOSE_SECONDS`.  Threads of the loop's default
+    executor are left to end by themselves.
+    """
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    loop = runner.get_loop()
+    try:
+        return runner.run(work)
+    finally:
+        try:
+            runner.run(_end_tasks())
+        finally:
+            asyncio.set_event_loop(None)
+            # Not the runner's `close`: this one does not wait for the default executor.
+            loop.close()
+
+
+async def _end_tasks() -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + CLOSE_SECONDS
+    remaining = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in remaining:
+        task.cancel()
+    left = await _wait(remaining, CLOSE_SECONDS)
+    for task in remaining - left:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("A task failed when cancelled: %s", task.get_name(), exc_info=error)
+    if left:
+        names = ", ".join(sorted(task.get_name() for task in left))
+        logger.error("%d tasks did not end when cancelled: %s.", len(left), names)
+    closing = loop.create_task(loop.shutdown_asyncgens())
+    await _wait({closing}, max(0.1, deadline - loop.time()))
+
+
+async def _wait(tasks: set[asyncio.Task[Any]], seconds: float) -> set[asyncio.Task[Any]]:
+    """Those that have not ended in time."""
+    return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
