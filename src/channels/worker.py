@@ -39,6 +39,9 @@ logger = logging.getLogger("django.channels.worker")
 RETRY_FIRST_SECONDS: Final = 0.1
 RETRY_MOST_SECONDS: Final = 5.0
 
+#: For cancelled handlers, and for their messages to be given back to the channel layer.
+CANCEL_SECONDS: Final = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
@@ -65,10 +68,10 @@ class WorkerOptions:
     def stop_seconds(self) -> float | None:
         """The longest that a process takes to end, from the signal on; None for no bound.
 
-        `shutdown_timeout` for handlers; 1 s each for cancelled handlers, the channel layer and
-        other tasks; 1 s for the log and for functions of atexit.
+        `shutdown_timeout` for handlers, 5 s for cancelled ones and the return of their messages, 1 s
+        each for the channel layer and other tasks, 1 s for the log and for functions of atexit.
         """
-        return None if self.shutdown_timeout is None else self.shutdown_timeout + 4.0
+        return None if self.shutdown_timeout is None else self.shutdown_timeout + 8.0
 
 
 class Lane:
@@ -351,7 +354,7 @@ class Worker:
     async def _cancel(self, lanes: TaskScope) -> None:
         """End what still runs; a handler that takes no cancellation must not keep the process."""
         try:
-            await asyncio.wait_for(lanes.close(), CLOSE_SECONDS)
+            await asyncio.wait_for(lanes.close(), CANCEL_SECONDS)
         except TimeoutError:
             logger.error("%d handlers did not end when cancelled.", len(lanes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
@@ -138,3 +139,25 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     with os.fdopen(reader) as answer:
         assert answer.read() == str(child)
     os.waitpid(child, 0)
+
+
+def test_a_job_that_outlives_its_loop_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    gate, lane = Gate(), Lane()
+
+    async def leave() -> None:
+        lane.submit(gate)
+        with contextlib.suppress(TimeoutError):
+            # Its cancellation waits for the job, so it is left behind.
+            await asyncio.wait({asyncio.ensure_future(lane.settled())}, timeout=0.05)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave())
+    waiting = asyncio.all_tasks(loop)
+    loop.close()
+    gate.go.set()
+    assert lane._last is not None
+    lane._last.result(10)
+    configure_threads(ThreadOptions())
+    assert caplog.records == []
+    for task in waiting:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import pytest
 
 from channels.exceptions import StartupFailed
 from channels.kit.types import Receive, Scope, Send
+from channels.server import Server, ServerOptions, parse_endpoint
 from tests.server.applications import echo, respond
 from tests.server.conftest import Serve, settled
 
@@ -136,3 +137,61 @@ async def test_an_application_that_does_not_stop_is_cancelled(
     await running.server.stop(0.05)
     assert cancelled.is_set()
     assert "did not stop" in caplog.text
+
+
+@pytest.mark.parametrize("error", [ValueError("pool lost"), SystemExit(3), KeyboardInterrupt()])
+async def test_an_error_after_startup_is_logged_and_the_application_served(
+    serve: Serve, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    fail = asyncio.Event()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await fail.wait()
+            raise error
+        await echo(scope, receive, send)
+
+    client = await (await serve(application, lifespan="auto")).connect()
+    fail.set()
+    await settled(lambda: "lifespan after startup" in caplog.text)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert "in application" in caplog.text
+    client.get()
+    assert (await client.answer()).status == 200
+
+
+async def test_an_error_in_the_shutdown_is_logged(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        raise ValueError("pool lost")
+
+    running = await serve(application, lifespan="auto")
+    await running.server.stop(1)
+    assert "ValueError: pool lost" in caplog.text
+
+
+async def test_a_stop_cancels_a_start_that_waits(caplog: pytest.LogCaptureFixture) -> None:
+    events: list[str] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        events.append((await receive())["type"])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+
+    endpoint = parse_endpoint("tcp:port=0:interface=127.0.0.1")
+    server = Server(application, [endpoint], ServerOptions(lifespan="on"))
+    serving = asyncio.ensure_future(server.serve())
+    await settled(lambda: bool(events))
+    server.request_stop()
+    await asyncio.wait_for(serving, 10)
+    assert events == ["lifespan.startup", "cancelled"]
+    assert server.addresses == []

@@ -13,7 +13,9 @@ wait; so may the last flush of the standard streams.  So a daemon thread, starte
 needed because Python 3.12 starts none while it ends, waits for the deadline.  Then it names in one
 log line what still runs, calls the functions of `atexit`, and ends the process by `os._exit`.
 
-A main thread inside C code that neither returns nor looks at signals is beyond Python's handlers.
+Python runs a handler in the main thread, when that returns from what it waits for.  A loop is woken
+by the system's signal; before and after it, another daemon thread hears of the signal as well, by
+`signal.set_wakeup_fd`.  Only a loop held by C code that does not look at signals is beyond reach.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -48,6 +51,9 @@ LAST_SECONDS: Final = 1.0
 EXIT_SECONDS: Final = 5.0
 
 _PACKAGE: Final = str(Path(__file__).parent.parent)
+#: Where a pool's worker waits for work.
+_IDLE: Final = (concurrent.futures.thread.__file__, "_worker")
+#: What called the loop is not what the loop is at.
 _LOOPS: Final = asyncio.runners.__file__
 _LIBRARIES: Final = (sysconfig.get_path("stdlib"), _PACKAGE, "<")
 
@@ -106,6 +112,7 @@ class ProcessExit:
         self._status = 0
         self._has_served = False
         self._is_leaving = threading.Event()
+        self._wakeup: int | None = None
 
     def run(self, command: Callable[[], int | None], exit_seconds: float | None = None) -> int:
         """Run the whole command of this process and return its status; the process must end then.
@@ -116,6 +123,7 @@ class ProcessExit:
         """
         atexit.register(_flush_standard_streams)
         self._install()
+        self._listen()
         status = 1
         try:
             status = command() or 0
@@ -125,6 +133,7 @@ class ProcessExit:
         finally:
             self._has_served = True
             self._bound(exit_seconds, status)
+            self._listen()
         return status
 
     @contextmanager
@@ -141,6 +150,8 @@ class ProcessExit:
         if is_alone:
             self._install()
         self._target, self._seconds = target, seconds
+        # A loop may have its own.
+        signal.set_wakeup_fd(-1)
         try:
             yield
         finally:
@@ -158,6 +169,8 @@ class ProcessExit:
         for number in self._former:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
+        if self._former:
+            signal.set_wakeup_fd(-1)
         self.__init__()  # type: ignore[misc] # its threads stayed in the parent
 
     def _install(self) -> None:
@@ -188,6 +201,21 @@ class ProcessExit:
         if seconds is not None or not self._deadline.is_set:
             self._deadline.within(EXIT_SECONDS if seconds is None else seconds)
 
+    def _listen(self) -> None:
+        """Let a thread hear of signals too, until `serving` or a loop takes their place."""
+        if self._wakeup is None:
+            reader, self._wakeup = os.pipe()
+            os.set_blocking(self._wakeup, False)
+            hear = partial(self._hear, reader)
+            threading.Thread(target=hear, name="channels-signals", daemon=True).start()
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+
+    def _hear(self, reader: int) -> None:
+        assert self._deadline is not None, "the deadlines are started first"
+        while number := os.read(reader, 1):
+            if number[0] in SIGNALS:
+                self._deadline.within(0 if self._has_served else HURRY_SECONDS)
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         assert self._deadline is not None, "handlers are installed after the deadlines"
         self._signals += 1
@@ -209,7 +237,8 @@ class ProcessExit:
     # In the threads of the deadlines.
 
     def _finish(self) -> None:
-        assert self._force is not None, "both are started together"
+        if self._force is None:  # what was served has ended meanwhile, and the process goes on
+            return
         self._force.within(LAST_SECONDS)
         since = ""
         if self._signalled_at is not None:
@@ -235,8 +264,9 @@ def _running(*, include_main: bool) -> Iterator[str]:
             continue
         if thread is threading.main_thread() and not include_main:
             continue
-        if frame.f_code.co_filename == concurrent.futures.thread.__file__:
-            continue  # a pool's worker that has nothing to do
+        code = frame.f_code
+        if (code.co_filename, code.co_name) == _IDLE:
+            continue
         yield f"thread {thread.name!r} at {_place(frame)}"
 
 
@@ -244,7 +274,6 @@ def _place(frame: FrameType) -> str:
     """The innermost line that is no library's, else the innermost of all."""
     found: FrameType | None = frame
     while found is not None and _is_library(found.f_code.co_filename):
-        # What called the loop is not what the loop is at.
         found = None if found.f_code.co_filename == _LOOPS else found.f_back
     code = (found or frame).f_code
     return f"{code.co_filename}:{(found or frame).f_lineno} in {code.co_name}"

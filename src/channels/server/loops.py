@@ -18,6 +18,8 @@ logger: Final = logging.getLogger("channels.tasks")
 
 #: For cancelled tasks and for asynchronous generators, together.
 CLOSE_SECONDS: Final = 1.0
+#: How often asyncio's own loop turns at least.
+TURN_SECONDS: Final = 0.5
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -32,12 +34,13 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, run in this thread on a loop of its own.
 
-    Tasks that remain are cancelled and awaited for `CLOSE_SECONDS`.  Threads of the loop's default
+    Signals are handled within `TURN_SECONDS` even if nothing happens.  Tasks that remain are cancelled and awaited for `CLOSE_SECONDS`.  Threads of the loop's default
     executor are left to end by themselves.
     """
     runner = asyncio.Runner(loop_factory=loop_factory())
     loop = runner.get_loop()
     try:
+        loop.call_soon(_turn, loop)
         return runner.run(work)
     finally:
         try:
@@ -46,6 +49,13 @@ def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
             asyncio.set_event_loop(None)
             # Not the runner's `close`: this one does not wait for the default executor.
             loop.close()
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    # Python runs signal handlers between two steps.  A signal that comes right before asyncio's own
+    # loop waits for the system does not end that wait; uvloop is woken by it.
+    if isinstance(loop, asyncio.BaseEventLoop):
+        loop.call_later(TURN_SECONDS, _turn, loop)
 
 
 async def _end_tasks() -> None:
