@@ -68,8 +68,8 @@ class WorkerOptions:
     def stop_seconds(self) -> float | None:
         """The longest that a process takes to end, from the signal on; None for no bound.
 
-        `shutdown_timeout` for handlers, 5 s for cancelled ones and the return of their messages, 1 s
-        each for the channel layer and other tasks, 1 s for the log and for functions of atexit.
+        `shutdown_timeout` for handlers, 5 s for cancelled ones and the return of their messages,
+        1 s each for the channel layer and other tasks, 1 s for the log and functions of atexit.
         """
         return None if self.shutdown_timeout is None else self.shutdown_timeout + 8.0
 

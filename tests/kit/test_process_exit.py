@@ -109,9 +109,12 @@ process_exit.run(command)
 def test_a_forked_child_has_the_handlers_of_a_program(tmp_path: Path) -> None:
     source = """
 with process_exit.serving(target, None):
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(writer, b"x")
         time.sleep(600)
+    os.read(reader, 1)
     os.kill(child, signal.SIGTERM)
     print(os.WTERMSIG(os.waitpid(child, 0)[1]), target.asked.is_set(), flush=True)
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -32,6 +33,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
@@ -62,6 +64,9 @@ async def application(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"first", "more_body": True})
         await asyncio.sleep(600)
+    elif path == "/sync":
+        print("sleeping", flush=True)
+        await sync_to_async(time.sleep)(600)
     elif path == "/sleep":
         await asyncio.sleep(600)
     elif path == "/script":
@@ -270,6 +275,20 @@ class TestEnd:
             # The reloader's parent may kill the child before it has said anything.
             assert close_code(client) == 1012 or len(words) == 1
         assert "Traceback" not in server.output
+
+    @pytest.mark.parametrize("words", [["0", "--noreload"], ["0"]])
+    def test_sync_code_that_sleeps_does_not_hold_it(
+        self, project: Project, words: list[str]
+    ) -> None:
+        with (
+            project.serve(*words) as server,
+            socket.create_connection(("127.0.0.1", server.wait_for_port())) as client,
+        ):
+            client.sendall(b"GET /sync HTTP/1.1\r\nHost: x\r\n\r\n")
+            server.wait_for("^sleeping$")
+            assert server.stop(signal.SIGINT) == 0
+        # The reloader's parent may kill the child before it has said anything.
+        assert len(words) == 1 or re.search("still running: thread .*asgiref", server.output)
 
     def test_a_port_in_use(self, project: Project) -> None:
         with taken_port() as port, project.serve(str(port), "--noreload") as server:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import signal
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -15,6 +18,8 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.management.commands import runworker
 from channels.management.commands.runworker import Command
 from channels.worker import WorkerOptions
+from tests.processes import Child
+from tests.tutorial.project import Project
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None: ...
@@ -124,3 +129,52 @@ def test_an_unknown_layer(worker: Any) -> None:
 def test_without_channels(worker: Any) -> None:
     with pytest.raises(CommandError, match="required: channel"):
         run()
+
+
+WORKER = """\
+import threading
+import time
+
+from asgiref.sync import async_to_sync
+from channels.consumer import SyncConsumer
+from channels.layers import get_channel_layer
+from channels.routing import ChannelNameRouter
+
+
+class Sleeper(SyncConsumer):
+    def job(self, message):
+        print("working", flush=True)
+        time.sleep(600)
+
+
+application = ChannelNameRouter({"jobs": Sleeper})
+
+
+def send():
+    async_to_sync(get_channel_layer().send)("jobs", {"type": "job"})
+
+
+threading.Thread(target=send, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_handler_that_sleeps_does_not_hold_the_process(tmp_path: Path, signals: int) -> None:
+    project = Project.start(tmp_path)
+    project.install("channels")
+    project.set(
+        ASGI_APPLICATION="mysite.asgi.application",
+        CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    )
+    project.write("mysite/asgi.py", WORKER)
+    words = ("manage.py", "runworker", "--shutdown-timeout", "0.1", "jobs")
+    with Child(*words, cwd=project.folder) as worker:
+        worker.wait_for("^working$")
+        worker.process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            worker.wait_for("handlers still run after|^working$")
+            worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert re.search(
+        r"still running: .*thread 'channels-sync_0' at \S+asgi.py:\d+ in job", worker.output
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.testing.process import ServerProcess
+from daphne.testing import DaphneProcess
 from tests.processes import Child
 from tests.tutorial.browsing import get
 
@@ -112,6 +115,37 @@ def test_a_child_that_hangs_is_stopped() -> None:
     with pytest.raises(TimeoutError, match=r"did not listen within 0\.2 seconds"):
         process.wait_until_ready(timeout=0.2)
     assert not process.is_alive()
+
+
+async def accepts_and_stays(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        await asyncio.to_thread(time.sleep, 600)
+    elif scope["type"] == "http":
+        await asyncio.Event().wait()
+
+
+def get_staying_application() -> Application:
+    return accepts_and_stays
+
+
+@pytest.mark.parametrize("kind", [ServerProcess, DaphneProcess])
+def test_sockets_and_threads_that_stay_do_not_hold_the_stop(kind: type[ServerProcess]) -> None:
+    process = kind("127.0.0.1", get_staying_application)
+    process.start()
+    address = ("127.0.0.1", process.wait_until_ready())
+    upgrade = (
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+    )
+    # A WebSocket whose client reads nothing, and a request that gets no answer.
+    with socket.create_connection(address) as first, socket.create_connection(address) as second:
+        first.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n%b\r\n" % upgrade)
+        second.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(12) == b"HTTP/1.1 101"
+        process.stop()
+    # It ended by itself: a child that takes longer than `stop_timeout` is killed.
+    assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("how", ["forgets", "wait"])

@@ -34,8 +34,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, run in this thread on a loop of its own.
 
-    Signals are handled within `TURN_SECONDS` even if nothing happens.  Tasks that remain are cancelled and awaited for `CLOSE_SECONDS`.  Threads of the loop's default
-    executor are left to end by themselves.
+    Signals are handled within `TURN_SECONDS` even if nothing happens.  Tasks that remain are
+    cancelled and awaited for `CLOSE_SECONDS`.  Threads of the loop's default executor are left to
+    end by themselves.
     """
     runner = asyncio.Runner(loop_factory=loop_factory())
     loop = runner.get_loop()
