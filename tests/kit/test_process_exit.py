@@ -132,3 +132,36 @@ sys.exit(process_exit.run(lambda: print("lost", end="")))
     with Child("program.py", cwd=tmp_path, env={"PYTHONUNBUFFERED": ""}) as child:
         assert child.wait() == 0
     assert child.output == ""
+
+
+def test_handlers_of_a_command_that_takes_signals_itself_are_left_alone(tmp_path: Path) -> None:
+    source = """
+def command():
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    os.kill(os.getpid(), signal.SIGTERM)
+    asked.wait()
+    time.sleep(2.5)
+    print("went on", flush=True)
+    return 3
+
+sys.exit(process_exit.run(command))
+"""
+    with program(tmp_path, source) as child:
+        assert child.wait() == 3
+    assert child.output == "went on\n"
+
+
+def test_a_handler_that_the_application_installed_gives_way_to_the_server(tmp_path: Path) -> None:
+    source = """
+def command():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with process_exit.serving(target, 600):
+        os.kill(os.getpid(), signal.SIGTERM)
+        target.asked.wait()
+
+process_exit.run(command)
+"""
+    with program(tmp_path, source) as child:
+        assert child.wait() == 0
+    assert child.output == "asked\n"

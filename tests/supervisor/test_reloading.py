@@ -130,6 +130,15 @@ def test_its_end_ends_the_server(server: Reloading) -> None:
         get(server.port, "/")
 
 
+def test_its_end_does_not_wait_for_a_server_that_blocks(server: Reloading) -> None:
+    (server.folder / "words.py").write_text("import time\nprint('blocks')\ntime.sleep(600)\n")
+    server.wait_for("^blocks$")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+    # It holds the output for as long as it lives.
+    assert server.has_closed_output
+
+
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(InvalidOption, match=r"pip install 'channels\[reload\]'"):

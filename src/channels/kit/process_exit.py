@@ -147,11 +147,11 @@ class ProcessExit:
             seconds: From the first signal to the end of the process by force; None for no end.
         """
         is_alone = not self._former
-        if is_alone:
-            self._install()
+        # In a command too: the application may have put its own in their place.
+        self._install()
         self._target, self._seconds = target, seconds
-        # A loop may have its own.
-        signal.set_wakeup_fd(-1)
+        if self._wakeup is not None:  # a loop may have its own
+            signal.set_wakeup_fd(-1)
         try:
             yield
         finally:
@@ -169,14 +169,15 @@ class ProcessExit:
         for number in self._former:
             default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
             signal.signal(number, default)
-        if self._former:
+        if self._wakeup is not None:
             signal.set_wakeup_fd(-1)
         self.__init__()  # type: ignore[misc] # its threads stayed in the parent
 
     def _install(self) -> None:
         self._start_deadlines()
         for number in SIGNALS:
-            self._former[number] = signal.signal(number, self._on_signal)
+            former = signal.signal(number, self._on_signal)
+            self._former.setdefault(number, former)
 
     def _uninstall(self) -> None:
         for number, handler in self._former.items():
@@ -213,7 +214,9 @@ class ProcessExit:
     def _hear(self, reader: int) -> None:
         assert self._deadline is not None, "the deadlines are started first"
         while number := os.read(reader, 1):
-            if number[0] in SIGNALS:
+            # Some commands take the signals themselves.
+            is_ours = number[0] in SIGNALS and signal.getsignal(number[0]) == self._on_signal
+            if is_ours:
                 self._deadline.within(0 if self._has_served else HURRY_SECONDS)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

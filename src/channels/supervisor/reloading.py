@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from channels.exceptions import InvalidOption
+from channels.kit.process_exit import LAST_SECONDS, process_exit
 
 logger = logging.getLogger("channels.reload")
 
@@ -58,31 +56,32 @@ def run_reloading(watched: Watched) -> int:
         InvalidOption: If the package that watches files is not installed.
     """
     watchfiles = _import_watchfiles()
-    stop = threading.Event()
-    child = None
-    with _until_signal(stop):
+    supervised = _Supervised()
+    # The parent's own end takes no time.
+    with process_exit.serving(supervised, watched.stop_seconds + LAST_SECONDS + 1):
         changes = watchfiles.watch(
             *watched.folders,
             watch_filter=watchfiles.PythonFilter(),
-            stop_event=stop,
+            stop_event=supervised.stop,
             rust_timeout=_LOOK_MILLISECONDS,
             yield_on_timeout=True,
         )
         try:
             for changed in changes:
+                child = supervised.child
                 if child is None:
                     # Not before the watch is set: no change after its start may be missed.
                     logger.info("Watching %s for changes.", ", ".join(watched.folders))
-                    child = _Child(watched)
+                    supervised.child = _Child(watched)
                 elif changed:
                     logger.warning("Changed: %s.  Starting anew.", _names(changed))
                     child.end()
-                    child = _Child(watched)
+                    supervised.child = _Child(watched)
                 else:
                     child.look()
         finally:
-            if child is not None:
-                child.end()
+            if supervised.child is not None:
+                supervised.child.end()
     return 0
 
 
@@ -102,17 +101,19 @@ def _import_watchfiles() -> Any:
     return watchfiles
 
 
-@contextmanager
-def _until_signal(stop: threading.Event) -> Iterator[None]:
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+class _Supervised:
+    """The child of now, and whether the parent was told to stop."""
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.child: _Child | None = None
+
+    def request_stop(self) -> None:
+        self.stop.set()
+
+    def hurry(self) -> None:
+        if self.child is not None:
+            self.child.kill()
 
 
 class _Child:
@@ -133,6 +134,10 @@ class _Child:
             self._has_ended = True
             status = self._process.returncode
             logger.warning("It ended with status %d.  Waiting for a change.", status)
+
+    def kill(self) -> None:
+        """End it by force; `end` awaits it."""
+        self._process.kill()
 
     def end(self) -> None:
         """End it, in order if it does so in time."""
