@@ -22,7 +22,7 @@ import pytest
 from channels.metrics.collector import server_families
 from channels.server.counts import ServerCounts, counts
 from channels.server.log_writer import LogWriter, WatchedFile, log_file, log_stream
-from tests.processes import PATIENCE_SECONDS, environment, free_port
+from tests.processes import PATIENCE_SECONDS, environment, free_port, run
 
 #: Linux: how many bytes a pipe holds.
 _SIZE = 4096
@@ -157,18 +157,22 @@ def test_a_closed_standard_stream_takes_everything() -> None:
     assert stream.dropped == 0
 
 
-def test_what_was_queued_before_a_fork_is_written_once(pipe: tuple[int, int]) -> None:
-    reader, number = pipe
-    writer = LogWriter(lambda: number, "fork")
-    writer.write("parent\n")
-    child = os.fork()
-    if child == 0:
-        writer.write("child\n")
-        writer.drain(PATIENCE_SECONDS)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    data = read_until(reader, lambda data: data.count(b"\n") == 2)
-    assert sorted(data.splitlines()) == [b"child", b"parent"]
+FORKS = """
+import os
+from channels.server.log_writer import LogWriter
+
+writer = LogWriter(lambda: 1, "fork")
+writer.write("parent\\n")
+child = os.fork()
+writer.write("both\\n")
+if child == 0:
+    os._exit(not writer.drain(30))
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_what_was_queued_before_a_fork_is_written_once(tmp_path: Path) -> None:
+    assert sorted(run("-c", FORKS, cwd=tmp_path).split()) == ["both", "both", "parent"]
 
 
 def test_dropped_lines_are_in_the_metrics() -> None:
