@@ -109,7 +109,7 @@ IMPORTS_FOR_EVER = 'import time\nprint("starts", flush=True)\ntime.sleep(600)\n'
 LEFT = {
     "/view": r"thread '\S+' at \S+site1\.py:\d+ in view_that_sleeps",
     "/stream": r"thread '\S+' at \S+site1\.py:\d+ in endless",
-    "/thread": r"thread 'asyncio_0'",
+    "/thread": r"thread '(asyncio|uvloop)_0'",
     "/own": r"thread 'mine'",
     "/loop": r"thread 'MainThread' at \S+site1\.py:\d+ in application",
     "/websocket": r"thread 'channels-sync_0' at \S+site1\.py:\d+ in connect",
