@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from channels.kit.exits import run_past_exits
+
 T = TypeVar("T")
 
 logger: Final = logging.getLogger("channels.tasks")
@@ -42,7 +44,7 @@ def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
     loop = runner.get_loop()
     try:
         loop.call_soon(_turn, loop)
-        return runner.run(work)
+        return run_past_exits(loop, work)
     finally:
         try:
             runner.run(_end_tasks())
