@@ -85,11 +85,9 @@ class Server:
         #: What is being served -> {"connected": time.time(), "application_instance": its task}.
         self.connections: dict[Protocol, dict[str, Any]] = {}
         connect_timeouts = (websocket_connect_timeout, websocket_handshake_timeout)
+        sizes = (websocket_max_message_size or None, websocket_max_frame_size or None)
         options = ServerOptions(
-            limits=Limits(
-                max_message_bytes=websocket_max_message_size or None,
-                max_frame_bytes=websocket_max_frame_size or None,
-            ),
+            limits=Limits(max_message_bytes=sizes[0], max_frame_bytes=sizes[1]),
             timeouts=Timeouts(
                 http_timeout=http_timeout or None,
                 handshake_timeout=min((it for it in connect_timeouts if it >= 0), default=None),
