@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -88,6 +88,13 @@ class Row:
     id: str
     steps: bytes | tuple[bytes | Act, ...]
     right: tuple[Outcome, ...]
+    #: The requirement's level and where it stands, as in "MUST, RFC 9112 section 3.2".
+    rule: str = ""
+
+
+def under(rule: str, *rows: Row) -> list[Row]:
+    """The rows that one requirement decides."""
+    return [replace(row, rule=rule) for row in rows]
 
 
 def table(rows: list[Row]) -> pytest.MarkDecorator:
@@ -113,7 +120,8 @@ def play(server: ServerProcess, row: Row) -> None:
     if not any(outcome.fits(found, connection, notes) for outcome in row.right):
         right = "\n  or ".join(map(str, row.right))
         got = Outcome(found, connection, notes)
-        pytest.fail(f"{row.id}:\n got {got}\n not {right}", pytrace=False)
+        rule = f" ({row.rule})" if row.rule else ""
+        pytest.fail(f"{row.id}{rule}:\n got {got}\n not {right}", pytrace=False)
 
 
 def _rest(client: RawClient, statuses: list[int], right: tuple[Outcome, ...]) -> str:
