@@ -238,20 +238,24 @@ async def deaf(scope: Scope, receive: Receive, send: Send, note: Note) -> None:
     await asyncio.Event().wait()
 
 
-async def flood(scope: Scope, receive: Receive, send: Send, note: Note) -> None:
-    """Send 64 MiB, or until the server refuses."""
-    await receive()
-    await send({"type": "websocket.accept"})
-    try:
-        for _ in range(1024):
-            await send({"type": "websocket.send", "bytes": PIECE})
-        note("sent all")
-    except OSError:
-        note("send failed")
-    event = await receive()
-    while event["type"] != "websocket.disconnect":
+def flood(mebibytes: int) -> Handler:
+    """A handler that sends so much, or until the server refuses."""
+
+    async def handler(scope: Scope, receive: Receive, send: Send, note: Note) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            for _ in range(16 * mebibytes):
+                await send({"type": "websocket.send", "bytes": PIECE})
+            note("sent all")
+        except OSError:
+            note("send failed")
         event = await receive()
-    note(f"disconnect {event.get('code')}")
+        while event["type"] != "websocket.disconnect":
+            event = await receive()
+        note(f"disconnect {event.get('code')}")
+
+    return handler
 
 
 ACCEPT: Message = {"type": "websocket.accept"}
@@ -261,7 +265,8 @@ WEBSOCKET: dict[str, Handler] = {
     "close-4000": close_4000,
     "never-accept": never_accept,
     "deaf": deaf,
-    "flood": flood,
+    "flood": flood(64),
+    "flood-512": flood(512),
     "raise-first": misuse(then=Failure),
     "return-first": misuse(),
     "raise": misuse(ACCEPT, then=Failure),
