@@ -26,6 +26,7 @@ FIELDS = [
     b"X-Forwarded-Proto: https, http",
     b"X-Forwarded-Proto: javascript",
     b"X-Forwarded-Host: evil.test",
+    b"X-Forwarded-Prefix: /evil",
     b"X-Forwarded-Server: evil.test",
     b"X-Real-IP: " + EVIL,
     b"Forwarded: for=6.6.6.6;host=evil.test;proto=http",

@@ -45,7 +45,7 @@ from compliance.deployment.recorder import application
 #: What the page's proxies tell: each exactly once, and the truth.
 TOLD = {"x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"}
 #: What no client may tell.
-FORBIDDEN = {"x-forwarded-host", "x-real-ip", "forwarded", "daphne-root-path"}
+FORBIDDEN = {"x-forwarded-host", "x-forwarded-prefix", "x-real-ip", "forwarded", "daphne-root-path"}
 #: What a proxy writes anew for its own connection.
 HOP = {"connection", "content-length", "transfer-encoding", "upgrade", "keep-alive", "host"}
 

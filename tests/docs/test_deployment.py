@@ -31,7 +31,7 @@ def test_a_restart_waits_for_the_new_process() -> None:
     "field",
     [
         *("X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Host"),
-        *("X-Real-IP", "Forwarded", "Daphne-Root-Path"),
+        *("X-Forwarded-Prefix", "X-Real-IP", "Forwarded", "Daphne-Root-Path"),
     ],
 )
 def test_both_proxies_set_or_remove_what_a_client_may_not_say(field: str) -> None:
