@@ -69,7 +69,6 @@ FIRST_LINES = [
         Row("impossible-fragment", b"GET /a#", refused(400)),
         Row("impossible-version", b"GET / HTTQ", refused(400, 505)),
         Row("impossible-lower-case-version", b"GET / http", refused(400, 505)),
-        Row("impossible-major-version", b"GET / HTTP/2", refused(400, 505)),
         Row("impossible-after-version", b"GET / HTTP/1.1 ", refused(400)),
         Row("impossible-long-version", b"GET / HTTP/1.11", refused(400, 505)),
         Row("impossible-blank-first", b" ", refused(400)),
