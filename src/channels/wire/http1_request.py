@@ -26,10 +26,13 @@ _TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE: Final = re.compile(
     rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) (HTTP/([0-9]\.[0-9]))"
 )
-#: A request line of which the end is still to come.
+_VERSION_SO_FAR: Final = rb"(?: (?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?"
+#: A request line of which the end is still to come.  A target that is whole has one of the forms of
+#: RFC 9112 section 3.2: a path, "*", a URL, and with CONNECT an authority.
 _REQUEST_LINE_SO_FAR: Final = re.compile(
-    _TOKEN + rb"+(?: (?:[\x21\x22\x24-\x7e]++(?: "
-    rb"(?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9]\r?)?)?)?)?)?)?)?)?)?)?)?"
+    rb"CONNECT [\x21\x22\x24-\x7e]++" + _VERSION_SO_FAR + rb"|" + _TOKEN + rb"+"
+    rb"(?: (?:[\x21\x22\x24-\x7e]*+"
+    rb"|(?:[/*]|[A-Za-z][A-Za-z0-9+.-]*+://)[\x21\x22\x24-\x7e]*+" + _VERSION_SO_FAR + rb"))?"
 )
 #: RFC 3986 section 3.2.2: a name, an IPv4 address or a literal in brackets; then perhaps a port.
 _HOST: Final = re.compile(
