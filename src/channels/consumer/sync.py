@@ -18,7 +18,7 @@ from asgiref.sync import async_to_sync
 from channels.consumer.base import ENDS, AsyncConsumer, outbound
 from channels.consumer.handlers import find_handler, get_handler_name
 from channels.db import DatabaseSyncToAsync, keeps_connections
-from channels.exceptions import ClientDisconnected, StopConsumer
+from channels.exceptions import ClientDisconnected
 from channels.kit.threads import Lane
 from channels.kit.types import Message, Send
 
@@ -32,7 +32,9 @@ class SyncConsumer(AsyncConsumer):
     _sync: ClassVar[bool] = True
     _lane: Lane | None = None
     #: Runs a handler; made once, because asgiref's wrapper costs as much as a call through it.
-    _run: DatabaseSyncToAsync[[Message], bool] | None = None
+    _run: DatabaseSyncToAsync[[Message], None] | None = None
+    #: What the handler raised, from its thread to `dispatch`.
+    _raised: BaseException | None = None
     _waits: Sequence[asyncio.Task[Any]] = ()
 
     async def dispatch(self, message: Message) -> None:
@@ -41,14 +43,21 @@ class SyncConsumer(AsyncConsumer):
         Cancel safety: code of the handler that waits in `async_to_sync` is cancelled; code that
         blocks is waited for, so that no second handler of the connection runs beside it.
         """
-        if keeps_connections.get():
-            goes_on = await DatabaseSyncToAsync(self._run_handler)(message)
-        else:
-            goes_on = await self._run_in_pool(message)
-        if not goes_on:
-            raise StopConsumer
+        try:
+            if keeps_connections.get():
+                await DatabaseSyncToAsync(self._run_handler)(message)
+            else:
+                await self._run_in_pool(message)
+        finally:
+            error, self._raised = self._raised, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # Its traceback holds this frame.
+                del error
 
-    async def _run_in_pool(self, message: Message) -> bool:
+    async def _run_in_pool(self, message: Message) -> None:
         if self._run is None or self._lane is None:
             self._lane = Lane()
             # Typed as ThreadPoolExecutor in asgiref; any executor does.
@@ -57,7 +66,7 @@ class SyncConsumer(AsyncConsumer):
                 self._run_handler, thread_sensitive=False, executor=lane
             )
         try:
-            return await self._run(message)
+            await self._run(message)
         except asyncio.CancelledError:
             await self._lane.settled(self._cancel_waits)
             raise
@@ -72,19 +81,18 @@ class SyncConsumer(AsyncConsumer):
         for task in list(self._waits):
             task.cancel()
 
-    def _run_handler(self, message: Message) -> bool:
-        """Call the handler, in its thread; False if it raised StopConsumer.
+    def _run_handler(self, message: Message) -> None:
+        """Call the handler, in its thread, and note what it raised.
 
-        The future between thread and loop would keep a raised one, and by its traceback this
+        The future between thread and loop would keep it, and by its traceback the message and this
         consumer, until the garbage collector comes.
         """
         # The tasks by which asgiref runs what this thread calls through async_to_sync.
         self._waits = getattr(DatabaseSyncToAsync.threadlocal, "task_context", ())
         try:
             self._call_handler(message)
-        except StopConsumer:
-            return False
-        return True
+        except BaseException as error:
+            self._raised = error
 
     def _call_handler(self, message: Message) -> None:
         if self._is_frame(message):
@@ -109,10 +117,12 @@ class SyncConsumer(AsyncConsumer):
             self._closed = True
         try:
             self.base_send(message)
-        except ClientDisconnected:
-            raise
+        # asgiref's future has the error, and is a variable in a frame of its traceback: it would
+        # keep the message that is being handled until the garbage collector comes.
+        except ClientDisconnected as error:
+            raise error.with_traceback(None)  # noqa: B904 - the same error
         except OSError as error:
-            raise ClientDisconnected(str(error)) from error
+            raise ClientDisconnected(str(error)) from error.with_traceback(None)
 
     def _sender(self, send: Send) -> Callable[[Message], Any]:
         if inspect.iscoroutinefunction(send):

@@ -135,6 +135,11 @@ class Mailbox:
         return not self._layer and not self.handling_layer
 
     @property
+    def is_awaited(self) -> bool:
+        """True while a task waits in one of the `get`s."""
+        return self._waiter is not None
+
+    @property
     def client_size(self) -> int:
         """How many client events wait."""
         return len(self._client)

@@ -73,6 +73,8 @@ class ApplicationCall:
         on_end, self._on_end = self._on_end, None
         assert on_end is not None, "an application ends once"
         on_end(error)
+        # Its traceback holds this frame, and those of the application with all their variables.
+        del error
         self._extensions.pop(DOOR, None)
 
     @property

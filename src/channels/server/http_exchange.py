@@ -4,11 +4,15 @@
     http.response.start  http.response.body    send()
 
 `http.disconnect` comes exactly once into the mailbox, last: when the response is complete or the
-client has gone.  `receive` repeats it to whoever asks again.
+client has gone.  `receive` repeats it to whoever asks again.  A `receive()` that waits while the
+response is completed gets it when the application has returned, or LISTENER_SECONDS later: Django
+waits there beside its view and cancels that task once the response is sent.  Woken first, the task
+raises, and request and response stay in a reference cycle with the error's traceback.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ClientDisconnected, LocalProtocolError
@@ -16,11 +20,14 @@ from channels.kit.doors import DOOR, Door
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message, Scope
 from channels.server.application import ApplicationCall, log_end
+from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.service import Service
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
 
 DISCONNECT: Final = "http.disconnect"
+#: How long a `receive()` goes on waiting after the whole response was sent.
+LISTENER_SECONDS: Final = 0.05
 
 
 class Answers(Protocol):
@@ -54,10 +61,13 @@ class HttpExchange:
         self.scope = scope
         #: When the head was complete, by the loop's clock.
         self.began = began
+        #: Bytes of both bodies, of the response's those that were never sent included.
+        self.octets = 0
         self.mailbox = Mailbox()
         #: True once nothing more is sent for it.
         self.is_over = False
         self._call = ApplicationCall(scope, self._ended)
+        self._listener_timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Call the application."""
@@ -73,11 +83,19 @@ class HttpExchange:
     def put_body(self, data: bytes, *, more: bool) -> None:
         """Hand a piece of the request's body on."""
         event = {"type": "http.request", "body": data, "more_body": more}
+        self.octets += len(data)
         self.mailbox.put_client(event, len(data))
 
     def end(self) -> None:
         """The response is complete."""
         self.is_over = True
+        if self.mailbox.is_awaited and self._call.is_running:
+            loop = self._service.loop
+            self._listener_timer = loop.call_later(LISTENER_SECONDS, self._put_disconnect)
+        else:
+            self._put_disconnect()
+
+    def _put_disconnect(self) -> None:
         self.mailbox.put_last({"type": DISCONNECT})
 
     def abandon(self) -> None:
@@ -87,14 +105,20 @@ class HttpExchange:
 
     def hang_up(self) -> None:
         """Tell the application that its client has gone; it has `close_timeout` left."""
-        self.mailbox.put_last({"type": DISCONNECT})
+        self._put_disconnect()
         seconds = self._service.options.timeouts.close_timeout
         # Whoever sees to its own end needs the first span for that.
         self._call.cancel_in(seconds * 2 if self.mailbox.on_gone is not None else seconds)
 
     def _ended(self, error: BaseException | None) -> None:
+        if self._listener_timer is not None:
+            self._listener_timer.cancel()
+            self._put_disconnect()
         log_end(self.scope, error, complete=self.is_over or self.mailbox.gone)
         self._session.application_ended(self, error)
+        if self.octets >= COUNTED_FROM_BYTES:
+            service = self._service
+            service.garbage.add(self.octets, self.began, service.loop)
 
     # What the application calls.
 
@@ -102,7 +126,7 @@ class HttpExchange:
         """The next event of the client."""
         mailbox = self.mailbox
         if mailbox.client_size == 0:
-            if mailbox.gone:
+            if self.is_over or mailbox.gone:
                 return {"type": DISCONNECT}
             if self.request.expects_continue:
                 self._session.ask_for_body()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from channels.kit.limits import Limits, Timeouts
+from channels.kit.limits import MIB, Limits, Timeouts
 from channels.kit.options import check_options, option
 
 #: Names under which secrets commonly stand in a query.
@@ -101,6 +101,14 @@ class ServerOptions:
         none="not watched",
         help="name in the log, with its stack, what holds the event loop for longer; costs a "
         "thread, and some wake-ups of the loop in each such time",
+    )
+    collect_after_bytes: int | None = option(
+        32 * MIB,
+        unit="bytes",
+        minimum=MIB,
+        none="whatever their size",
+        help="bodies of ended requests and WebSocket messages after which the garbage collector "
+        "runs too: an application's reference cycles may hold them",
     )
     lifespan: str = option(
         "auto",

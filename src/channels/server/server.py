@@ -27,7 +27,7 @@ from channels.server.access import AccessRecord
 from channels.server.connection import Connection
 from channels.server.counts import counts
 from channels.server.endpoints import Endpoint
-from channels.server.garbage import seldom_collected
+from channels.server.garbage import Garbage
 from channels.server.http import HttpSession
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
@@ -74,6 +74,9 @@ class Server:
         self.endpoints = tuple(endpoints)
         self.options = options or ServerOptions()
         self._on_access = on_access
+        self._garbage = Garbage(
+            self.options.collect_after_objects, self.options.collect_after_bytes
+        )
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._no_connections = asyncio.Event()
@@ -123,6 +126,7 @@ class Server:
             context,
             WebSocketSession,
             self._on_access,
+            self._garbage,
         )
         try:
             if self.options.lifespan != "off":
@@ -240,7 +244,7 @@ class Server:
             if install_signals:
                 seconds = self.options.timeouts.stop_seconds
                 stack.enter_context(process_exit.serving(self, seconds))
-                stack.enter_context(seldom_collected(self.options.collect_after_objects))
+                stack.enter_context(self._garbage.owned())
             run_on_new_loop(self.serve())
 
     # What connections call.

@@ -14,6 +14,7 @@ from channels.kit.tasks import TaskScope
 from channels.kit.types import Address, Application, Scope
 from channels.server.access import AccessRecord, Kind
 from channels.server.counts import counts
+from channels.server.garbage import Garbage
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.redaction import Redaction
@@ -72,6 +73,7 @@ class Service:
     context: Context
     upgrade: Upgrade
     on_access: Callable[[AccessRecord], None] | None = None
+    garbage: Garbage = field(default_factory=Garbage)
     redact: Redaction = field(init=False)
 
     def __post_init__(self) -> None:

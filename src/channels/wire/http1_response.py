@@ -121,6 +121,11 @@ class ResponseWriter:
         return self._status
 
     @property
+    def missing_size(self) -> int:
+        """Bytes of the body that were not written yet, where its length is known."""
+        return self._left or 0
+
+    @property
     def has_begun(self) -> bool:
         """True once bytes of it were written: another status is impossible from then on."""
         return self._phase is _BODY or self._phase is _COMPLETE

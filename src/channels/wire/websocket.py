@@ -49,6 +49,9 @@ INTERNAL_ERROR: Final = 1011
 #: RFC 6455 section 7.4.1: two codes that never stand in a close frame.
 NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
+#: IANA's registry: "Timeout".  An application is told it where the peer took nothing for too long;
+#: no close frame gets through to such a peer.
+TIMED_OUT: Final = 3008
 #: Those that may: section 7.4.2 and the IANA registry.
 SENDABLE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 #: A control frame has 125 bytes at most, two of them for the code.
@@ -192,6 +195,17 @@ class WebSocket:
         """The peer will send no more bytes."""
         self._input_has_ended = True
 
+    def release(self) -> None:
+        """Read nothing more: the connection is gone.
+
+        The library's parser and its protocol refer to each other, and would keep half a message
+        until the garbage collector comes.
+        """
+        library, self._library = self._library, None
+        if library is not None:
+            library.parser.close()
+            library.parser_exc = None
+
     def next_event(self) -> Event | None:
         """The next event of the input, or None if it takes more input.
 
@@ -311,6 +325,8 @@ class WebSocket:
         (frame,) = library.events_received()
         assert isinstance(frame, Frame), "requests are not parsed here"
         payload = bytes(frame.data)
+        # The library's parser keeps its last frame, until the next one or for good.
+        frame.data = b""
         if header.opcode == PING:
             if self.phase is Phase.OPEN:
                 self._output.append(server_frame(PONG, payload))
