@@ -203,6 +203,27 @@ async def test_a_client_that_never_reads_a_closing_answer_is_cut_off(serve: Serv
     await settled(lambda: running.server.connection_count == 0)
 
 
+async def test_pipelined_requests_wait_unread_beyond_one_bound(serve: Serve) -> None:
+    bound, count = 4 * KIB, 20_000
+    waiting: list[int] = []
+    numbers: list[int] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        (connection,) = running.server._connections
+        waiting.append(connection.session._machine.buffered_bytes)  # type: ignore[union-attr]
+        numbers.append(int(scope["path"][1:]))
+        await respond(send, headers=[(b"content-length", b"0")])
+
+    running = await serve(application, read_ahead_bytes=bound)
+    client = await running.connect()
+    client.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % each for each in range(count)))
+    for _ in range(count):
+        await client.reader.readuntil(b"\r\n\r\n")
+    assert numbers == [*range(count)]
+    # One read of a transport brings 256 KiB at most.
+    assert max(waiting) <= bound + 256 * KIB
+
+
 async def test_a_slow_reader_of_pipelined_answers_does_not_fill_the_memory(serve: Serve) -> None:
     called = 0
 

@@ -3,7 +3,9 @@
 Close order: what is queued is written; our half is closed; the session hears `connection_lost`
 once, from the loop, and whoever waits in `drain` wakes.  A peer that takes nothing for
 `write_timeout` seconds, while more than the write buffer's bound waits or the connection is
-closing, is cut off: else it would hold the bytes and the application for ever.
+closing, is cut off: else it would hold the bytes and the application for ever.  However slowly it
+reads, it is not cut off while it does; it then holds at most the write buffer's bound, one piece
+that was written over it, and what its application keeps (`http_timeout` bounds the time of that).
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ import socket
 import struct
 from typing import Final, Protocol, cast
 
-from channels.server.counts import counts
+from channels.server.cuts import cut_off
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer, peer_of
 from channels.server.seam import Session
 from channels.server.turns import TurnEnds
+from channels.server.write_watch import WriteWatch, bytes_in_system
 
 #: A client that is still sending when it has been answered would lose the answer to a reset, so its
 #: bytes are read and dropped: for so long, and so many.
@@ -68,6 +71,7 @@ class Connection(asyncio.Protocol):
         "_watch",
         "_write_timeout",
         "_written",
+        "cut_reason",
         "is_closing",
         "peer",
     )
@@ -91,11 +95,13 @@ class Connection(asyncio.Protocol):
         self._is_paused = False
         #: True once closing has begun, by either side.
         self.is_closing = False
+        #: Why we cut the client off, in a sentence; None unless we did.
+        self.cut_reason: str | None = None
         self._reads = True
         self._got_eof = False
         self._linger_left = 0
         self._waiters: list[asyncio.Future[None]] = []
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: WriteWatch | None = None
         self._linger: asyncio.TimerHandle | None = None
         self.peer = Peer(None, None)
 
@@ -129,9 +135,10 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._pending.clear()
         self._wake()
-        for timer in (self._watch, self._linger):
-            if timer is not None:
-                timer.cancel()
+        if self._watch is not None:
+            self._watch.stop()
+        if self._linger is not None:
+            self._linger.cancel()
         self._watch = self._linger = None
         session, self._session = self._session, None
         if session is not None:
@@ -145,7 +152,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_paused = False
         if not self.is_closing and self._watch is not None:
-            self._watch.cancel()
+            self._watch.stop()
             self._watch = None
         self._wake()
 
@@ -167,6 +174,13 @@ class Connection(asyncio.Protocol):
         # A sender that waits for nothing else must still let the loop turn: it hears there that the
         # peer has gone, and others are served.
         return self._is_paused or self._turn_bytes >= self._high
+
+    @property
+    def taken_bytes(self) -> int:
+        if self._transport is None:
+            return self._written
+        handed, in_system = self._position()
+        return handed - in_system
 
     def write(self, data: bytes) -> None:
         if self.is_closing or not data:
@@ -279,19 +293,23 @@ class Connection(asyncio.Protocol):
 
     def _watch_writes(self) -> None:
         if self._watch is None and self._write_timeout is not None:
-            self._watch = self._loop.call_later(self._write_timeout, self._look, self._taken())
+            self._watch = WriteWatch(
+                self._loop, self._write_timeout, self._position, self._on_stall
+            )
 
-    def _taken(self) -> int:
-        """Bytes that the peer's side has taken from us so far."""
-        assert self._transport is not None
-        return self._written - self._transport.get_write_buffer_size()
+    def _position(self) -> tuple[int, int]:
+        assert self._transport is not None, "the watch ends with the transport"
+        handed = self._written - self._transport.get_write_buffer_size()
+        return handed, bytes_in_system(self._transport.get_extra_info("socket"))
 
-    def _look(self, before: int) -> None:
+    def _on_stall(self, seconds: float) -> None:
         self._watch = None
-        if self._transport is None or not (self._is_paused or self.is_closing):
-            return
-        if self._taken() == before and self._transport.get_write_buffer_size():
-            counts.cut["not_reading"] += 1
-            self.abort()
-        else:
+        assert self._transport is not None, "the watch ends with the transport"
+        if self._transport.get_write_buffer_size() == 0:
+            # Only the system holds anything for it.
             self._watch_writes()
+            return
+        waiting = self._written - self.taken_bytes
+        self.cut_reason = f"The client read too slowly: {waiting} bytes waited for {seconds:.3g} s."
+        cut_off("not_reading", self.peer.client, self.cut_reason)
+        self.abort()

@@ -4,8 +4,9 @@
     send() -> wire.http1 -> outlet
 
 What follows a request stays unread in the machine until that request is answered, up to
-`read_ahead_bytes`; then the socket is left unread.  So is it while the application does not take
-the body.
+`read_ahead_bytes` and what one more read brings; then the socket is left unread.  So is it while
+the application does not take the body.  It is read again when the machine has nothing more to say,
+or less than that bound waits behind the request that is being answered.
 
     deadline   set while                                        when due
     idle       nothing of a request has come                    close
@@ -70,6 +71,8 @@ class HttpSession:
         self._exchange: HttpExchange | None = None
         self._asked_for_body = False
         self._discarded = 0
+        #: True while the socket is left unread.
+        self._is_paused = False
         self._got_eof = False
         self._is_over = False
         self._stopped: asyncio.Future[None] | None = None
@@ -84,7 +87,7 @@ class HttpSession:
         if machine.phase is not _DONE:
             self._advance()
         elif machine.buffered_bytes >= self._read_ahead:
-            self._outlet.pause_reading()
+            self._pause_reading()
 
     def eof_received(self) -> bool:
         self._got_eof = True
@@ -121,12 +124,16 @@ class HttpSession:
         while not self._is_over:
             event = self._machine.next_event()
             if event is None:
+                if self._is_paused:
+                    self._read_on()
                 self._watch_input()
                 return
             if isinstance(event, Request):
                 self._begin(event)
                 if not event.has_body:
                     # The next request waits for this one's answer.
+                    if self._is_paused:
+                        self._read_on()
                     return
             elif isinstance(event, BodyChunk):
                 if not self._take_body(event):
@@ -137,6 +144,17 @@ class HttpSession:
             elif isinstance(event, EndOfInput):
                 self._outlet.close()
                 return
+
+    def _read_on(self) -> None:
+        """Read the socket, unless enough waits behind the request that is being answered."""
+        machine = self._machine
+        if machine.phase is not _DONE or machine.buffered_bytes < self._read_ahead:
+            self._is_paused = False
+            self._outlet.resume_reading()
+
+    def _pause_reading(self) -> None:
+        self._is_paused = True
+        self._outlet.pause_reading()
 
     def _watch_input(self) -> None:
         """Set the deadline for what is awaited from the client."""
@@ -182,7 +200,7 @@ class HttpSession:
             self._deadlines.set("response", self._timeouts.http_timeout)
         self._deadlines.set("notice", self._timeouts.unanswered_notice)
         if request.has_body:
-            exchange.mailbox.on_room = self._has_room
+            exchange.mailbox.on_room = self._advance
             self._asked_for_body = False
             self._discarded = 0
         elif self._got_eof:
@@ -200,6 +218,7 @@ class HttpSession:
             return
         self._is_over = True
         self._deadlines.close()
+        self._outlet.resume_reading()
         self._outlet.switch(session, self._machine.take_buffer())
         if self._got_eof:
             session.eof_received()
@@ -215,7 +234,7 @@ class HttpSession:
         if exchange.mailbox.client_is_full:
             # From here on the application is awaited, not the client.
             self._end_body_deadlines()
-            self._outlet.pause_reading()
+            self._pause_reading()
             return False
         return True
 
@@ -227,10 +246,6 @@ class HttpSession:
         if not chunk.more:
             self._next_cycle()
         return True
-
-    def _has_room(self) -> None:
-        self._outlet.resume_reading()
-        self._advance()
 
     def _refuse(self, error: RemoteProtocolError, handshake: Request | None = None) -> None:
         """Answer a broken rule, if an answer is still possible, and close."""
@@ -336,7 +351,9 @@ class HttpSession:
             # The loop may not have told us yet, and cannot while the application goes on sending.
             self._abandon()
         if exchange.is_over:
-            raise ClientDisconnected("The client went before it had the whole response.")
+            raise ClientDisconnected(
+                self._outlet.cut_reason or "The client went before it had the whole response."
+            )
 
     def ask_for_body(self) -> None:
         """Tell a client that waits for it to send the body."""
@@ -379,10 +396,9 @@ class HttpSession:
         for name in ("response", "notice", "gone"):
             self._deadlines.clear(name)
         if machine.response.keep_alive and self._stopped is None:
-            self._outlet.resume_reading()
             if machine.phase is _DONE:
                 self._next_cycle()
-                if machine.is_idle and not self._got_eof:
+                if machine.is_idle and not self._got_eof and not self._is_paused:
                     return
             self._advance()
         elif machine.phase is _BODY:
@@ -406,6 +422,7 @@ class HttpSession:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._record(exchange)
+            exchange.octets += self._machine.response.missing_size
             exchange.abandon()
 
     def _record(self, exchange: HttpExchange | None, handshake: Request | None = None) -> None:
@@ -415,6 +432,7 @@ class HttpSession:
             client = self._outlet.peer.client
             record(kind, handshake, response.status, response.size, client, 0.0)
             return
+        exchange.octets += response.size
         record(
             "http",
             exchange.request,

@@ -21,6 +21,14 @@ class Outlet(Protocol):
     def is_closing(self) -> bool:
         """True once closing has begun, by either side."""
 
+    @property
+    def taken_bytes(self) -> int:
+        """Bytes that the peer's side has taken so far, as far as the system tells."""
+
+    @property
+    def cut_reason(self) -> str | None:
+        """Why the peer was cut off, in a sentence; None unless it was for what it did."""
+
     def write(self, data: bytes) -> None:
         """Queue bytes; what is queued in one turn of the loop leaves in one write."""
 

@@ -54,6 +54,7 @@ from channels.wire.websocket import (
     ABNORMAL,
     INTERNAL_ERROR,
     NORMAL,
+    TIMED_OUT,
     Ended,
     Phase,
     WebSocket,
@@ -164,7 +165,9 @@ class WebSocketSession:
         self._is_lost = True
         self._stage = _CLOSED
         self._deadlines.close()
-        said = self._machine.ended or Ended(ABNORMAL, "")
+        self._machine.release()
+        slow = self._outlet.cut_reason
+        said = self._machine.ended or (Ended(TIMED_OUT, slow) if slow else Ended(ABNORMAL, ""))
         self._tell_last(said.code, said.reason)
         if self._opening.is_accepted:
             counts.on_websocket_closed(said.code)
@@ -279,7 +282,10 @@ class WebSocketSession:
     def _check_connected(self) -> None:
         # A connection that was cut off is closing before it is lost.
         if self._outlet.is_closing:
-            raise ClientDisconnected("The WebSocket was closed: the client did not get it all.")
+            raise ClientDisconnected(
+                self._outlet.cut_reason
+                or "The WebSocket was closed: the client did not get it all."
+            )
 
     def _accept(self, message: Message) -> None:
         self.write(self._opening.accept(message))
@@ -406,7 +412,9 @@ class WebSocketSession:
 
     def _pong_due(self) -> None:
         # While the socket is left unread, its silence is ours.
-        if self._stage is _OPEN and not (self._heartbeat.heard or self._intake.is_paused):
+        heartbeat = self._heartbeat
+        is_paused = self._intake.is_paused
+        if self._stage is _OPEN and not (heartbeat.heard or is_paused or heartbeat.is_read):
             seconds = self._timeouts.ping_timeout
             cut_off("no_pong", self._client, f"no answer to a ping within {seconds} s")
             self._cut("No pong came.")

@@ -1,6 +1,7 @@
 """Pings and pongs of one WebSocket: whether the peer lives, and whether it reads our answers.
 
-Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for.  The
+Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for; so does
+any byte of ours that its side takes, for a slow reader has the ping behind all the rest.  The
 peer's own pings are answered while there is room for the answers: one that sends pings and reads
 nothing gets no more of them, and is not read either.
 """
@@ -21,7 +22,7 @@ _PONG_RETRY_SECONDS: Final = 0.05
 class Heartbeat:
     """Uses three deadlines: "ping", "pong" and "pongs"; whoever owns them calls what is due."""
 
-    __slots__ = ("_outlet", "_timeouts", "deadlines", "heard", "machine", "waits")
+    __slots__ = ("_outlet", "_taken", "_timeouts", "deadlines", "heard", "machine", "waits")
 
     def __init__(
         self, machine: WebSocket, outlet: Outlet, deadlines: Deadlines, timeouts: Timeouts
@@ -30,6 +31,8 @@ class Heartbeat:
         self._outlet = outlet
         self.deadlines = deadlines
         self._timeouts = timeouts
+        #: What the peer had taken when the wait for a pong began.
+        self._taken = 0
         #: True if anything came since the last ping that started the wait for a pong.
         self.heard = False
         #: True while our pongs wait for the peer to read: leave its socket unread.
@@ -48,7 +51,13 @@ class Heartbeat:
         # silence is noticed within the interval and the timeout together.
         if self.heard or "pong" not in self.deadlines:
             self.heard = False
+            self._taken = self._outlet.taken_bytes
             self.deadlines.set("pong", self._timeouts.ping_timeout)
+
+    @property
+    def is_read(self) -> bool:
+        """True if the peer took bytes while a pong was awaited: the ping may be behind others."""
+        return self._outlet.taken_bytes > self._taken
 
     def answer(self, pongs: bytes) -> None:
         """Write pongs; once the peer's side is full of unread ones, wait."""

@@ -16,6 +16,7 @@ from typing import Final
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Address
 from channels.server.cuts import cut_off
+from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.seam import Outlet
 from channels.server.service import Service
 from channels.server.websocket_heartbeat import Heartbeat
@@ -45,6 +46,7 @@ class Intake:
         "_limits",
         "_mailbox",
         "_outlet",
+        "_service",
         "_stretch_seconds",
         "_timeouts",
         "_turned",
@@ -65,6 +67,7 @@ class Intake:
         self._mailbox = mailbox
         self._outlet = outlet
         self._client = client
+        self._service = service
         self._limits = service.options.limits
         self._timeouts = service.options.timeouts
         self._stretch_seconds = self._limits.stretch_ms / 1000
@@ -96,6 +99,9 @@ class Intake:
                 if not mailbox.gone:
                     key = "text" if isinstance(event.data, str) else "bytes"
                     mailbox.put_client({"type": "websocket.receive", key: event.data}, event.size)
+                if event.size >= COUNTED_FROM_BYTES:
+                    loop = self._service.loop
+                    self._service.garbage.add(event.size, loop.time(), loop)
             elif isinstance(event, Ended):
                 ended = event
             # A pong says no more than any other byte: the peer lives.
