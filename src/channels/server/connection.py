@@ -182,6 +182,10 @@ class Connection(asyncio.Protocol):
         handed, in_system = self._position()
         return handed - in_system
 
+    @property
+    def unread_bytes(self) -> int:
+        return self._pending_bytes + self._written - self.taken_bytes
+
     def write(self, data: bytes) -> None:
         if self.is_closing or not data:
             return
@@ -309,7 +313,7 @@ class Connection(asyncio.Protocol):
             # Only the system holds anything for it.
             self._watch_writes()
             return
-        waiting = self._written - self.taken_bytes
+        waiting = self.unread_bytes
         self.cut_reason = f"The client read too slowly: {waiting} bytes waited for {seconds:.3g} s."
         cut_off("not_reading", self.peer.client, self.cut_reason)
         self.abort()

@@ -26,6 +26,10 @@ class Outlet(Protocol):
         """Bytes that the peer's side has taken so far, as far as the system tells."""
 
     @property
+    def unread_bytes(self) -> int:
+        """Bytes that were written and that the peer's side has not taken."""
+
+    @property
     def cut_reason(self) -> str | None:
         """Why the peer was cut off, in a sentence; None unless it was for what it did."""
 

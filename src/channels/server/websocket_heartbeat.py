@@ -1,7 +1,7 @@
 """Pings and pongs of one WebSocket: whether the peer lives, and whether it reads our answers.
 
 Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for; so does
-any byte of ours that its side takes, for a slow reader has the ping behind all the rest.  The
+any byte of ours that its side takes while more wait, for a slow reader has the ping behind all the rest.  The
 peer's own pings are answered while there is room for the answers: one that sends pings and reads
 nothing gets no more of them, and is not read either.
 """
@@ -56,8 +56,12 @@ class Heartbeat:
 
     @property
     def is_read(self) -> bool:
-        """True if the peer took bytes while a pong was awaited: the ping may be behind others."""
-        return self._outlet.taken_bytes > self._taken
+        """True if the peer took bytes while a pong was awaited, and the ping may be behind others.
+
+        That its system took everything is no sign of life: it does so for a program that hangs.
+        """
+        outlet = self._outlet
+        return outlet.unread_bytes > 0 and outlet.taken_bytes > self._taken
 
     def answer(self, pongs: bytes) -> None:
         """Write pongs; once the peer's side is full of unread ones, wait."""
