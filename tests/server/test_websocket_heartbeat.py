@@ -15,6 +15,8 @@ class Wire:
     """An outlet that counts the pings."""
 
     is_full = is_closing = False
+    taken_bytes = unread_bytes = 0
+    cut_reason = None
 
     def __init__(self) -> None:
         self.pings = 0

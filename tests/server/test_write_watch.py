@@ -14,10 +14,11 @@ import pytest
 
 from channels.exceptions import ClientDisconnected
 from channels.kit.limits import KIB, Limits, Timeouts
+from channels.kit.throttle import Throttle
 from channels.kit.types import Address, Message, Receive, Scope, Send
 from channels.server import Endpoint, parse_endpoint
 from channels.server.counts import counts
-from channels.server.cuts import CutLog
+from channels.server.cuts import LOG_SECONDS
 from channels.server.endpoints import Tls
 from channels.server.write_watch import bytes_in_system
 from tests.server.applications import body, start
@@ -104,7 +105,7 @@ async def test_a_steady_slow_reader_is_not_cut_off(serve: Serve, tls: Tls, tmp_p
 async def test_a_client_that_takes_nothing_is_cut_off_with_its_reason(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.server.cuts._log", CutLog())
+    monkeypatch.setattr("channels.server.cuts._throttle", Throttle(LOG_SECONDS))
     before = counts.cut["not_reading"]
     application = Endless()
     running = await serve(application, write_timeout=0.3)

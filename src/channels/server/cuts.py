@@ -18,7 +18,9 @@ LOG_SECONDS: Final = 5.0
 _throttle: Final = Throttle(LOG_SECONDS)
 
 
-def cut_off(reason: str, client: Address | None, why: str, throttle: Throttle = _throttle) -> None:
+def cut_off(
+    reason: str, client: Address | None, why: str, throttle: Throttle | None = None
+) -> None:
     """Count a connection that is cut off, and log it.
 
     Args:
@@ -26,6 +28,6 @@ def cut_off(reason: str, client: Address | None, why: str, throttle: Throttle = 
         why: For the log: what the client did, and the bound.
     """
     counts.cut[reason] += 1
-    held_back = throttle.admit(reason)
+    held_back = (throttle or _throttle).admit(reason)
     if held_back is not None:
         logger.warning("Cut off %s: %s%s", client_text(client), why, and_more(held_back))

@@ -1,9 +1,9 @@
 """Pings and pongs of one WebSocket: whether the peer lives, and whether it reads our answers.
 
-Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for; so does
-any byte of ours that its side takes while more wait, for a slow reader has the ping behind all the rest.  The
-peer's own pings are answered while there is room for the answers: one that sends pings and reads
-nothing gets no more of them, and is not read either.
+Any byte of the peer counts as a sign of life, a pong is only the one that can be asked for.  So
+does any byte of ours that its side takes while more wait: a slow reader has the ping behind all the
+rest.  The peer's own pings are answered while there is room for the answers: one that sends pings
+and reads nothing gets no more of them, and is not read either.
 """
 
 from __future__ import annotations
