@@ -20,13 +20,16 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "CONTINUATION",
+    "MAX_REASON_BYTES",
     "PING",
     "PONG",
     "TEXT",
     "Header",
     "apply_mask",
+    "close_payload",
     "read_header",
     "server_frame",
+    "unmask",
 ]
 
 CONTINUATION: Final = 0x0
@@ -35,6 +38,9 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+
+#: A control frame has 125 bytes at most, two of them for the code.
+MAX_REASON_BYTES: Final = 123
 
 _FIN: Final = 0x80
 _RSV1: Final = 0x40
@@ -45,6 +51,7 @@ _pack_short = struct.Struct("!BB").pack
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
 _unpack_medium = struct.Struct("!H").unpack_from
+_pack_code = struct.Struct("!H").pack
 _unpack_long = struct.Struct("!Q").unpack_from
 
 
@@ -110,3 +117,15 @@ def read_header(data: bytes, start: int) -> Header | None:
         mask = data[start + size : start + size + 4]
         size += 4
     return Header(first & 0x0F, bool(first & _FIN), (first >> 4) & 0x07, mask, length, size)
+
+
+def unmask(piece: bytes, mask: bytes, offset: int) -> bytes:
+    """A piece of a masked payload, in clear; `offset` is its place in the payload."""
+    shift = offset % 4
+    return apply_mask(piece, mask[shift:] + mask[:shift]) if piece else b""
+
+
+def close_payload(code: int, reason: str) -> bytes:
+    """What a close frame carries; the reason is cut after `MAX_REASON_BYTES`."""
+    text = reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
+    return _pack_code(code) + text.encode()

@@ -19,7 +19,6 @@ Source: RFC 6455 sections 5 to 8, RFC 7692.
 from __future__ import annotations
 
 import enum
-import struct
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -35,13 +34,16 @@ from channels.wire.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
+    MAX_REASON_BYTES,
     PING,
     PONG,
     TEXT,
     Header,
     apply_mask,
+    close_payload,
     read_header,
     server_frame,
+    unmask,
 )
 
 NORMAL: Final = 1000
@@ -54,10 +56,7 @@ ABNORMAL: Final = 1006
 TIMED_OUT: Final = 3008
 #: Those that may: section 7.4.2 and the IANA registry.
 SENDABLE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
-#: A control frame has 125 bytes at most, two of them for the code.
-MAX_REASON_BYTES: Final = 123
 
-_CODE: Final = struct.Struct("!H")
 #: Longest payload whose length takes 7 or 7+16 bits.
 _WHOLE_BYTES: Final = 65535
 #: First byte of a final, uncompressed frame -> whether it is text.
@@ -279,7 +278,7 @@ class WebSocket:
         if self._streams:
             done = header.length - self._awaited - len(piece)
             self._assembly.add(
-                _unmask(piece, header.mask, done),
+                unmask(piece, header.mask, done),
                 is_last=header.is_final and not self._awaited,
             )
         if not self._awaited:
@@ -350,9 +349,9 @@ class WebSocket:
 
     def _end(self, happened: str, code: int, reason: str) -> Ended:
         if happened == "got close":
-            self._due = b"" if code == NO_STATUS else _CODE.pack(code)
+            self._due = b"" if code == NO_STATUS else close_payload(code, "")
         elif self.phase is Phase.OPEN:
-            self._due = _close_payload(code, reason)
+            self._due = close_payload(code, reason)
         else:
             code, reason = ABNORMAL, ""
         self._move(happened)
@@ -415,7 +414,7 @@ class WebSocket:
             )
         self._check_sending()
         if self.phase is Phase.OPEN:
-            self._output.append(server_frame(CLOSE, _close_payload(code, reason)))
+            self._output.append(server_frame(CLOSE, close_payload(code, reason)))
             self._move("sent close")
         else:
             self.finish()
@@ -448,13 +447,3 @@ class WebSocket:
     def takes_deflate(self) -> bool:
         """True if the peer inflates frames that were compressed with the largest window."""
         return self._deflate is not None and self._deflate.window_bits == MAX_WINDOW_BITS
-
-
-def _unmask(piece: bytes, mask: bytes, offset: int) -> bytes:
-    shift = offset % 4
-    return apply_mask(piece, mask[shift:] + mask[:shift]) if piece else b""
-
-
-def _close_payload(code: int, reason: str) -> bytes:
-    text = reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore")
-    return _CODE.pack(code) + text.encode()
