@@ -54,9 +54,15 @@ class Deadlines:
         if self._timer is None or when < self._timer_at:
             self._wake_at(when)
 
-    def clear(self, name: str) -> None:
-        """Forget `name`."""
-        self._moments.pop(name, None)
+    def only(self, name: str, seconds: float | None) -> None:
+        """Forget all others and `set` this one: a request costs two of these."""
+        self._moments.clear()
+        self.set(name, seconds)
+
+    def clear(self, *names: str) -> None:
+        """Forget these."""
+        for name in names:
+            self._moments.pop(name, None)
 
     def close(self) -> None:
         """Forget everything, release the timer, and whom it would have told."""

@@ -175,8 +175,7 @@ class HttpSession:
         self._deadlines.set("rate", self._timeouts.body_timeout)
 
     def _end_body_deadlines(self) -> None:
-        self._deadlines.clear("body")
-        self._deadlines.clear("rate")
+        self._deadlines.clear("body", "rate")
 
     @property
     def _client_waits(self) -> bool:
@@ -187,8 +186,6 @@ class HttpSession:
         )
 
     def _begin(self, request: Request) -> None:
-        self._deadlines.clear("idle")
-        self._deadlines.clear("header")
         service, outlet = self._service, self._outlet
         if request.upgrade and request.wants_websocket:
             self._hand_over(request)
@@ -196,9 +193,9 @@ class HttpSession:
         scope = service.scopes.build("http", request, outlet.peer)
         exchange = HttpExchange(service, self, request, scope, self._loop.time())
         self._exchange = exchange
+        self._deadlines.only("notice", self._timeouts.unanswered_notice)
         if self._timeouts.http_timeout is not None:
             self._deadlines.set("response", self._timeouts.http_timeout)
-        self._deadlines.set("notice", self._timeouts.unanswered_notice)
         if request.has_body:
             exchange.mailbox.on_room = self._advance
             self._asked_for_body = False
@@ -393,13 +390,14 @@ class HttpSession:
         self._record(exchange)
         self._exchange = None
         exchange.end()
-        for name in ("response", "notice", "gone"):
-            self._deadlines.clear(name)
-        if machine.response.keep_alive and self._stopped is None:
-            if machine.phase is _DONE:
-                self._next_cycle()
-                if machine.is_idle and not self._got_eof and not self._is_paused:
-                    return
+        keep_alive = machine.response.keep_alive and self._stopped is None
+        if keep_alive and machine.phase is _DONE:
+            self._next_cycle()
+            if not machine.is_idle or self._got_eof or self._is_paused:
+                self._advance()
+            return
+        self._deadlines.clear("response", "notice", "gone")
+        if keep_alive:
             self._advance()
         elif machine.phase is _BODY:
             self._outlet.linger()
@@ -408,7 +406,7 @@ class HttpSession:
 
     def _next_cycle(self) -> None:
         self._machine.start_next_cycle()
-        self._deadlines.set("idle", self._timeouts.keep_alive)
+        self._deadlines.only("idle", self._timeouts.keep_alive)
 
     def _cut(self) -> None:
         """End a response that cannot be completed, so that the client sees that it is not whole."""
