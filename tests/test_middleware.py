@@ -7,9 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.urls import path
 
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware, is_double_callable, single_callable
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator
+from channels.sessions import CookieMiddleware
 from tests.applications import Recorder, call
 
 
@@ -201,3 +205,48 @@ def test_hints_win_over_the_signature() -> None:
 
 def test_servers_recognise_middleware_as_asgi_3() -> None:
     assert inspect.iscoroutinefunction(BaseMiddleware(three).__call__)
+
+
+async def test_none_in_place_of_receive_and_send_is_a_call() -> None:
+    """Unit tests of middleware call it so, and look at what their inner application gave."""
+
+    async def inner(scope: dict[str, Any], receive: Any, send: Any) -> dict[str, Any]:
+        return {**scope, "given": (receive, send)}
+
+    class Tagged(BaseMiddleware):
+        async def __call__(self, scope: Any, receive: Any = None, send: Any = None) -> Any:
+            return await super().__call__({**scope, "tag": "set"}, receive, send)
+
+    class Resolving(BaseMiddleware):
+        async def resolve_scope(self, scope: dict[str, Any]) -> None:
+            scope["tag"] = "set"
+
+    for middleware in (Tagged(inner), Resolving(inner)):
+        result: Any = await middleware({"type": "websocket"}, None, None)  # type: ignore[arg-type]
+        assert result == {"type": "websocket", "tag": "set", "given": (None, None)}
+
+
+async def test_what_the_inner_application_returns_comes_back_through_all() -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> str:
+        return "returned"
+
+    inner: Any = answer
+    scope: dict[str, Any] = {"type": "websocket", "path": "/x/", "headers": []}
+    routed = ProtocolTypeRouter({"websocket": URLRouter([path("x/", inner)])})
+    for application in (
+        routed,
+        CookieMiddleware(routed),
+        AllowedHostsOriginValidator(routed),
+        single_callable(lambda scope: lambda receive, send: inner(scope, receive, send)),
+    ):
+        scope["headers"] = [(b"origin", b"http://testserver")]
+        assert await application(scope, receive, send) == "returned"
+    by_name = ChannelNameRouter({"jobs": inner})
+    assert await by_name({"type": "channel", "channel": "jobs"}, receive, send) == "returned"
+
+
+async def receive() -> dict[str, Any]:
+    return {"type": "websocket.disconnect"}
+
+
+async def send(message: dict[str, Any]) -> None: ...

@@ -5,8 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 from typing import Final
+from unittest import mock
 
 import pytest
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import InMemoryChannelLayer
+from channels.testing import WebsocketCommunicator
 
 #: Module -> its names.
 NAMES: Final = {
@@ -16,7 +21,10 @@ NAMES: Final = {
         "AuthMiddleware AuthMiddlewareStack UserLazyObject get_user login logout "
         "_get_user_session_key"
     ),
-    "channels.consumer": "AsyncConsumer SyncConsumer get_handler_name",
+    "channels.consumer": (
+        "AsyncConsumer StopConsumer SyncConsumer await_many_dispatch get_channel_layer "
+        "get_handler_name"
+    ),
     "channels.db": (
         "DatabaseSyncToAsync aclose_old_connections close_old_connections database_sync_to_async"
     ),
@@ -31,8 +39,8 @@ NAMES: Final = {
     "channels.hacks": "monkeypatch_django",
     "channels.http": "AsgiHandler AsgiRequest",
     "channels.layers": (
-        "BaseChannelLayer ChannelLayerManager DEFAULT_CHANNEL_LAYER InMemoryChannelLayer "
-        "channel_layers get_channel_layer"
+        "BaseChannelLayer ChannelFull ChannelLayerManager DEFAULT_CHANNEL_LAYER "
+        "InMemoryChannelLayer InvalidChannelLayerError channel_layers get_channel_layer"
     ),
     "channels.management.commands.runserver": "Command",
     "channels.management.commands.runworker": "Command get_channel_layer get_default_application",
@@ -55,7 +63,7 @@ NAMES: Final = {
     "channels.testing.websocket": "WebsocketCommunicator",
     "channels.utils": "await_many_dispatch name_that_thing",
     "channels.worker": "Worker",
-    "channels_redis.core": "RedisChannelLayer",
+    "channels_redis.core": "BaseChannelLayer ChannelFull RedisChannelLayer",
     "channels_redis.pubsub": "RedisPubSubChannelLayer",
     "daphne.cli": "CommandLineInterface",
     "daphne.endpoints": "build_endpoint_description_strings",
@@ -133,3 +141,15 @@ def test_parameters(path: str) -> None:
         found = getattr(found, attribute)
     assert callable(found)
     assert list(inspect.signature(found).parameters) == PARAMETERS[path].split()
+
+
+async def test_the_layer_of_consumers_can_be_replaced_where_their_module_shows_it() -> None:
+    class Named(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.accept("has a layer" if self.channel_layer else None)
+
+    for layer, said in ((InMemoryChannelLayer(), "has a layer"), (None, None)):
+        with mock.patch("channels.consumer.get_channel_layer", return_value=layer):
+            client = WebsocketCommunicator(Named.as_asgi(), "/")
+            assert await client.connect() == (True, said)
+            await client.disconnect()

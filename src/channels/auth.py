@@ -24,7 +24,7 @@ from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
 from channels.kit.types import Receive, Scope, Send
-from channels.middleware import BaseMiddleware
+from channels.middleware import NEXT_STEP, BaseMiddleware
 from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread, may_change_key
 from channels.stores import catch_up, unbind
 
@@ -225,9 +225,9 @@ class AuthMiddleware(BaseMiddleware):
             user._wrapped = await get_user(scope)
 
     async def __call__(
-        self, scope: Scope, receive: Receive | None = None, send: Send | None = None
+        self, scope: Scope, receive: Receive = NEXT_STEP, send: Send = NEXT_STEP
     ) -> Any:
-        if receive is None or send is None:
+        if send is NEXT_STEP:
             # super().__call__(scope) of a two-step subclass.
             return partial(AuthMiddleware.__call__, self, scope)
         scope = dict(scope)

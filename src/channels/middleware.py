@@ -16,6 +16,9 @@ from channels.kit.types import Application, Receive, Scope, Send
 
 #: The attribute under which a middleware keeps what it wraps, by convention since Channels 2.
 INNER: Final = "inner"
+#: Stands for `receive` and `send` in the first of two steps.  Not None: unit tests of middleware
+#: call it with (scope, None, None).
+NEXT_STEP: Final[Any] = object()
 
 
 class BaseMiddleware:
@@ -30,9 +33,9 @@ class BaseMiddleware:
         self.inner: Any = two_way(inner) if is_double_callable(self) else single_callable(inner)
 
     async def __call__(
-        self, scope: Scope, receive: Receive | None = None, send: Send | None = None
+        self, scope: Scope, receive: Receive = NEXT_STEP, send: Send = NEXT_STEP
     ) -> Any:
-        if receive is None or send is None:
+        if send is NEXT_STEP:
             # super().__call__(scope) of a two-step subclass.
             return partial(BaseMiddleware.__call__, self, scope)
         scope = dict(scope)
@@ -51,10 +54,8 @@ class TwoWay:
     def __init__(self, application: Application) -> None:
         self.application = application
 
-    def __call__(
-        self, scope: Scope, receive: Receive | None = None, send: Send | None = None
-    ) -> Any:
-        if receive is None or send is None:
+    def __call__(self, scope: Scope, receive: Receive = NEXT_STEP, send: Send = NEXT_STEP) -> Any:
+        if send is NEXT_STEP:
             return partial(self.application, scope)
         return self.application(scope, receive, send)
 
@@ -81,11 +82,11 @@ def single_callable(application: Any) -> Application:
         return single
     _open_inner(application)
 
-    async def two_steps(scope: Scope, receive: Receive, send: Send) -> None:
+    async def two_steps(scope: Scope, receive: Receive, send: Send) -> Any:
         instance = application(scope)
         if inspect.isawaitable(instance):
             instance = await instance
-        await instance(receive, send)
+        return await instance(receive, send)
 
     return two_steps
 

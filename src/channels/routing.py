@@ -76,13 +76,13 @@ class ProtocolTypeRouter:
         #: type -> (the application as it was given, the same as a single callable).
         self._adapted: dict[str, tuple[Any, Application]] = {}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         application = self._application(scope["type"])
         # Middleware that uses the database would fail before any consumer could see to it.
         if are_left_open():
             await close_left_open()
         try:
-            await application(scope, receive, send)
+            return await application(scope, receive, send)
         except NoRouteFound as error:
             # With a cause the application was entered before it gave up, and may have answered
             # already; only the server can know.
@@ -91,6 +91,7 @@ class ProtocolTypeRouter:
             logger.warning("%s (%s)", error, scope["type"])
             for message in _REFUSALS[scope["type"]]:
                 await send(dict(message))
+            return None
 
     def _application(self, kind: str) -> Application:
         given = self.application_mapping.get(kind)
@@ -172,7 +173,7 @@ class URLRouter:
         self.routes = routes
         self._routes = [_make_ready(route) for route in routes]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         path = _path_to_match(scope)
         outer = scope.get("url_route", {})
         refusal: Resolver404 | None = None
@@ -190,12 +191,10 @@ class URLRouter:
                 },
             )
             try:
-                await route.application(inner_scope, receive, send)
+                return await route.application(inner_scope, receive, send)
             except Resolver404 as error:
                 if not isinstance(error, _NoRouteBelow) or error.__cause__ is not None:
                     refusal = error
-            else:
-                return
         if "path_remaining" in scope:
             raise _NoRouteBelow({"path": path}) from refusal
         raise NoRouteFound(f"No route found for path '{printable(path)}'.") from refusal
@@ -254,7 +253,7 @@ class ChannelNameRouter:
     def __init__(self, application_mapping: Mapping[str, Any]) -> None:
         self.application_mapping = application_mapping
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         if "channel" not in scope:
             raise ValueError(
                 f"ChannelNameRouter needs scope['channel'], which a scope of type "
@@ -263,4 +262,4 @@ class ChannelNameRouter:
         name = scope["channel"]
         if name not in self.application_mapping:
             raise ValueError(f"No application configured for channel name {name!r}")
-        await single_callable(self.application_mapping[name])(scope, receive, send)
+        return await single_callable(self.application_mapping[name])(scope, receive, send)

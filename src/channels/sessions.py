@@ -57,7 +57,7 @@ class CookieMiddleware:
     def __init__(self, inner: Any) -> None:
         self.inner = single_callable(inner)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         if "headers" not in scope:
             raise ValueError(
                 f"CookieMiddleware needs scope['headers'], which a scope of type "
@@ -65,7 +65,8 @@ class CookieMiddleware:
             )
         # HTTP/2 may carry the cookies in several fields: RFC 9113, section 8.2.3.
         fields = [value for name, value in scope["headers"] if name == b"cookie"]
-        await self.inner(dict(scope, cookies=await _parse_fields(fields)), receive, send)
+        scope = dict(scope, cookies=await _parse_fields(fields))
+        return await self.inner(scope, receive, send)
 
     @classmethod
     def set_cookie(  # noqa: PLR0913, PLR0917 - the compatible signature
@@ -343,14 +344,15 @@ class SessionMiddleware:
     def __init__(self, inner: Any) -> None:
         self.inner = single_callable(inner)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         wrapper = InstanceSessionWrapper(scope, send)
         await wrapper.resolve_session()
         # The server's own `send` stays in place where it can: consumers recognise it and then
         # take the short way to the socket.
         inner_send = wrapper.send if wrapper.sees_messages else send
-        await self.inner(wrapper.scope, receive, inner_send)
+        result = await self.inner(wrapper.scope, receive, inner_send)
         await wrapper.save_rest()
+        return result
 
 
 def SessionMiddlewareStack(inner: Any) -> CookieMiddleware:  # noqa: N802 - a public name

@@ -8,5 +8,16 @@ handles it, dots written as underscores.
 from channels.consumer.base import AsyncConsumer
 from channels.consumer.handlers import get_handler_name
 from channels.consumer.sync import SyncConsumer
+from channels.exceptions import StopConsumer
+from channels.layers import get_channel_layer
+from channels.utils import await_many_dispatch
 
-__all__ = ["AsyncConsumer", "SyncConsumer", "get_handler_name"]
+#: `get_channel_layer` is what consumers call: tests replace it here.
+__all__ = [
+    "AsyncConsumer",
+    "StopConsumer",
+    "SyncConsumer",
+    "await_many_dispatch",
+    "get_channel_layer",
+    "get_handler_name",
+]

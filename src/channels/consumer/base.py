@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, cast
@@ -29,7 +30,6 @@ from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.printable import printable
 from channels.kit.types import Application, Message, Receive, Scope, Send
-from channels.layers import get_channel_layer
 from channels.sessions import save_if_modified
 from channels.signals import announce, consumer_finished, consumer_started
 
@@ -72,6 +72,8 @@ class AsyncConsumer:
     channel_name: str
     channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
+    #: `send` as the server, or another consumer of the same connection, has given it.
+    _shared_send: Send | None = None
     _line: Line
     #: The loop that serves the connection, and its thread; None: a test has made the consumer and
     #: serves none.
@@ -126,6 +128,7 @@ class AsyncConsumer:
         self._home, self._home_thread = asyncio.get_running_loop(), threading.get_ident()
         self.scope = scope
         self.base_send = self._sender(send)
+        self._shared_send = send
         sink = find_sink(scope, send)
         if sink is not None and self._sends_plainly:
             self._direct_send = send
@@ -147,7 +150,9 @@ class AsyncConsumer:
                 await announce(consumer_finished, type(self), scope)
 
     async def _open_channel(self, line: Line, sink: Sink | None) -> None:
-        self.channel_layer = get_channel_layer(self.channel_layer_alias)
+        # By the name that the package shows, which tests replace.
+        find_layer = sys.modules[__package__].get_channel_layer
+        self.channel_layer = find_layer(self.channel_layer_alias)
         if self.channel_layer is not None:
             if self.scope.get("server") and hasattr(self.channel_layer, "adopt_loop"):
                 # A server's loop stays, a test's does not: the layer may do its I/O here.

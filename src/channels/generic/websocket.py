@@ -7,8 +7,10 @@ What the sync and the async consumers say is the same and is written once, as fu
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import Any
+import weakref
+from typing import Any, Final
 
 from asgiref.sync import async_to_sync
 
@@ -78,6 +80,10 @@ def _running_tasks(consumer: object) -> list[asyncio.Future[Any]]:
     return [each for each in held if isinstance(each, asyncio.Future) and not each.done()]
 
 
+#: The `send` of connections that one of their consumers has accepted.
+_accepted: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+
+
 class WebsocketRules(Membership):
     """What WebSocket consumers of both kinds have in common and that says or awaits nothing.
 
@@ -111,9 +117,19 @@ class WebsocketRules(Membership):
 
         self.base_send = answer
 
+    def _note_accepted(self) -> None:
+        # A callable that has no hash belongs to nobody else.
+        with contextlib.suppress(TypeError):
+            _accepted.add(self._shared_send)
+
     @property
     def _is_unanswered(self) -> bool:
-        return not self._answered and not self.accept_later
+        """True if nobody has accepted: demultiplexers do it for consumers that share a `send`."""
+        if self._answered or self.accept_later:
+            return False
+        with contextlib.suppress(TypeError):
+            return self._shared_send not in _accepted
+        return True
 
 
 class WebsocketConsumer(WebsocketRules, SyncConsumer):
@@ -140,6 +156,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
     def accept(self, subprotocol: str | None = None, headers: HeaderPairs | None = None) -> None:
         """Accept the WebSocket, with one of the client's subprotocols and with more headers."""
         super().send(accept_event(subprotocol, headers))
+        self._note_accepted()
 
     def websocket_receive(self, message: Message) -> None:
         """Hand an incoming message to `receive()`."""
@@ -251,6 +268,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
     ) -> None:
         """Accept the WebSocket, with one of the client's subprotocols and with more headers."""
         await super().send(accept_event(subprotocol, headers))
+        self._note_accepted()
 
     async def websocket_receive(self, message: Message) -> None:
         """Hand an incoming message to `receive()`."""

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from channels import DEFAULT_CHANNEL_LAYER
+from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.base import BaseChannelLayer
 from channels.layers.memory import InMemoryChannelLayer
 from channels.layers.outbound import broadcast
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
     "BaseChannelLayer",
+    "ChannelFull",
     "ChannelLayerManager",
     "InMemoryChannelLayer",
+    "InvalidChannelLayerError",
     "LocalChannelLayer",
     "NatsChannelLayer",
     "PostgresChannelLayer",

@@ -52,7 +52,7 @@ class OriginValidator:
             tuple(allowed_origins) if isinstance(allowed_origins, Iterator) else allowed_origins
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         if scope["type"] != "websocket":
             raise ValueError(
                 f"OriginValidator is for WebSockets: found a scope of type {scope['type']!r}."
@@ -60,11 +60,10 @@ class OriginValidator:
         found = [value for name, value in scope["headers"] if name == b"origin"]
         # Two of them: whoever sits before this server may have judged by the other one.
         if len(found) < 2 and self.valid_origin(_parse(found[0]) if found else None):
-            await self.application(scope, receive, send)
-            return
+            return await self.application(scope, receive, send)
         origins = b", ".join(found).decode("latin1")
         logger.warning("WebSocket refused: origin '%s' is not allowed", printable(origins))
-        await WebsocketDenier()(scope, receive, send)
+        return await WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
         """True if a connection with this origin may pass; None is a missing or invalid one."""
