@@ -119,8 +119,9 @@ class TableSession:
             except self._errors as problem:
                 error = problem
             except Exception as problem:
-                # A mistake of ours must not end the process's messages for good.
-                logger.exception("The channel layer failed and connects again")
+                # A mistake of ours must not end the process's messages for good; told once.
+                if self._transport.is_up or not is_told_down:
+                    logger.exception("The channel layer failed and connects again")
                 error = problem
             finally:
                 was_up, self._transport.is_up = self._transport.is_up, False
