@@ -20,6 +20,8 @@ from tests.cluster.sites import BROKERS, QUEUES, Restart, Site
 from tests.cluster.traffic import Breaker, Reader, every, is_connected, publish, quiet, until
 
 MakeLayer = Callable[..., Any]
+#: Cutting connections over a database takes 44 s on a quiet machine.
+pytestmark = pytest.mark.timeout(180)
 
 
 def over(names: list[str]) -> pytest.MarkDecorator:
