@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,13 @@ def postgres() -> Iterator[PostgresServer]:
     with folder.server() as server:
         yield server
     folder.remove()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """For the local broker: a Unix socket's address is short."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,13 +101,6 @@ async def test_over_a_broker(site: Site, make_layer: MakeLayer, way: str) -> Non
     assert not await run(WAYS[way], settings)
     async with asyncio.timeout(10):
         assert await layer.receive("letters") == {"type": "x"}
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # A Unix socket's address is short.
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        yield Path(name)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +80,6 @@ async def test_over_a_broker(site: Site, patch: dict[str, bool]) -> None:
     assert not await run(
         {"backend": site.backend, "config": config, "databases": databases, "patch": patch}
     )
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    # A Unix socket's address is short.
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        yield Path(name)
 
 
 @pytest.mark.parametrize("patch", PATCHES)
