@@ -28,13 +28,13 @@ import tempfile
 import time
 from typing import Any
 
+from channels.backends.local import frames
+from channels.backends.local.frames import Splitter, frame, pack_many
+from channels.backends.local.options import HubOptions
+from channels.backends.local.place import find_place
+from channels.backends.local.transport import HubTransport
 from channels.layers import LocalChannelLayer
 from channels.layers.envelope import Envelope, Kind
-from channels.layers.hub import frames
-from channels.layers.hub.frames import Splitter, frame, pack_many
-from channels.layers.hub.options import HubOptions
-from channels.layers.hub.place import find_place
-from channels.layers.hub.transport import HubTransport
 from channels.layers.names import new_node
 
 #: Tasks that send at a time.

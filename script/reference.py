@@ -80,7 +80,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "RedisPubSubChannelLayer",
                 "ChannelLayerManager",
             ],
-            "channels.layers.leases": ["Lease"],
+            "channels.layers.process.leases": ["Lease"],
         },
     ),
     "security": (

@@ -35,7 +35,7 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 
 import channels
-from channels.layers.backends import find_backend
+from channels.layers.aliases import find_backend
 from channels.layers.registry import ChannelLayerManager
 from channels.routing import get_default_application
 

@@ -29,7 +29,7 @@ from channels.kit.printable import printable
 from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
-from channels.layers.leases import Lease, reason_of
+from channels.layers.process.leases import Lease, reason_of
 from channels.middleware import single_callable
 from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
 

@@ -1,6 +1,6 @@
 """The layer by publish and subscribe."""
 
+from channels.backends.redis import RedisPubSubChannelLayer
 from channels.exceptions import ChannelFull
-from channels.layers.redis import RedisPubSubChannelLayer
 
 __all__ = ["ChannelFull", "RedisPubSubChannelLayer"]

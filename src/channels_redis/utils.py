@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from channels.layers.redis.clients import create_pool
-from channels.layers.redis.hosts import decode_hosts
-from channels.layers.redis.layer import shard_of
+from channels.backends.redis.clients import create_pool
+from channels.backends.redis.hosts import decode_hosts
+from channels.backends.redis.layer import shard_of
 
 __all__ = ["create_pool", "decode_hosts"]
 

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 import redis
 
+from channels.backends.rabbitmq.address import parse_address
+from channels.backends.rabbitmq.channel import Properties
+from channels.backends.rabbitmq.connection import connect
 from channels.layers import (
     NatsChannelLayer,
     RabbitMQChannelLayer,
@@ -23,9 +26,6 @@ from channels.layers import (
     RedisPubSubChannelLayer,
 )
 from channels.layers.envelope import Envelope, Kind
-from channels.layers.rabbitmq.address import parse_address
-from channels.layers.rabbitmq.channel import Properties
-from channels.layers.rabbitmq.connection import connect
 from channels.testing.layers.base import soon
 from tests.cluster.servers import OwnServer, nats_server, redis_server
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from channels.backends.local import connection
+from channels.backends.local.place import find_place
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.layers import LocalChannelLayer
-from channels.layers.hub import connection
-from channels.layers.hub.place import find_place
 from tests.cluster.history import PublisherLog, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.publisher import Publisher

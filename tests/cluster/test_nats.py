@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from channels.layers.nats.connection import Broken, Message
-from channels.layers.nats.transport import NatsTransport
+from channels.backends.nats.connection import Broken, Message
+from channels.backends.nats.transport import NatsTransport
 from tests.cluster.history import PublisherLog, judge_queue
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.traffic import Reader, publish, quiet, until

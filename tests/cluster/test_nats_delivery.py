@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from channels.backends.nats.transport import NatsTransport
 from channels.exceptions import ChannelFull
 from channels.layers import NatsChannelLayer
-from channels.layers.nats.transport import NatsTransport
 from tests.cluster.servers import OwnServer
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 from pamqp import commands
 
+from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.layers import RabbitMQChannelLayer
-from channels.layers.rabbitmq.transport import RabbitMQTransport
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
 from tests.cluster.servers import OwnServer

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pamqp import commands
 
+from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.layers import RabbitMQChannelLayer
-from channels.layers.rabbitmq.transport import RabbitMQTransport
 from tests.cluster.servers import OwnServer
 from tests.cluster.traffic import beside, finish, until
 

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from channels.layers.redis import scripts
-from channels.layers.redis.line import STALE
+from channels.backends.redis import scripts
+from channels.backends.redis.line import STALE
 from tests.cluster.history import PublisherLog
 from tests.cluster.sites import Site, redis_command
 from tests.cluster.traffic import Reader, publish, until

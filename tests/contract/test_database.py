@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from channels.database import DatabaseChannelLayer
+from channels.backends.database import DatabaseChannelLayer
 from channels.testing.layers import Broker, Features, LayerConformance
 from tests.cluster.postgres import PostgresFolder, PostgresServer
 from tests.layers.databases import (

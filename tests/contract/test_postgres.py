@@ -18,7 +18,7 @@ class TestPostgres(LayerConformance):
     def broker(self, postgres_dsn: str, postgres_tables: str) -> Broker:
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-        from channels.layers.postgres import PostgresChannelLayer
+        from channels.backends.postgres import PostgresChannelLayer
 
         prefix, found = uuid.uuid4().hex, conninfo_to_dict(postgres_dsn)
 

@@ -42,8 +42,8 @@ def postgres_tables(postgres_dsn: str) -> Iterator[str]:
     """What the names of this run's tables begin with; they are dropped at its end."""
     import psycopg
 
-    from channels.layers.postgres.options import PostgresOptions
-    from channels.layers.postgres.schema import Schema
+    from channels.backends.postgres.options import PostgresOptions
+    from channels.backends.postgres.schema import Schema
 
     tables = f"t_{uuid.uuid4().hex[:16]}"
     yield tables
@@ -128,7 +128,7 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     """What the names of `DatabaseChannelLayer`'s tables begin with there; dropped at the end."""
     from django.db import connections
 
-    from channels.database.tables import make_tables
+    from channels.backends.database.tables import make_tables
 
     tables = f"t_{uuid.uuid4().hex[:12]}"
     yield tables

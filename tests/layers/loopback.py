@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.holding import Holder, Taker
 from channels.exceptions import NodeGone, TransportDown
 from channels.kit.clock import SystemClock
-from channels.layers.alarm import Alarm
-from channels.layers.engine import MemoryEngine
 from channels.layers.envelope import Envelope
-from channels.layers.holding import Holder, Taker
-from channels.layers.layer import NodeChannelLayer
 from channels.layers.options import layer_options
+from channels.layers.process.alarm import Alarm
+from channels.layers.process.layer import NodeChannelLayer
 from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 

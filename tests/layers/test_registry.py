@@ -14,7 +14,7 @@ from channels.layers import (
     channel_layers,
     get_channel_layer,
 )
-from channels.layers.backends import BACKENDS, Backend
+from channels.layers.aliases import BACKENDS, Backend
 
 BASE = "channels.layers.base.BaseChannelLayer"
 

@@ -35,7 +35,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
         "redis",
         {"hosts": [{"address": ("127.0.0.1", 1), "password": SECRET}]},
     ),
-    "channels.layers.redis.RedisSentinelChannelLayer": (
+    "channels.backends.redis.RedisSentinelChannelLayer": (
         "redis",
         {
             "services": ["main"],
@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"url": f"amqp://user:{SECRET}@127.0.0.1:1/"},
     ),
     "channels.layers.NatsChannelLayer": (
-        "channels.layers.nats",
+        "channels.backends.nats",
         {"servers": [f"nats://{SECRET}@127.0.0.1:1", f"nats://user:{SECRET}@127.0.0.1:1"]},
     ),
     "channels.layers.PostgresChannelLayer": (

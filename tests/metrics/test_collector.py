@@ -165,7 +165,7 @@ async def test_what_a_layer_did(server: Server) -> None:
     assert page.value("channels_layer_delivered_as_frames_total", layer="default") == 1
     assert page.value("channels_layer_groups", layer="default") == 1
     assert page.value("channels_layer_connected", layer="default") == 1
-    backend = "channels.layers.memory.InMemoryChannelLayer"
+    backend = "channels.backends.memory.layer.InMemoryChannelLayer"
     assert page.value("channels_layer_info", layer="default", backend=backend) == 1
 
 

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.base import BaseChannelLayer
-from channels.layers.memory import InMemoryChannelLayer
 from channels.layers.outbound import broadcast
 from channels.layers.registry import ChannelLayerManager, channel_layers, get_channel_layer
 
 if TYPE_CHECKING:
-    from channels.layers.hub.layer import LocalChannelLayer
-    from channels.layers.nats import NatsChannelLayer
-    from channels.layers.postgres import PostgresChannelLayer
-    from channels.layers.rabbitmq import RabbitMQChannelLayer
-    from channels.layers.redis import RedisChannelLayer, RedisPubSubChannelLayer
+    # For type checkers alone: this is the face of the backends, which stand above it.
+    from channels.backends.local.layer import LocalChannelLayer
+    from channels.backends.memory.layer import InMemoryChannelLayer
+    from channels.backends.nats import NatsChannelLayer
+    from channels.backends.postgres import PostgresChannelLayer
+    from channels.backends.rabbitmq import RabbitMQChannelLayer
+    from channels.backends.redis import RedisChannelLayer, RedisPubSubChannelLayer
 
 __all__ = [
     "DEFAULT_CHANNEL_LAYER",
@@ -37,14 +38,14 @@ __all__ = [
 
 #: Name -> where it is: backends are imported when they are asked for, since they import drivers.
 _BACKENDS: Final = {
-    # By name: it knows Django, which this wing does not.
-    "DatabaseChannelLayer": "channels.database",
-    "LocalChannelLayer": "channels.layers.hub.layer",
-    "NatsChannelLayer": "channels.layers.nats",
-    "PostgresChannelLayer": "channels.layers.postgres",
-    "RabbitMQChannelLayer": "channels.layers.rabbitmq",
-    "RedisChannelLayer": "channels.layers.redis",
-    "RedisPubSubChannelLayer": "channels.layers.redis",
+    "DatabaseChannelLayer": "channels.backends.database",
+    "InMemoryChannelLayer": "channels.backends.memory.layer",
+    "LocalChannelLayer": "channels.backends.local.layer",
+    "NatsChannelLayer": "channels.backends.nats",
+    "PostgresChannelLayer": "channels.backends.postgres",
+    "RabbitMQChannelLayer": "channels.backends.rabbitmq",
+    "RedisChannelLayer": "channels.backends.redis",
+    "RedisPubSubChannelLayer": "channels.backends.redis",
 }
 
 

@@ -1,8 +1,8 @@
 """What every channel layer is: six verbs, and the rules on names and capacity.
 
 Third-party layers subclass `BaseChannelLayer` too, so its names and errors are part of the
-compatible API.  Our own backends build on `channels.layers.layer.NodeChannelLayer` instead, which
-implements all of this once on top of a small `Transport`.
+compatible API.  Our own backends build on `channels.layers.process.layer.NodeChannelLayer`
+instead, which implements all of this once on top of a small `Transport`.
 """
 
 from __future__ import annotations

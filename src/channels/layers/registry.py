@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers.backends import Backend, find_backend
+from channels.layers.aliases import Backend, find_backend
 from channels.layers.base import BaseChannelLayer
 
 Configs = Mapping[str, Mapping[str, Any]]

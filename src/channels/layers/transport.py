@@ -3,7 +3,7 @@
 A layer is one `Node` per process and a `Transport`.  The node has everything with meaning: names,
 capacities, expiry, encoding, local delivery, groups, replay.  A transport moves envelopes between
 nodes and does nothing else.  To write a backend, implement `Transport` and hand an instance to
-`channels.layers.layer.NodeChannelLayer`; then run `channels.testing.layers` over it.
+`channels.layers.process.layer.NodeChannelLayer`; then run `channels.testing.layers` over it.
 
 Addresses
     group   Every node that has joined gets each envelope once: **the sender's own node too**, and

@@ -17,10 +17,10 @@ import pytest
 
 from channels.exceptions import ChannelFull, ChannelsError
 from channels.layers.codec import MsgpackSerializer
-from channels.layers.control import pack_question
 from channels.layers.envelope import Envelope, Kind
-from channels.layers.later import pack_later
 from channels.layers.names import ALL_NODES, new_sender
+from channels.layers.process.control import pack_question
+from channels.layers.process.later import pack_later
 from channels.layers.seal import Seal
 from channels.testing.layers.base import ConformanceBase, MakeLayer, soon, until
 

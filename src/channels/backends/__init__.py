@@ -1,0 +1,1 @@
+"""What moves the bytes of channel layers: one folder for each broker."""

@@ -1,0 +1,119 @@
+"""What a hub leaves to the next one: messages, groups of queues, and what it has seen.
+
+A file in the layer's directory and not a word to another process: the next hub may be one that has
+not started yet.  It is read once.  A hub that is killed leaves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgpack
+
+from channels.backends.local.switchboard import Switchboard
+from channels.backends.memory.holding import Held
+from channels.exceptions import ChannelsError
+from channels.layers.envelope import Envelope, decode_envelope
+
+logger = logging.getLogger("channels.layers")
+
+_VERSION: Final = 1
+_SENDER_BITS_OCTETS: Final = 512
+#: Stands for processes that have something on lease of the last hub.
+_FORMER: Final = object()
+
+
+class _Unknown(ChannelsError, ValueError):
+    """A file of another version."""
+
+
+def leave(board: Switchboard, path: Path) -> int:
+    """Write down what `board` holds; returns how many unread messages there are.
+
+    Raises:
+        OSError: If the disk is full, for instance.
+    """
+    partial = path.with_suffix(".part")
+    partial.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    count = 0
+    pack = msgpack.Packer(use_bin_type=True).pack
+    try:
+        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
+            file.write(pack(["hub", _VERSION, board.epoch]))
+            for record in _records(board):
+                count += record[0] == "unread"
+                file.write(pack(record))
+        # Whole or not there at all.
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    return count
+
+
+def _records(board: Switchboard) -> Iterator[list[Any]]:
+    for sender, highest, bits in board.seen.entries():
+        yield ["seen", sender, highest, bits.to_bytes(_SENDER_BITS_OCTETS, "big")]
+    for queue, entry in board.engine.queues.items():
+        for envelope in entry.envelopes:
+            yield ["unread", queue, envelope.encoded]
+    for token, held, due in board.holder.entries():
+        is_leased = held.reader is not None
+        yield ["held", token, held.queue, held.envelope.encoded, due, held.is_delayed, is_leased]
+    for group, members in board.engine.groups.items():
+        for queue, expires in members.items():
+            yield ["member", group, queue, expires]
+
+
+def take_over(board: Switchboard, path: Path) -> bytes:
+    """Take what the last hub left, and remove it; returns that hub's epoch, b"" if it left none."""
+    unread: dict[str, list[Envelope]] = {}
+    epoch = b""
+    try:
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    except FileNotFoundError:
+        return b""
+    try:
+        with file:
+            # First of all: what cannot be read shall not stop the hub after this one, too.
+            path.unlink(missing_ok=True)
+            for kind, *fields in msgpack.Unpacker(file, raw=False):
+                if kind == "hub":
+                    version, epoch = fields
+                    if version != _VERSION:
+                        raise _Unknown(f"version {version}")
+                elif kind == "seen":
+                    sender, highest, bits = fields
+                    board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
+                elif kind == "unread":
+                    unread.setdefault(fields[0], []).append(decode_envelope(fields[1]))
+                elif kind == "held":
+                    _hold(board, *fields)
+                else:
+                    board.engine.add(*fields)
+    except Exception as error:
+        # Whatever msgpack and the loop make of a torn or foreign file.
+        logger.warning("What the last hub left in %s cannot be read: %r", path, error)
+    for queue, envelopes in unread.items():
+        board.engine.give_back(queue, envelopes)
+    return epoch
+
+
+def _hold(
+    board: Switchboard,
+    token: bytes,
+    queue: str,
+    data: bytes,
+    due: float,
+    is_delayed: bool,
+    is_leased: bool,
+) -> None:
+    # Whoever has it on lease knows its token, and needs no more to end it.
+    held = Held(queue, decode_envelope(data), 0.0, _FORMER if is_leased else None)
+    held.is_delayed = is_delayed
+    board.holder.restore(token, held, due)

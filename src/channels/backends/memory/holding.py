@@ -1,0 +1,286 @@
+"""Envelopes that a memory engine holds back: those to be delivered later, and those on lease.
+
+They are one thing: an envelope that is not in its queue now and enters it at a certain time, unless
+it is finished before.  A delayed one goes to the queue's end, as if it had been sent just then; one
+whose lease ran out, or that is to be tried again, to the head, where it came from.  Neither counts
+against the queue's capacity: it was accepted once already.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from channels.backends.memory.engine import MemoryEngine, envelope_octets
+from channels.exceptions import ChannelFull
+from channels.kit.clock import Clock
+from channels.layers.envelope import Envelope
+from channels.layers.transport import Leased
+
+#: Told of a message that was leased out; under the engine's lock.
+Taker = Callable[[Leased], None]
+
+#: Seconds until the next try when there is no room for what is due.
+_NO_ROOM_SECONDS: Final = 1.0
+
+
+class Held:
+    """One envelope that is held; `reader` has it on lease, or None."""
+
+    __slots__ = ("due", "envelope", "is_delayed", "queue", "reader")
+
+    def __init__(self, queue: str, envelope: Envelope, due: float, reader: object = None) -> None:
+        self.queue = queue
+        self.envelope = envelope
+        #: Monotonic seconds.
+        self.due = due
+        self.reader = reader
+        #: It was never in its queue.
+        self.is_delayed = False
+
+
+class LeaseReader:
+    """Stands in the engine for a reader that leases: what it is handed is out on lease."""
+
+    def __init__(self, holder: Holder, reader: object, seconds: float, taker: Taker) -> None:
+        self._holder = holder
+        self.reader = reader
+        self.seconds = seconds
+        self.taker = taker
+
+    def on_pulled(self, queue: str, data: Envelope) -> None:
+        self._holder.lease_out(self, queue, data)
+
+
+class Holder:
+    """Delays and leases for the queues of one engine, under its lock.
+
+    Whoever owns it calls `tick` at the time that `on_due` was told last.
+
+    Args:
+        on_due: Told, in monotonic seconds, when something becomes due.
+    """
+
+    def __init__(
+        self,
+        engine: MemoryEngine,
+        clock: Clock,
+        on_due: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self.engine = engine
+        self.on_due = on_due
+        self._clock = clock
+        self._boot = os.urandom(8)
+        self._numbers = itertools.count(1)
+        self._held: dict[bytes, Held] = {}
+        #: (due, token), with entries of what is held no more, or until another time.
+        self._heap: list[tuple[float, bytes]] = []
+        self._readers: dict[tuple[object, str], LeaseReader] = {}
+        self._delayed = 0
+        #: Leases that ran out.
+        self.run_out = 0
+
+    def delay(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        """Hold an envelope until `due`; as `DelayingTransport.push_later`.
+
+        Raises:
+            ChannelFull: If `bound` are held already.
+        """
+        with self.engine.lock:
+            if self._delayed >= bound:
+                raise ChannelFull(
+                    f"{self._delayed} delayed messages are pending already (max_delayed)."
+                )
+            self.engine.take_room(queue, envelope)
+            held = Held(queue, envelope, due)
+            held.is_delayed = True
+            self._delayed += 1
+            self._hold(self._token(), held)
+
+    def demand(self, reader: object, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        """Lease so many to a reader from now on; as `LeasingTransport.demand_leased`."""
+        with self.engine.lock:
+            self.tick()
+            entry = self._readers.get((reader, queue))
+            if entry is None:
+                if count <= 0:
+                    return
+                entry = self._readers[reader, queue] = LeaseReader(self, reader, seconds, taker)
+            entry.seconds, entry.taker = seconds, taker
+            if count <= 0:
+                del self._readers[reader, queue]
+            self.engine.demand(entry, queue, count)
+
+    def lease_out(self, entry: LeaseReader, queue: str, envelope: Envelope) -> None:
+        """The engine has taken an envelope out of its queue for this reader."""
+        token = self._token()
+        leased = envelope.again(envelope.attempts + 1)
+        held = Held(queue, leased, self._clock.monotonic() + entry.seconds, entry.reader)
+        # On lease it takes its room as before.
+        self.engine.octets += envelope_octets(leased)
+        self._hold(token, held)
+        entry.taker(Leased(queue, leased, token, leased.attempts))
+
+    def acknowledge(self, token: bytes) -> bool:
+        """Forget what is on this lease; False if the lease is over."""
+        with self.engine.lock:
+            held = self._held.get(token)
+            if held is None or held.reader is None:
+                return False
+            del self._held[token]
+            self.engine.octets -= envelope_octets(held.envelope)
+            self._compact()
+            return True
+
+    def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        """End a lease: back to the head of the queue after `delay` seconds."""
+        with self.engine.lock:
+            held = self._held.get(token)
+            if held is None or held.reader is None:
+                return False
+            del self._held[token]
+            if not counted:
+                held.envelope = held.envelope.again(held.envelope.attempts - 1)
+            held.reader = None
+            if delay <= 0:
+                self._return(held.queue, [held.envelope])
+            else:
+                held.due = self._clock.monotonic() + delay
+                # Under a new token: this one is void.
+                self._hold(self._token(), held)
+            return True
+
+    def extend(self, token: bytes, seconds: float) -> bool:
+        """Let a lease run for so long from now on."""
+        with self.engine.lock:
+            held = self._held.get(token)
+            if held is None or held.reader is None:
+                return False
+            held.due = self._clock.monotonic() + seconds
+            self._hold(token, held)
+            return True
+
+    def forget_reader(self, reader: object, successor: object = None) -> None:
+        """It has gone: what it had on lease goes back at once, or is its successor's."""
+        with self.engine.lock:
+            for key, entry in list(self._readers.items()):
+                if key[0] is reader:
+                    self.engine.forget_reader(entry)
+                    del self._readers[key]
+            returned: dict[str, list[Envelope]] = {}
+            for token, held in list(self._held.items()):
+                if held.reader is not reader:
+                    continue
+                if successor is not None:
+                    held.reader = successor
+                else:
+                    self.run_out += 1
+                    del self._held[token]
+                    returned.setdefault(held.queue, []).append(held.envelope)
+            for queue, envelopes in returned.items():
+                self._return(queue, envelopes)
+
+    def tick(self) -> float | None:
+        """Put what is due into its queue; returns when the next is, in monotonic seconds."""
+        with self.engine.lock:
+            now = self._clock.monotonic()
+            delayed: list[tuple[bytes, Held]] = []
+            returned: dict[str, list[Envelope]] = {}
+            while self._heap and self._heap[0][0] <= now:
+                due, token = heapq.heappop(self._heap)
+                held = self._held.get(token)
+                if held is None or held.due != due:
+                    continue
+                if held.is_delayed:
+                    delayed.append((token, held))
+                    continue
+                del self._held[token]
+                self.run_out += held.reader is not None
+                returned.setdefault(held.queue, []).append(held.envelope)
+            # Readers may wait: those that were in the queue before come first.
+            for queue, envelopes in returned.items():
+                self._return(queue, envelopes)
+            for token, held in delayed:
+                self._append(token, held)
+            return self._heap[0][0] if self._heap else None
+
+    def entries(self) -> Iterator[tuple[bytes, Held, float]]:
+        """(token, what is held, when it is due), for another holder on this machine."""
+        for token, held in self._held.items():
+            yield token, held, held.due
+
+    def restore(self, token: bytes, held: Held, due: float) -> None:
+        """Take over what another holder held; `due` as it told."""
+        held.due = due
+        self.engine.octets += envelope_octets(held.envelope)
+        self._delayed += held.is_delayed
+        self._hold(token, held)
+
+    def clear(self) -> None:
+        """Forget all that is held; readers go on waiting."""
+        with self.engine.lock:
+            self.engine.octets -= sum(
+                envelope_octets(held.envelope) for held in self._held.values()
+            )
+            self._held.clear()
+            self._heap.clear()
+            self._delayed = 0
+
+    def forget(self) -> None:
+        """Forget everything, readers too."""
+        with self.engine.lock:
+            self.clear()
+            self._readers.clear()
+
+    def statistics(self) -> dict[str, int]:
+        with self.engine.lock:
+            leased = sum(held.reader is not None for held in self._held.values())
+            return {"delayed": self._delayed, "leased": leased, "leases_run_out": self.run_out}
+
+    # Inside.
+
+    def _token(self) -> bytes:
+        return self._boot + next(self._numbers).to_bytes(8, "big")
+
+    def _hold(self, token: bytes, held: Held) -> None:
+        is_first = not self._heap or held.due < self._heap[0][0]
+        self._held[token] = held
+        heapq.heappush(self._heap, (held.due, token))
+        if is_first:
+            self.on_due(held.due)
+
+    def _return(self, queue: str, envelopes: list[Envelope]) -> None:
+        """Put what was held at the head of its queue."""
+        for envelope in envelopes:
+            self.engine.octets -= envelope_octets(envelope)
+        try:
+            self.engine.give_back(queue, envelopes)
+        except ChannelFull:
+            # As many queues as there may be; none for this one at the moment.
+            due = self._clock.monotonic() + _NO_ROOM_SECONDS
+            for envelope in envelopes:
+                self.engine.octets += envelope_octets(envelope)
+                self._hold(self._token(), Held(queue, envelope, due))
+
+    def _append(self, token: bytes, held: Held) -> None:
+        self.engine.octets -= envelope_octets(held.envelope)
+        try:
+            # The capacity was asked when it was sent: what was accepted is not dropped now.
+            self.engine.push(held.queue, held.envelope, sys.maxsize)
+        except ChannelFull:
+            self.engine.octets += envelope_octets(held.envelope)
+            held.due = self._clock.monotonic() + _NO_ROOM_SECONDS
+            heapq.heappush(self._heap, (held.due, token))
+        else:
+            del self._held[token]
+            self._delayed -= 1
+
+    def _compact(self) -> None:
+        """Leases that end early leave their place in the heap behind; do not let these grow."""
+        if len(self._heap) > 2 * len(self._held) + 64:
+            self._heap = [(held.due, token) for token, held in self._held.items()]
+            heapq.heapify(self._heap)

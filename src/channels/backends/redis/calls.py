@@ -1,0 +1,343 @@
+"""What a process asks of one Redis server: its commands and what their answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+from redis.exceptions import ResponseError
+
+from channels.backends.redis import scripts
+from channels.backends.redis.keys import Keys
+from channels.backends.redis.line import Line, Mark
+from channels.backends.redis.options import RedisOptions
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
+from channels.kit.clock import wall_ahead
+from channels.layers.envelope import Envelope
+from channels.layers.names import ALL_NODES, new_node
+
+#: Milliseconds for which a process's own keys outlive its last word.
+KEEP: Final = 60_000
+#: The same for the nodes of a group, which are named again every `GROUP_LIFE / 4`.
+GROUP_LIFE: Final = 86_400_000
+#: The same for a queue with messages that do not expire: ten years.
+FOREVER: Final = 315_360_000_000
+#: Groups in one command.
+BATCH: Final = 500
+#: Calls remembered of which is known that they were carried out, until they are made again.
+MAX_EXECUTED: Final = 10_000
+#: What may wait to be given back while Redis is out of reach.
+MAX_GIVEN_BACK: Final = 1000
+
+#: Told of (group, queues that were full, queues).
+OverCapacity = Callable[[str, int, int], None]
+
+
+class Calls:
+    """The operations of `Transport` on one server.
+
+    Args:
+        queue_life: Seconds after which an unread queue may be forgotten as a whole.
+    """
+
+    def __init__(
+        self, keys: Keys, line: Line, options: RedisOptions, queue_life: Callable[[], float]
+    ) -> None:
+        self.keys = keys
+        self.line = line
+        self.counters: Counter[str] = Counter()
+        #: Seconds to add to this machine's monotonic clock for the server's time.
+        self.clock_offset = wall_ahead()
+        self.joined: dict[str, None] = {}
+        #: This process's word in the keys that only it uses.
+        self.session = new_node()
+        #: What the process's lease says while this connection's commands hold; see `scripts.STALE`.
+        self.token = ""
+        self.node = ""
+        self.on_over_capacity: OverCapacity = lambda _group, _full, _members: None
+        self._options = options
+        self._queue_life = queue_life
+        self._index = itertools.count(1)
+        self._executed: OrderedDict[Mark, bool] = OrderedDict()
+        #: (queue, what names this return, envelopes)
+        self._returned: list[tuple[str, str, list[bytes]]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def next_index(self) -> int:
+        """Higher than that of any call before."""
+        return next(self._index)
+
+    def learn(self, last: int, refused: set[int]) -> None:
+        """Note which calls whose answers were lost had been carried out."""
+        unsure, self.line.unsure = self.line.unsure, []
+        for mark, index in unsure:
+            if index <= last:
+                self._executed[mark] = index not in refused
+        while len(self._executed) > MAX_EXECUTED:
+            self._executed.popitem(last=False)
+
+    async def join(self, groups: Sequence[str]) -> None:
+        """As `Transport.join`."""
+        for batch in batches(groups):
+            await self._urgent(
+                *scripts.evaluation(
+                    scripts.JOIN,
+                    (self.keys.lease(self.node),),
+                    self.token,
+                    self.keys.base,
+                    self.node,
+                    GROUP_LIFE,
+                    *batch,
+                )
+            )
+            self.joined.update(dict.fromkeys(batch))
+
+    async def leave(self, groups: Sequence[str]) -> None:
+        """As `Transport.leave`."""
+        for batch in batches(groups):
+            await self._urgent(
+                *scripts.evaluation(
+                    scripts.LEAVE,
+                    (self.keys.lease(self.node),),
+                    self.token,
+                    self.keys.base,
+                    self.node,
+                    *batch,
+                )
+            )
+            for group in batch:
+                self.joined.pop(group, None)
+
+    async def count_nodes(self) -> int:
+        """How many processes have joined their groups here; 0 if this server does not tell."""
+        return await self._count(
+            *scripts.evaluation(scripts.NODES, (self.keys.group(ALL_NODES),), self.keys.base)
+        )
+
+    async def publish(
+        self, group: str, envelope: Envelope, deferring: bool
+    ) -> Sequence[tuple[str, int]]:
+        """As `Transport.publish`.
+
+        Args:
+            deferring: The group's queues may be on other shards: return them with their capacities
+                instead of filling them.
+        """
+        mark, index = (envelope.sender, envelope.seq), next(self._index)
+        if not deferring and self._executed and self._executed.pop(mark, None) is not None:
+            return ()
+        keys = self.keys
+        found = await self._filling(
+            mark,
+            index,
+            *scripts.evaluation(
+                scripts.PUBLISH,
+                (
+                    keys.group(group),
+                    keys.group_queues(group),
+                    keys.sequence(self.session),
+                    keys.lease(self.node),
+                ),
+                keys.base,
+                group,
+                envelope.encoded,
+                self._options.node_capacity,
+                KEEP,
+                self._life(),
+                index,
+                int(deferring),
+                self.token,
+            ),
+        )
+        if not isinstance(found, list):
+            return ()
+        full, members, missed, *deferred = found
+        self.counters["inboxes_full"] += missed
+        if full:
+            self.on_over_capacity(group, full, members)
+        names = iter(deferred)
+        return [(name.decode(), int(capacity)) for name, capacity in zip(names, names, strict=True)]
+
+    async def push_node(self, node: str, envelope: Envelope) -> None:
+        """As `Transport.push_node`."""
+        keys = self.keys
+        taken = await self._calling(
+            self.line.call(
+                *scripts.evaluation(
+                    scripts.PUSH_NODE,
+                    (keys.inbox(node), keys.lease(node), keys.lease(self.node)),
+                    envelope.encoded,
+                    self._options.node_capacity,
+                    KEEP,
+                    self.token,
+                )
+            )
+        )
+        if taken == -2:
+            raise NodeGone(node)
+        if taken == -1:
+            raise ChannelFull(
+                f"The process of {envelope.name} has not read {self._options.node_capacity} "
+                "messages (node_capacity)."
+            )
+
+    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        """As `Transport.push`."""
+        mark, index = mark_of(queue, envelope), next(self._index)
+        taken = self._known(mark)
+        if taken is None:
+            keys = self.keys
+            taken = await self._filling(
+                mark,
+                index,
+                *scripts.evaluation(
+                    scripts.PUSH,
+                    (
+                        keys.queue(queue),
+                        keys.sequence(self.session),
+                        keys.refused(self.session),
+                    ),
+                    envelope.encoded,
+                    capacity,
+                    self._life() if envelope.deadline else FOREVER,
+                    index,
+                    KEEP,
+                ),
+            )
+        if taken == -1:
+            raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
+
+    def note_pushed(self, queue: str, envelope: Envelope) -> None:
+        """This push was carried out: should it be asked for again, it is not."""
+        self._executed[mark_of(queue, envelope)] = True
+
+    def give_back(self, queue: str, envelopes: Sequence[bytes]) -> None:
+        """As `Transport.give_back`; kept until Redis is in reach."""
+        if envelopes:
+            self._returned.append((queue, secrets.token_hex(8), list(envelopes)))
+        if self.line.is_open:
+            self.give_back_returned()
+        while len(self._returned) > MAX_GIVEN_BACK:
+            self._returned.pop(0)
+            self.counters["dropped_given_back"] += 1
+
+    async def add_queue(self, group: str, queue: str, expires: float, capacity: int) -> None:
+        now = time.monotonic() + self.clock_offset
+        life = max(1, int((expires - now) * 1000))
+        await self._calling(
+            self.line.call(
+                *scripts.evaluation(
+                    scripts.ADD_QUEUE,
+                    (self.keys.group_queues(group),),
+                    queue,
+                    f"{int(expires * 1000)}:{capacity}",
+                    life,
+                    self.keys.base,
+                )
+            )
+        )
+
+    async def discard_queue(self, group: str, queue: str) -> None:
+        await self._calling(self.line.call("HDEL", self.keys.group_queues(group), queue))
+
+    async def flush(self) -> None:
+        """Forget queues and their memberships; the nodes of groups stay, and hear of it."""
+        for pattern in (self.keys.queue("*"), self.keys.group_queues("*")):
+            cursor: Any = 0
+            while True:
+                cursor, found = await self._calling(
+                    self.line.call("SCAN", cursor, "MATCH", _literal(pattern), "COUNT", 1000)
+                )
+                if found:
+                    await self._calling(self.line.call("DEL", *found))
+                if int(cursor) == 0:
+                    break
+
+    # Inside.
+
+    def _known(self, mark: Mark) -> Any:
+        """What had become of a call that is made again after its answer was lost; else None."""
+        if not self._executed:
+            return None
+        return {True: 1, False: -1, None: None}[self._executed.pop(mark, None)]
+
+    def _life(self) -> int:
+        return int(self._queue_life() * 1000) + KEEP
+
+    async def _filling(self, mark: Mark, index: int, *command: Any) -> Any:
+        """A call that may fill queues, which must not be carried out twice."""
+        return await self._calling(self.line.call(*command, mark=mark, index=index))
+
+    async def _urgent(self, *command: Any) -> Any:
+        if not self.line.is_open:
+            raise TransportDown("Redis is not connected")
+        return await self._calling(self.line.call_first(*command))
+
+    async def _count(self, *command: Any) -> int:
+        """A number, or the one that stands second in an answer."""
+        try:
+            found = await self.line.call_first(*command)
+        except ResponseError:
+            return 0
+        if isinstance(found, dict):
+            found = list(*found.items())
+        return int(found[1] if isinstance(found, list) else found)
+
+    async def _calling(self, work: Awaitable[Any]) -> Any:
+        """An answer, with a refusal of the server in the layer's words."""
+        try:
+            return await work
+        except ResponseError as error:
+            self.counters["refused"] += 1
+            raise ChannelLayerUnavailable(f"Redis refused a command: {error}") from error
+
+    def give_back_returned(self) -> None:
+        """Give back what could not be while Redis was out of reach."""
+        returned, self._returned = self._returned, []
+        for each in returned:
+            queue, token, envelopes = each
+            call = self.line.call(
+                *scripts.evaluation(
+                    scripts.GIVE_BACK,
+                    (self.keys.queue(queue), self.keys.returned(token)),
+                    self._life(),
+                    KEEP,
+                    *envelopes,
+                )
+            )
+            self.later(call, partial(self._returned.append, each))
+
+    def later(self, work: Any, on_failure: Callable[[], None]) -> None:
+        """Do something that nobody waits for."""
+
+        async def do() -> None:
+            try:
+                await work
+            except (TransportDown, ResponseError):
+                on_failure()
+
+        task = asyncio.get_running_loop().create_task(do())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def mark_of(queue: str, envelope: Envelope) -> Mark:
+    """What a push is known by; one envelope may go to several queues."""
+    return envelope.sender + queue.encode(), envelope.seq
+
+
+def batches(groups: Sequence[str]) -> list[Sequence[str]]:
+    """The groups in portions for one command."""
+    return [groups[start : start + BATCH] for start in range(0, len(groups), BATCH)]
+
+
+def _literal(pattern: str) -> str:
+    """A pattern for keys in which only the last star is one."""
+    escaped = "".join(f"\\{letter}" if letter in r"*?[]\\" else letter for letter in pattern[:-1])
+    return escaped + "*"

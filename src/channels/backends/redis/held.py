@@ -1,0 +1,114 @@
+"""What is held back from its queue, on one Redis server: what is delayed, and what is on lease.
+
+Two sorted sets say when each is due, a hash has the bodies.  Whatever process is connected looks in
+time what is due and puts it into its queue (`Ticker`): a worker that was killed leaves nothing
+behind that the others do not find.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from channels.backends.redis import scripts
+from channels.backends.redis.calls import KEEP, Calls, mark_of
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
+from channels.layers.envelope import Envelope
+from channels.layers.transport import Leased
+
+logger = logging.getLogger("channels.layers")
+
+#: Held messages that one call puts into their queues.
+MOST: Final = 100
+#: Seconds between two looks at what is due while Redis does not answer.
+_RETRY_SECONDS: Final = 0.25
+
+
+class HeldCalls(Calls):
+    """The operations of `DelayingTransport` and `LeasingTransport` on one server."""
+
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        """As `DelayingTransport.push_later`."""
+        mark, index = mark_of(queue, envelope), self.next_index()
+        taken = self._known(mark)
+        if taken is None:
+            taken = await self._filling(
+                mark,
+                index,
+                *scripts.evaluation(
+                    scripts.PUSH_LATER,
+                    (
+                        *self.keys.held,
+                        self.keys.sequence(self.session),
+                        self.keys.refused(self.session),
+                    ),
+                    f"{self.session}:{index}",
+                    queue,
+                    envelope.encoded,
+                    int(due * 1000),
+                    bound,
+                    index,
+                    KEEP,
+                ),
+            )
+        if taken == -1:
+            raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
+
+    async def lease(self, queue: str, token: str, count: int, seconds: float) -> list[Leased]:
+        """Take up to `count`; the same again, after the answer was lost, if `token` is the same."""
+        taken = await self._calling(
+            self.line.call(
+                *scripts.evaluation(
+                    scripts.LEASE,
+                    (*self.keys.held, self.keys.queue(queue)),
+                    token,
+                    queue,
+                    count,
+                    int(seconds * 1000),
+                )
+            )
+        )
+        return [Leased(queue, data, token, attempts) for token, data, attempts in taken]
+
+    async def acknowledge(self, token: bytes) -> bool:
+        """As `LeasingTransport.acknowledge`."""
+        return await self._on_lease(scripts.ACKNOWLEDGE, token)
+
+    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        """As `LeasingTransport.release`."""
+        return await self._on_lease(
+            scripts.RELEASE, token, self.keys.base, int(delay * 1000), int(counted)
+        )
+
+    async def extend(self, token: bytes, seconds: float) -> bool:
+        """As `LeasingTransport.extend`."""
+        return await self._on_lease(scripts.EXTEND, token, int(seconds * 1000))
+
+    async def tick(self) -> float | None:
+        """As `Tick`, through failures."""
+        if not self.line.is_open:
+            return _RETRY_SECONDS
+        try:
+            return await self._tick()
+        except (TransportDown, ChannelLayerUnavailable) as error:
+            logger.debug("What is due could not be looked at: %s", error)
+            return _RETRY_SECONDS
+
+    async def _tick(self) -> float | None:
+        wait, run_out = await self._calling(
+            self.line.call_first(
+                *scripts.evaluation(scripts.TICK, self.keys.held, self.keys.base, MOST)
+            )
+        )
+        self.counters["leases_run_out"] += run_out
+        return wait / 1000 if wait >= 0 else None
+
+    async def flush(self) -> None:
+        await super().flush()
+        await self._calling(self.line.call("DEL", *self.keys.held))
+
+    async def _on_lease(self, script: str, *arguments: Any) -> bool:
+        answer = await self._calling(
+            self.line.call(*scripts.evaluation(script, self.keys.held, *arguments))
+        )
+        return bool(answer)

@@ -1,0 +1,313 @@
+"""Where Redis is: the forms that `hosts` takes, and connections of redis-py opened from them.
+
+    "redis://user:secret@host:6379/1"               also rediss:// and unix://
+    ("host", 6379)
+    {"address": <either of these>, ...}             with keywords of redis-py's connections
+    {"host": ..., "port": ..., ...}
+    {"sentinels": [("host", 26379), ...], "master_name": "mymaster", "sentinel_kwargs": {...}, ...}
+
+redis-py does what it is good at: URLs, TLS, authentication, RESP2 and RESP3, hiredis.  Which
+command goes when, and what a failure means, is decided by `channels.backends.redis.line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from channels.backends.redis.replies import HAS_HIREDIS, OnReply, Replies
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers.redaction import split_url, without_secrets
+
+DEFAULT_URL: Final = "redis://localhost:6379"
+CONNECT_SECONDS: Final = 5.0
+_FORMS: Final = (
+    'a URL such as "redis://localhost:6379/0", a ("host", port) pair, or a dict with "address", '
+    'with "host" and "port", or with "sentinels" and "master_name"'
+)
+_SCHEMES: Final = ("redis", "rediss", "unix")
+#: What ours decide: a response is bytes, a wait is bounded by the line, a retry is the node's.
+_OURS: Final = ("decode_responses", "encoding", "retry", "retry_on_timeout", "retry_on_error")
+#: Connections of a loop that is gone, or of a parent process; see `OwnConnection.abandon`.
+_abandoned: Final[list[Any]] = []
+_owned: Final[dict[type[AbstractConnection], type[OwnConnection]]] = {}
+
+
+class OwnConnection(AbstractConnection):
+    """What our connections can do beside redis-py's."""
+
+    _writer: asyncio.StreamWriter | None
+    _reader: asyncio.StreamReader | None
+    _replies: Replies | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send this as soon as may be, without waiting; the caller bounds what is under way.
+
+        To a connection that has ended nothing is sent: `serve` says that it has.
+        """
+        writer = self._writer
+        # uvloop raises for a closed one, where asyncio says nothing.
+        if writer is not None and not writer.is_closing():
+            writer.write(data)
+
+    def take_over(self, on_reply: OnReply) -> None:
+        """Have replies go to this function from now on; `serve` says how.
+
+        Before the first command is written: what comes earlier is lost to the stream that redis-py
+        reads, and a loop may well read before it starts a task.
+        """
+        reader, writer = self._reader, self._writer
+        if reader is None or writer is None or not HAS_HIREDIS:
+            return
+        self._replies = Replies(on_reply)
+        if reader.at_eof() or writer.transport.is_closing():
+            # It was told to the stream, and is told to nobody else.
+            self._replies.end(RedisConnectionError("Redis has closed the connection"))
+        else:
+            writer.transport.set_protocol(self._replies)
+
+    async def serve(self, on_reply: OnReply) -> None:
+        """Give each reply to a function, an error's as an exception, until the connection ends.
+
+        Nothing else may read from it, then and later.
+
+        Raises:
+            RedisError, OSError: Why it has ended; or what `on_reply` raised.
+        """
+        if self._writer is None:
+            raise RedisConnectionError("the connection is closed")
+        if not HAS_HIREDIS:
+            await self._serve_slowly(on_reply)
+            return
+        if self._replies is None:
+            self.take_over(on_reply)
+        assert self._replies is not None, "it was taken over above, or before"
+        await self._replies.ended
+
+    async def _serve_slowly(self, on_reply: OnReply) -> None:
+        while True:
+            reply: Any
+            try:
+                reply = await self.read_response(disable_decoding=True)
+            except ResponseError as error:
+                reply = error
+            on_reply(reply)
+
+    def abandon(self) -> None:
+        """Let go of the socket without its loop, which is closed or another process's.
+
+        The descriptor is replaced, not closed: the transport that still holds its number must not
+        close another's later, and an epoll that a forked parent shares must not be touched.  The
+        objects are kept, since they warn when they are collected.
+        """
+        writer, self._writer, self._reader = self._writer, None, None
+        if writer is None:
+            return
+        _abandoned.append(writer)
+        found = writer.get_extra_info("socket")
+        if found is not None and (number := found.fileno()) >= 0:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number, inheritable=False)
+            os.close(nowhere)
+
+
+def own(kind: type[AbstractConnection]) -> type[OwnConnection]:
+    """A class of redis-py's connections, with what ours can do."""
+    made = _owned.get(kind)
+    if made is None:
+        made = type(f"Own{kind.__name__}", (OwnConnection, kind), {})
+        _owned[kind] = made
+    return made
+
+
+@dataclass(frozen=True, repr=False)
+class Host:
+    """One server, or the one that Sentinels name at the moment.
+
+    Attributes:
+        keywords: For the connection.
+        sentinels: (host, port) of each Sentinel; empty without them.
+    """
+
+    kind: type[AbstractConnection] = Connection
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master_name: str = ""
+    sentinel_keywords: Mapping[str, Any] | None = None
+
+    async def open(self, **other: Any) -> OwnConnection:
+        """A connection that is authenticated and has its database selected.
+
+        Args:
+            other: Keywords that hold before the host's own.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: As redis-py does; TimeoutError among the latter.
+        """
+        keywords = {"socket_connect_timeout": CONNECT_SECONDS, **self.keywords, **other}
+        if self.sentinels:
+            keywords["host"], keywords["port"] = await self._find_master()
+        connection = own(self.kind)(**keywords)
+        try:
+            # redis-py bounds the connecting, not the greeting that follows it.
+            async with asyncio.timeout(keywords["socket_connect_timeout"]):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _find_master(self) -> tuple[str, int]:
+        bounds = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
+        keywords = {**bounds, **(self.sentinel_keywords or {})}
+        sentinel = Sentinel(self.sentinels, sentinel_kwargs=keywords)
+        try:
+            host, port = await sentinel.discover_master(self.master_name)
+            return str(host), int(port)
+        except MasterNotFoundError:
+            # Its text has the repr of clients: up to redis-py 6 the passwords are in that.
+            pass
+        finally:
+            clients: list[Any] = sentinel.sentinels
+            for each in clients:
+                await each.aclose()
+        raise RedisConnectionError(
+            f"none of {len(self.sentinels)} Sentinels can be reached and knows a master by the "
+            f"name {self.master_name!r}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Host {self}>"
+
+    def __str__(self) -> str:
+        if self.sentinels:
+            return f"{self.master_name} of {len(self.sentinels)} Sentinels"
+        return str(
+            self.keywords.get("path")
+            or f"{self.keywords.get('host', 'localhost')}:{self.keywords.get('port', 6379)}"
+        )
+
+
+class HostEntry(dict[str, Any]):
+    """An entry of `hosts`, whose repr does not show what it holds."""
+
+    def __repr__(self) -> str:
+        return f"<HostEntry with {', '.join(map(str, self))}>"
+
+
+def decode_hosts(hosts: Any) -> list[HostEntry]:
+    """`hosts` as a list of dicts, each with "address", "host" or "sentinels".
+
+    Raises:
+        InvalidChannelLayerError: If it is no list, or an entry has none of the forms.
+    """
+    if not hosts:
+        return [HostEntry(address=DEFAULT_URL)]
+    if isinstance(hosts, str | bytes | Mapping) or not isinstance(hosts, Sequence):
+        raise InvalidChannelLayerError(
+            f"hosts is of type {type(hosts).__name__}: expected a list, also for one server. Each "
+            f"entry is {_FORMS}."
+        )
+    return [_decode_host(entry) for entry in hosts]
+
+
+def _decode_host(entry: Any) -> HostEntry:
+    if isinstance(entry, Mapping):
+        return HostEntry(entry)
+    if isinstance(entry, str):
+        return HostEntry(address=entry)
+    if isinstance(entry, tuple | list) and len(entry) == 2:
+        return HostEntry(host=entry[0], port=entry[1])
+    count = f" with {len(entry)} items" if isinstance(entry, tuple | list) else ""
+    raise InvalidChannelLayerError(
+        f"hosts has an entry of type {type(entry).__name__}{count}: expected {_FORMS}."
+    )
+
+
+def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> Host:
+    """The host that an entry of `decode_hosts` describes.
+
+    Args:
+        common: Keywords for its connections that the entry itself may override.
+
+    Raises:
+        InvalidChannelLayerError: If no connection can be made from it.
+    """
+    given = dict(entry)
+    sentinels = given.pop("sentinels", None)
+    master = given.pop("master_name", "")
+    sentinel_keywords = given.pop("sentinel_kwargs", None)
+    keywords: dict[str, Any] = {
+        # Asked for by the application or not: 2 is what all servers speak.
+        "protocol": 2,
+        **(common or {}),
+        **_address(given.pop("address", None)),
+        **given,
+    }
+    kind = keywords.pop("connection_class", Connection)
+    if keywords.pop("ssl", False) and kind is Connection:
+        kind = SSLConnection
+    if "unix_socket_path" in keywords:
+        keywords["path"], kind = keywords.pop("unix_socket_path"), UnixDomainSocketConnection
+    for name in _OURS:
+        keywords.pop(name, None)
+    # A read that waits is no failure here: each line has its own bound for answers.
+    keywords["socket_timeout"] = None
+    if sentinels is not None and not (sentinels and master):
+        raise InvalidChannelLayerError(
+            f"hosts has {HostEntry(entry)!r}: Sentinels need both a list of them and master_name."
+        )
+    host = Host(kind, keywords, _sentinels(sentinels or ()), master, sentinel_keywords)
+    _try(host, entry)
+    return host
+
+
+def _address(address: Any) -> Mapping[str, Any]:
+    if address is None:
+        return {}
+    if isinstance(address, tuple | list) and len(address) == 2:
+        return {"host": address[0], "port": address[1]}
+    split_url(address, _SCHEMES, option="hosts", expected=f"expected {_FORMS}")
+    try:
+        return cast(Mapping[str, Any], parse_url(address))
+    except (ValueError, TypeError, AttributeError) as error:
+        said = without_secrets(error, address)
+    raise InvalidChannelLayerError(f"hosts has an unreadable URL: {said} Expected {_FORMS}.")
+
+
+def _sentinels(given: Any) -> tuple[tuple[str, int], ...]:
+    with contextlib.suppress(TypeError, ValueError):
+        return tuple((str(name), int(port)) for name, port in given)
+    raise InvalidChannelLayerError('"sentinels" in hosts: expected a list of ("host", port) pairs.')
+
+
+def _try(host: Host, entry: Mapping[str, Any]) -> None:
+    """Make a connection, without connecting it, so that bad keywords are found at once."""
+    keywords = dict(host.keywords)
+    if host.sentinels:
+        keywords["host"], keywords["port"] = host.sentinels[0]
+    try:
+        own(host.kind)(**keywords)
+    except Exception as error:
+        said = without_secrets(error, entry, host.keywords)
+    else:
+        return
+    # Not in the handler: the driver's error would be this one's context.
+    raise InvalidChannelLayerError(
+        f"hosts has {HostEntry(entry)!r}, of which redis-py makes no connection: {said}"
+    )

@@ -1,0 +1,169 @@
+"""The reader of one process's inbox: a stream that keeps what was not read yet.
+
+It knows how far it has read.  After a lost connection it goes on from there, and what it has read
+is removed with a later command; so nothing is lost or left behind while the stream stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from channels.backends.redis.hosts import OwnConnection
+from channels.backends.redis.line import Broken, Pause, run_until_one_fails
+from channels.backends.redis.packing import Word, pack
+
+logger = logging.getLogger("channels.layers")
+
+#: Entries taken with one command.
+BATCH: Final = 200
+#: Milliseconds for which a read waits at the server.
+BLOCK: Final = 4000
+_START: Final = b"0-0"
+
+
+class InboxReader:
+    """Reads one stream for ever.
+
+    Args:
+        open_connection: Opens one to the server that holds the stream.
+        on_frame: Takes each entry.
+        answer_seconds: A read that is over its time by so much means a dead connection.
+        keep: So many entries that were read may stay in the stream while there is traffic.
+    """
+
+    def __init__(
+        self,
+        open_connection: Callable[[], Any],
+        key: str,
+        on_frame: Callable[[bytes], None],
+        answer_seconds: float,
+        keep: int,
+    ) -> None:
+        self.reconnected = 0
+        #: Whether the server removes entries below an id (Redis 6.2); else they go one by one.
+        self.trims_by_id = False
+        self._open = open_connection
+        self._key = key
+        self._on_frame = on_frame
+        self._answer_seconds = answer_seconds
+        self._asked = float("inf")
+        self._read_head = _all_but_last(
+            ("XREAD", "COUNT", BATCH, "BLOCK", BLOCK, "STREAMS", key, "")
+        )
+        self._last = _START
+        self._keep = keep
+        self._is_idle = False
+        self._read: list[bytes] = []
+        self._is_trimming = False
+        self._pause = Pause(random.random)
+        self._reading: asyncio.Task[None] | None = None
+        self._connection: OwnConnection | None = None
+
+    def restart(self) -> None:
+        """The stream is a new one: read it from its beginning."""
+        self._last = _START
+        self._read.clear()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def run(self) -> None:
+        """Read until cancelled, through failures."""
+        while True:
+            self._reading = asyncio.get_running_loop().create_task(self._serve())
+            try:
+                await asyncio.wait([self._reading])
+            finally:
+                # Without this a cancelled reader would leave its connection to a dead loop.
+                self._reading.cancel()
+                await asyncio.gather(self._reading, return_exceptions=True)
+            self.reconnected += 1
+            await self._pause.wait()
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    async def _serve(self) -> None:
+        try:
+            connection = self._connection = await self._open()
+            connection.take_over(self._take)
+            self._pause.made()
+            try:
+                self._ask(connection)
+                await run_until_one_fails(connection.serve(self._take), self._watch())
+            finally:
+                self._connection = None
+                await connection.disconnect(nowait=True)
+        except (RedisError, OSError, Broken) as error:
+            logger.debug("The inbox reader lost its connection: %s", error)
+        except Exception:
+            logger.exception("The inbox reader failed, and goes on")
+
+    async def _watch(self) -> None:
+        """Find out a connection that is silently dead."""
+        # A look now and then: a timer for each read would cost a tenth of it.
+        while True:
+            await asyncio.sleep(self._answer_seconds / 4)
+            silent = asyncio.get_running_loop().time() - self._asked
+            if silent > BLOCK / 1000 + self._answer_seconds:
+                raise Broken(f"no answer for {silent:.1f} s")
+
+    def _ask(self, connection: OwnConnection | None) -> None:
+        """Remove what was read and wait for more."""
+        if connection is None or connection is not self._connection:
+            return
+        self._asked = asyncio.get_running_loop().time()
+        trim = self._trim()
+        data = b"%b$%d\r\n%b\r\n" % (self._read_head, len(self._last), self._last)
+        self._is_trimming = bool(trim)
+        connection.write(pack(trim) + data if trim else data)
+
+    def _trim(self) -> tuple[Any, ...]:
+        if not self._read or (len(self._read) < self._keep and not self._is_idle):
+            return ()
+        if not self.trims_by_id:
+            return ("XDEL", self._key, *self._read)
+        time, _, number = self._last.partition(b"-")
+        return ("XTRIM", self._key, "MINID", b"%b-%d" % (time, int(number) + 1))
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise reply
+        if self._is_trimming:
+            self._is_trimming = False
+            self._read.clear()
+            return
+        self._pause.reset()
+        self._is_idle = not reply
+        for identity, data in _entries(reply):
+            self._last = identity
+            self._read.append(identity)
+            if data is not None:
+                self._on_frame(data)
+        # Who was woken by these runs first: the next read is under way while they work.
+        asyncio.get_running_loop().call_soon(self._ask, self._connection)
+
+
+def _all_but_last(command: Sequence[Word]) -> bytes:
+    """A packed command up to its last word."""
+    return pack(command).removesuffix(pack([command[-1]])[4:])
+
+
+def _entries(reply: Any) -> Iterator[tuple[bytes, bytes | None]]:
+    """The entries of a read of one stream, in RESP2 or RESP3."""
+    if not reply:
+        return
+    streams = reply.values() if isinstance(reply, dict) else (found[1] for found in reply)
+    for entries in streams:
+        for identity, fields in entries:
+            # Deleted meanwhile, or put there by something else.
+            well_formed = isinstance(fields, list) and len(fields) == 2
+            yield identity, fields[1] if well_formed else None

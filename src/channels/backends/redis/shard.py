@@ -1,0 +1,339 @@
+"""One Redis server, or one slot's owner in a cluster, as a process uses it.
+
+Three connections: for commands, for what comes in, and, once a queue is read, for queues.  This
+module holds the first, keeps the process's lease alive, and says after each break what is left of
+its state: the lease (has anyone taken us for dead?) and the epoch (is it the Redis that we knew?).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, ClassVar, Final, Protocol
+
+from redis.exceptions import RedisError, ResponseError
+
+from channels.backends.redis import scripts
+from channels.backends.redis.calls import GROUP_LIFE, KEEP
+from channels.backends.redis.held import HeldCalls
+from channels.backends.redis.hosts import OwnConnection
+from channels.backends.redis.inbox import InboxReader
+from channels.backends.redis.keys import Keys
+from channels.backends.redis.leases import LeaseReaders
+from channels.backends.redis.line import Broken, Line, Pause, StateLost
+from channels.backends.redis.options import RedisOptions
+from channels.backends.redis.puller import QueueReader
+from channels.backends.ticker import Ticker
+from channels.layers.names import new_node
+from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+#: Milliseconds for which a layer that nobody uses is remembered.
+EPOCH_LIFE: Final = 7 * 86_400_000
+
+
+#: Seconds that a process may take to notice that Redis is back, beside its pause; and between two
+#: looks whether all are.
+_WAKE_SECONDS: Final = 0.2
+_COUNT_SECONDS: Final = 0.05
+#: Seconds between two renewals of a process's lease.  A process that only listens learns by them
+#: that Redis has forgotten it; one that sends, by its next command.
+RENEW_SECONDS: Final = 0.5
+
+#: Entries that were read and are still in an inbox, of those that count against its bound.
+_READ_KEPT: Final = 50
+
+
+class ShardOwner(Protocol):
+    """What a shard tells its transport."""
+
+    def shard_up(self, shard: Shard, kept: bool) -> None:
+        """Connected; `kept`: lease and epoch are those of before."""
+
+    def shard_down(self, shard: Shard, error: BaseException) -> None:
+        """Not connected any more, or still not."""
+
+
+class Shard:
+    """A process's share in one server.
+
+    Attributes:
+        keeps: Whether Redis keeps what comes for a process that lost its connection.
+
+    Args:
+        open_connection: Opens one to the server; with its keywords.
+        queue_life: Seconds after which an unread queue may be forgotten as a whole.
+    """
+
+    keeps: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        open_connection: Callable[..., Awaitable[OwnConnection]],
+        keys: Keys,
+        options: RedisOptions,
+        queue_life: Callable[[], float],
+    ) -> None:
+        self.keys = keys
+        self.line = Line(options.answer_timeout)
+        self.calls = self._make_calls(queue_life, options)
+        self._open_connection = open_connection
+        self._options = options
+        self._epoch: tuple[bytes, str] | None = None
+        self._server_run = ""
+        #: The connection that began this process's unbroken row of leases; see `scripts.OPEN`.
+        self._chain = ""
+        #: Processes that were there when they were counted last; 0: not known.
+        self.nodes = 0
+        self._settle_least = 0.0
+        self._owner: ShardOwner
+        self._events: TransportEvents
+        self._pause = Pause(random.random)
+        self.queues: QueueReader
+        self.ticker: Ticker
+        self.leases: LeaseReaders
+
+    def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
+        return HeldCalls(self.keys, self.line, options, queue_life)
+
+    def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
+        """Before `run`: whose shard it is."""
+        self._owner, self._events = owner, events
+        self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
+        self.queues = QueueReader(
+            self._open_connection,
+            self.keys,
+            self.calls.session,
+            events.on_pulled,
+            self._wake,
+            self._options.answer_timeout,
+        )
+        self.ticker = Ticker()
+        self.leases = LeaseReaders(
+            self._open_connection, self.calls, self.ticker, self._options.answer_timeout
+        )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs as long as the transport does."""
+        return [self.run(), self.queues.run(), self.ticker.run(self.calls.tick), self.leases.run()]
+
+    # Life.
+
+    async def run(self) -> None:
+        """Be connected for commands, until cancelled."""
+        while True:
+            try:
+                connection = await self._open_connection()
+                self._pause.made()
+                await self.line.serve(connection, self._greet)
+            except (RedisError, OSError, Broken) as error:
+                self._owner.shard_down(self, error)
+            except Exception as error:
+                logger.exception("The connection to Redis failed, and is made again")
+                self._owner.shard_down(self, error)
+            await self._pause.wait()
+
+    async def _greet(self) -> None:
+        """Beside the line, as long as that serves."""
+        self._be_up(await self._open())
+        await self._settle()
+        await self._renew_for_ever()
+
+    async def _settle(self) -> None:
+        """After a loss of state: hold sends until those who were here before are back."""
+        # Who came after the last count is not in it.  It has time enough to connect, too.
+        await asyncio.sleep(self._settle_least)
+        while self.line.is_held and self.nodes:
+            if await self.calls.count_nodes() >= self.nodes:
+                self.line.let_go()
+                return
+            await asyncio.sleep(_COUNT_SECONDS)
+
+    def _be_up(self, kept: bool) -> None:
+        self._pause.reset()
+        self.line.open()
+        self._owner.shard_up(self, kept)
+        self.queues.wake_if_stale()
+        self.calls.give_back_returned()
+
+    async def close(self) -> None:
+        """Say good-bye; may take a while if Redis does not answer."""
+        await self.leases.quiesce()
+        await self.queues.quiesce()
+        if self.line.is_open:
+            keys, groups = self.keys, list(self.calls.joined)
+            own = (
+                keys.lease(self.calls.node),
+                keys.inbox(self.calls.node),
+                keys.overflow(self.calls.node),
+                keys.sequence(self.calls.session),
+                keys.refused(self.calls.session),
+                keys.wake(self.calls.session),
+            )
+            await self.calls.leave(groups)
+            await self.line.call(*scripts.evaluation(scripts.CLOSE, own, self.calls.token))
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        self.line.abandon()
+        self.queues.abandon()
+        self.leases.abandon()
+
+    def statistics(self) -> Mapping[str, int]:
+        """What it has counted."""
+        return self.calls.counters
+
+    def _recognised(self, version: tuple[int, ...]) -> None:
+        """The server says of which release it is, by Redis' count."""
+        self.queues.takes_many = version >= (7, 0)
+        self.leases.waits = version >= (6, 2)
+
+    def _forgotten(self) -> None:
+        """What the server knew of this process is lost."""
+
+    async def _open(self) -> bool:
+        """Introduce this process; true if the server still knows it and nothing was lost."""
+        call = self.line.call_first
+        try:
+            self._recognise(await call("INFO", "server"))
+        except ResponseError as error:
+            # Its rules may forbid that; then the oldest commands serve.
+            logger.debug("Redis does not say what it is: %s", error)
+        await scripts.load(self.line)
+        keys, base = self.keys, self.calls.next_index()
+        before = time.monotonic()
+        connection = new_node()
+        epoch, alive, last, refused, now = await call(
+            *scripts.evaluation(
+                scripts.OPEN,
+                (
+                    keys.epoch,
+                    keys.lease(self.calls.node),
+                    keys.sequence(self.calls.session),
+                    keys.refused(self.calls.session),
+                ),
+                new_node(),
+                int(self._options.lease * 1000),
+                base,
+                KEEP,
+                EPOCH_LIFE,
+                connection,
+                self._chain,
+            )
+        )
+        self._chain = self._chain if alive else connection
+        self.calls.token = f"{self._chain}:{connection}"
+        self._tell_time(before, now)
+        self._settle_least = 0.0
+        known, self._epoch = self._epoch, (epoch, self._server_run)
+        self.calls.learn(int(last), {int(index) for index in refused})
+        kept = known is not None and known[0] == epoch and bool(alive)
+        if known is not None and known != self._epoch:
+            # Another server, or one that was started anew: all processes are coming back now.
+            self.line.hold(self._options.settle)
+            self._settle_least = min(self._options.settle, _WAKE_SECONDS + 1.5 * self._pause.due)
+        if not kept:
+            self.calls.joined.clear()
+            if known is not None:
+                self._forgotten()
+        return kept
+
+    def _recognise(self, info: Any) -> None:
+        """What the server is and can."""
+        found = dict(
+            line.split(":", 1)
+            for line in bytes(info).decode(errors="replace").splitlines()
+            if ":" in line
+        )
+        version = tuple(
+            int(part) for part in found.get("redis_version", "5.0").split(".")[:2] if part.isdigit()
+        )
+        self._server_run = found.get("run_id", "")
+        self._recognised(version)
+
+    def _tell_time(self, before: float, now: bytes) -> None:
+        after = time.monotonic()
+        self.calls.clock_offset = int(now) / 1000 - (before + after) / 2
+
+    async def _renew_for_ever(self) -> None:
+        """Keep the lease; it also finds a connection that is dead, and a state that is lost."""
+        keys, node = self.keys, self.calls.node
+        every = self._options.lease / 3
+        rejoin_at = time.monotonic() + GROUP_LIFE / 4000
+        own = (
+            keys.epoch,
+            keys.lease(node),
+            keys.inbox(node),
+            keys.overflow(node),
+            keys.sequence(self.calls.session),
+        )
+        command = scripts.evaluation(
+            scripts.RENEW,
+            own,
+            int(self._options.lease * 1000),
+            KEEP,
+            EPOCH_LIFE,
+            self.calls.token,
+        )
+        count_at = 0.0
+        while True:
+            await asyncio.sleep(min(every, RENEW_SECONDS))
+            before = time.monotonic()
+            epoch, now, missed = await self.line.call_first(*command)
+            self._tell_time(before, now)
+            if self._epoch is None or epoch != self._epoch[0]:
+                raise StateLost("Redis lost its state: this process introduces itself again")
+            if time.monotonic() >= count_at:
+                count_at = time.monotonic() + every
+                self.nodes = await self.calls.count_nodes()
+            if missed:
+                self.calls.counters["inbox_overflows"] += 1
+                self._events.on_gap([group.decode() for group in missed])
+            if time.monotonic() > rejoin_at:
+                rejoin_at = time.monotonic() + GROUP_LIFE / 4000
+                await self.calls.join(list(self.calls.joined))
+
+    def _wake(self) -> None:
+        async def wake() -> None:
+            key = self.keys.wake(self.calls.session)
+            await self.line.call_first("RPUSH", key, b"w")
+            await self.line.call_first("PEXPIRE", key, KEEP)
+
+        self.calls.later(wake(), self.queues.wake_lost)
+
+
+class InboxShard(Shard):
+    """A share with an inbox."""
+
+    keeps = True
+
+    def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
+        super().prepare(node, owner, events)
+        self.inbox = InboxReader(
+            self._open_connection,
+            self.keys.inbox(node),
+            events.on_frame,
+            self._options.answer_timeout,
+            keep=min(_READ_KEPT, self._options.node_capacity // 50),
+        )
+
+    def works(self) -> list[Coroutine[Any, Any, None]]:
+        return [*super().works(), self.inbox.run()]
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.inbox.abandon()
+
+    def statistics(self) -> Mapping[str, int]:
+        return {**super().statistics(), "reader_reconnected": self.inbox.reconnected}
+
+    def _recognised(self, version: tuple[int, ...]) -> None:
+        super()._recognised(version)
+        self.inbox.trims_by_id = version >= (6, 2)
+
+    def _forgotten(self) -> None:
+        self.inbox.restart()

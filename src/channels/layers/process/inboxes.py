@@ -1,0 +1,183 @@
+"""Channels that are read with `receive()`: what has come for them, and who waits.
+
+Attached consumers have their own mailbox; everything else that this process reads has an inbox
+here.  Any thread and any loop may put and wait.  A waiter is only woken: the event stays in the
+inbox until it is taken in one step, so that a reader cancelled at any point loses nothing and
+doubles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from channels.fanout.hub import running_loop
+from channels.kit.types import Message
+from channels.layers.process.port import Post
+
+Loop = asyncio.AbstractEventLoop
+
+#: Bytes that an inbox holds unread; a single larger event still fits into an empty one.
+MAX_BYTES: Final = 8 * 1024 * 1024
+
+
+class Inbox:
+    """The unread events of one channel.
+
+    Args:
+        lock: The node's lock.
+        post: Wakes waiters of other loops.
+        clock: Monotonic seconds, in which deadlines are.
+        capacity: Unread events that `put_layer` lets in.
+        is_own: Whether the channel bears this node's mark; if not, it is a queue.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_clock",
+        "_events",
+        "_lock",
+        "_post",
+        "_waiters",
+        "capacity",
+        "displaced",
+        "expired",
+        "is_own",
+        "readers",
+    )
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        post: Post,
+        clock: Callable[[], float],
+        capacity: Callable[[], int],
+        is_own: bool = True,
+    ) -> None:
+        self._lock = lock
+        self._post = post
+        self._clock = clock
+        self.capacity = capacity
+        self.is_own = is_own
+        #: How many `receive()` calls are under way.
+        self.readers = 0
+        #: Events dropped because nobody took them in time.
+        self.expired = 0
+        #: Always 0: what has been let in stays.
+        self.displaced = 0
+        self._events: deque[tuple[Message, int, float | None, object]] = deque()
+        self._bytes = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def layer_size(self) -> int:
+        """How many events wait."""
+        return len(self._events)
+
+    @property
+    def layer_is_clear(self) -> bool:
+        """An inbox has no sink, so no frame passes it."""
+        return False
+
+    def put_layer(self, event: Message, size: int = 0, deadline: float | None = None) -> bool:
+        """Add a shared event; False if it was dropped because the inbox is full."""
+        with self._lock:
+            if self._events and self._is_over(size):
+                self.drop_expired()
+                if self._events and self._is_over(size):
+                    return False
+            self._append(event, size, deadline, None)
+            return True
+
+    def put_pulled(self, event: Message, size: int, deadline: float | None, source: object) -> None:
+        """Add an event from a queue; `source` is what goes back if nobody takes it."""
+        with self._lock:
+            self._append(event, size, deadline, source)
+
+    def _is_over(self, size: int) -> bool:
+        return len(self._events) >= self.capacity() or self._bytes + size > MAX_BYTES
+
+    def _append(self, event: Message, size: int, deadline: float | None, source: object) -> None:
+        self._events.append((event, size, deadline, source))
+        self._bytes += size
+        if self._waiters:
+            self._wake()
+
+    async def get(self) -> Message:
+        """The next event, a copy one level deep.
+
+        Cancel safety: a cancelled `get` takes nothing.
+        """
+        while True:
+            with self._lock:
+                if self._events and (event := self.get_nowait()) is not None:
+                    return event
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                with self._lock:
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+                    elif self._events:
+                        # Woken for an event that this reader will not take: wake the next.
+                        self._wake()
+                raise
+
+    def get_nowait(self) -> Message | None:
+        """The next event that is not past its deadline, or None."""
+        events = self._events
+        with self._lock:
+            while events:
+                event, size, deadline, _ = events.popleft()
+                self._bytes -= size
+                if deadline is None or deadline > self._clock():
+                    return dict(event)
+                self.expired += 1
+            return None
+
+    def drop_expired(self) -> int:
+        """Drop what is past its deadline, oldest first; returns how many."""
+        now, before = self._clock(), len(self._events)
+        with self._lock:
+            while self._events:
+                _, size, deadline, _ = self._events[0]
+                if deadline is None or deadline > now:
+                    break
+                self._events.popleft()
+                self._bytes -= size
+                self.expired += 1
+            return before - len(self._events)
+
+    def take_all(self) -> list[tuple[Message, int, float | None, object]]:
+        """Empty the inbox: (event, size, deadline, source)."""
+        with self._lock:
+            everything = list(self._events)
+            self._events.clear()
+            self._bytes = 0
+            return everything
+
+    def drop_loop(self, loop: Loop) -> None:
+        """Forget waiters of a loop that is closed."""
+        with self._lock:
+            self._waiters = deque(
+                waiter for waiter in self._waiters if waiter.get_loop() is not loop
+            )
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            loop = waiter.get_loop()
+            if loop is running_loop():
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
+            elif self._post(loop, waiter):
+                return

@@ -1,0 +1,207 @@
+"""A channel layer on a node: what all backends of ours are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from channels.exceptions import InvalidChannelLayerError
+from channels.fanout.member import Member
+from channels.kit.clock import Clock
+from channels.kit.types import Message
+from channels.layers.base import BaseChannelLayer
+from channels.layers.codec import Serializer
+from channels.layers.delivery import Delivery
+from channels.layers.options import LayerOptions
+from channels.layers.process.blocking import BlockingLayer
+from channels.layers.process.leases import Lease
+from channels.layers.process.node import GapListener, Node
+from channels.layers.transport import Capabilities, Transport
+
+
+class NodeChannelLayer(BaseChannelLayer):
+    """The contract, on any transport.  A backend's class makes its transport and calls this.
+
+    Usable from any thread and event loop; see `sync` for code that runs in none.
+
+    Args:
+        mark: See `Node`.
+        serializer: See `Node`.
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+
+    def __init__(
+        self,
+        transport: Transport,
+        options: LayerOptions,
+        *,
+        clock: Clock | None = None,
+        mark: str | None = None,
+        serializer: Serializer | None = None,
+    ) -> None:
+        super().__init__(options.expiry, options.capacity, options.channel_capacity)
+        self.group_expiry = options.group_expiry
+        self.options = options
+        self.node = Node(transport, self, options, clock=clock, mark=mark, serializer=serializer)
+        #: The verbs for code without an event loop; each call blocks until it is done.
+        self.sync = BlockingLayer(self)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do."""
+        return self.node.transport.capabilities
+
+    async def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
+        """Send a message to one channel, at most once unless `delivery` says more.
+
+        Args:
+            delay: Seconds before it is delivered: not earlier, seldom more than one later, up to
+                five if this process ends.  Meanwhile it survives what a message in that channel
+                survives; `expiry` counts from then.
+
+        Raises:
+            TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
+            ValueError: If the delay is negative, not finite, or over `max_delay`.
+            InvalidChannelLayerError: If there is a delay and the backend cannot hold messages back.
+            ChannelFull: If the channel holds its capacity of unread messages, or `max_delayed`
+                messages wait for their time.
+            MessageTooLarge: If it is over `max_message_bytes` once encoded.
+            ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
+        """
+        self.require_valid_channel_name(channel)
+        if delay:
+            self._check_delay(delay)
+        await self.node.send(channel, self.node.codec.encode(message), delay)
+
+    def _check_delay(self, delay: float) -> None:
+        limit = self.options.max_delay
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= limit:
+            raise ValueError(f"delay={delay!r}: expected seconds from 0 to {limit} (max_delay).")
+
+    async def receive(self, channel: str) -> Message:
+        """The next message of a channel; of several readers, in any process, one gets it.
+
+        Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
+
+        Raises:
+            TypeError: If the name breaks the rules.
+        """
+        # One that is read already has a name that holds: a tenth of what a message to it costs.
+        if channel not in self.node.local.inboxes:
+            self.require_valid_channel_name(channel)
+        message = self.node.take(channel)
+        return await self.node.receive(channel) if message is None else message
+
+    def delivery_of(self, channel: str) -> Delivery | None:
+        """How a channel is delivered at least once; None: it is delivered at most once."""
+        return self.node.deliveries.find(channel)
+
+    async def receive_leased(self, channel: str) -> tuple[Message, Lease]:
+        """The next message of a channel that `delivery` names, and its lease.
+
+        It comes again, to whoever reads, unless its lease is ended in time:
+
+            message, lease = await layer.receive_leased("thumbnails.large")
+            async with lease:
+                make(message)
+
+        Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
+
+        Raises:
+            TypeError: If the name breaks the rules.
+            InvalidChannelLayerError: If the channel is delivered at most once.
+        """
+        self.require_valid_channel_name(channel)
+        delivery = self.delivery_of(channel)
+        if delivery is None:
+            raise InvalidChannelLayerError(
+                f"{channel!r} is delivered at most once: name it in the layer's `delivery` as "
+                "'at-least-once' to receive from it on lease."
+            )
+        return await self.node.leases.receive(channel, delivery)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """A name for a channel that only this process reads: "<prefix>.<node>!<12 letters>".
+
+        Raises:
+            TypeError: If the prefix makes the name too long, or has characters that none may have.
+        """
+        name = await self.node.new_channel(prefix)
+        self.require_valid_channel_name(name)
+        return name
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make a channel, whoever reads it, a member of a group, or refresh its membership.
+
+        What is sent to the group after this returns reaches the channel.  If the backend is out
+        of reach for `send_timeout` it returns nevertheless for a channel of this process, whose
+        membership takes effect later.
+
+        Raises:
+            TypeError: If a name breaks the rules.
+            ChannelLayerUnavailable: If the channel is another's and the backend out of reach.
+        """
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; nothing happens if it is no member.
+
+        Raises:
+            TypeError: If a name breaks the rules.
+            ChannelLayerUnavailable: If the channel is another's and the backend out of reach.
+        """
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self.node.group_discard(group, channel)
+
+    async def group_send(self, group: str, message: Message) -> None:
+        """Send a message to every member of a group, at most once each.
+
+        All processes see the messages of a group in one order.  A full member is passed over,
+        counted and logged.  An outbound event, `{"type": "websocket.send", "text": ...}`, goes
+        straight to the members' sockets where these allow it.
+
+        Raises:
+            TypeError: If the name breaks the rules, or the message holds what cannot be encoded.
+            MessageTooLarge: If it is over `max_message_bytes` once encoded.
+            ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
+        """
+        self.require_valid_group_name(group)
+        await self.node.group_send(group, self.node.codec.encode(message))
+
+    async def flush(self) -> None:
+        """Forget all messages and groups, those of other processes too."""
+        await self.node.flush()
+
+    async def close(self) -> None:
+        """Let go of the backend's connections; the layer may be used again."""
+        await self.node.close()
+
+    def adopt_loop(self) -> bool:
+        """Do all I/O on the running loop, which lives as long as this process serves.
+
+        For servers and workers; without it a thread of the layer's own does it.  False if its
+        connections live on another loop already, or if it has none.
+        """
+        if self.capabilities.is_direct:
+            return False
+        return self.node.link.owner.adopt(asyncio.get_running_loop())
+
+    def attach(self, channel: str, member: Member) -> None:
+        """Put this channel's messages into a consumer's mailbox from now on, or into its sink."""
+        self.node.attach(channel, member)
+
+    def detach(self, channel: str) -> None:
+        """The consumer has ended: forget its channel and its memberships."""
+        self.node.detach(channel)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the process began (sent, delivered, dropped by reason) and sizes now."""
+        return self.node.statistics()
+
+    def add_gap_listener(self, listener: GapListener) -> None:
+        """Be told, on the layer's own loop, of groups whose messages may have been lost."""
+        self.node.gap_listeners.append(listener)

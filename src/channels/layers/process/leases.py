@@ -1,0 +1,382 @@
+"""Reading queues at least once: a message stays with the broker until it is finished.
+
+A reader gets a message with its `Lease`, and ends that: `ack` when the work is done, `retry` when
+it failed, `reject` when it never will succeed.  A lease that nobody ends runs out, and the broker
+gives the message to another reader; so does it when the reader's process has died.  A message that
+was tried `max_attempts` times goes to the dead-letter channel, and is in no reader's way any more.
+
+A message may be handled twice: when its lease ran out under a slow reader, or when the word that it
+was done got lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, cast
+
+from channels.exceptions import (
+    ChannelFull,
+    ChannelLayerUnavailable,
+    MalformedEnvelope,
+    MessageTooLarge,
+)
+from channels.fanout.hub import running_loop
+from channels.kit.types import Message
+from channels.layers.delivery import DEAD_LETTER, Delivery
+from channels.layers.envelope import Envelope, decode_envelope
+from channels.layers.process.link import Link
+from channels.layers.process.port import Ports
+from channels.layers.process.reception import Reception
+from channels.layers.transport import Leased, LeasingTransport
+
+logger = logging.getLogger("channels.layers")
+
+#: Sends a message to a queue, never to expire.
+SendLetter = Callable[[str, Message], Awaitable[None]]
+
+#: Wait before a message that cannot be laid down is taken up again.
+_PUT_OFF_SECONDS: Final = 60.0
+
+
+class Lease:
+    """A message in hand: it comes back unless it is finished.
+
+    As an async context manager: `ack` at the end of the block, `retry` if it raised, `give_back` if
+    it was cancelled, unless it was ended inside.
+
+    Attributes:
+        attempts: How often the message was taken, this time included.
+    """
+
+    def __init__(
+        self, leases: Leases, leased: Leased, message: Message, delivery: Delivery
+    ) -> None:
+        self.channel = leased.queue
+        self.attempts = leased.attempts
+        self.delivery = delivery
+        self._leases = leases
+        self._leased = leased
+        self._message = message
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """True once it was ended here; one that ran out does not know."""
+        return self._is_over
+
+    async def ack(self) -> bool:
+        """The message is done.
+
+        Returns:
+            False if the lease had run out, so that another reader may have the message too; or if
+            it was ended before.
+
+        Raises:
+            ChannelLayerUnavailable: If the backend was out of reach for `send_timeout`.
+        """
+        return await self._end("acknowledged", self._leases.acknowledge)
+
+    async def retry(self, delay: float | None = None, reason: str = "") -> bool:
+        """This attempt failed: try again after `delay` seconds, or after the pause that is due.
+
+        After the last attempt the message goes to the dead-letter channel with `reason`.  Returns
+        and raises as `ack`.
+        """
+        if self.attempts >= self.delivery.max_attempts:
+            return await self.reject(reason or "every attempt failed")
+        pause = self.delivery.pause_after(self.attempts) if delay is None else delay
+        return await self._end("retried", partial(self._leases.release, delay=pause, counted=True))
+
+    async def reject(self, reason: str) -> bool:
+        """No attempt can succeed: to the dead-letter channel.  Returns and raises as `ack`."""
+
+        async def bury(leased: Leased) -> bool:
+            return await self._leases.bury(leased, self._message, self.delivery, reason)
+
+        return await self._end("rejected", bury)
+
+    async def give_back(self) -> bool:
+        """This was no attempt: another reader shall have it now.  Returns and raises as `ack`."""
+        return await self._end(
+            "given_back", partial(self._leases.release, delay=0.0, counted=False)
+        )
+
+    async def extend(self, seconds: float | None = None) -> bool:
+        """Let it run so long from now on, or for another `visibility_timeout`.
+
+        Returns:
+            False if it is over.
+        """
+        if self._is_over:
+            return False
+        return await self._leases.extend(
+            self._leased, self.delivery.visibility_timeout if seconds is None else seconds
+        )
+
+    async def _end(self, how: str, end: Callable[[Leased], Awaitable[bool]]) -> bool:
+        if self._is_over:
+            return False
+        self._is_over = True
+        try:
+            done = await end(self._leased)
+        except BaseException:
+            # The backend has not been told: it may be told again.
+            self._is_over = False
+            raise
+        self._leases.counters[how if done else "leases_lost"] += 1
+        return done
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.ack()
+        elif isinstance(error, Exception):
+            await self.retry(reason=reason_of(error))
+        else:
+            await self.give_back()
+
+
+class _Waiter:
+    """A reader that waits on some loop."""
+
+    __slots__ = ("answer", "loop")
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Leased] = self.loop.create_future()
+
+
+class Leases:
+    """The readers by lease of this process; any thread and loop.
+
+    Args:
+        send_letter: Puts a message into a dead-letter channel.
+    """
+
+    def __init__(
+        self, link: Link, reception: Reception, ports: Ports, send_letter: SendLetter
+    ) -> None:
+        self.counters = reception.counters
+        self._link = link
+        self._reception = reception
+        self._ports = ports
+        self._send_letter = send_letter
+        self._lock = threading.Lock()
+        #: Held while the demand is told, so that what is told last is what holds.
+        self._telling = threading.RLock()
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def _transport(self) -> LeasingTransport:
+        return cast(LeasingTransport, self._link.transport)
+
+    async def receive(self, channel: str, delivery: Delivery) -> tuple[Message, Lease]:
+        """The next message of a queue, on lease; what is void or used up is seen to on the way.
+
+        Cancel safety: a cancelled call takes nothing.
+        """
+        await self._link.start()
+        while True:
+            leased = await self._take(channel, delivery.visibility_timeout)
+            try:
+                message = await self._open(leased)
+                if message is None:
+                    continue
+                if leased.attempts > delivery.max_attempts:
+                    reason = f"taken {leased.attempts - 1} times and never finished"
+                    await self.bury(leased, message, delivery, reason)
+                    continue
+            except ChannelLayerUnavailable as error:
+                # It comes again when its lease has run out.
+                logger.warning("A message of %s could not be put away: %s", channel, error)
+                continue
+            except asyncio.CancelledError:
+                self._give_back(leased)
+                raise
+            self.counters["leased"] += 1
+            return message, Lease(self, leased, message, delivery)
+
+    # The ends of a lease.
+
+    async def acknowledge(self, leased: Leased) -> bool:
+        return await self._do(
+            lambda: self._transport.acknowledge(leased.queue, leased.token),
+        )
+
+    async def release(self, leased: Leased, delay: float, counted: bool) -> bool:
+        return await self._do(
+            lambda: self._transport.release(leased.queue, leased.token, delay, counted)
+        )
+
+    async def extend(self, leased: Leased, seconds: float) -> bool:
+        return await self._do(lambda: self._transport.extend(leased.queue, leased.token, seconds))
+
+    async def bury(self, leased: Leased, message: Message, delivery: Delivery, reason: str) -> bool:
+        """Lay a message down in its dead-letter channel; it is there before it is gone here."""
+        if await self._write_letter(leased, message, delivery, reason):
+            return await self.acknowledge(leased)
+        # No room there: it waits where it is, and goes through no handler meanwhile.
+        self.counters["dead_letters_put_off"] += 1
+        return await self.release(leased, _PUT_OFF_SECONDS, counted=leased.attempts <= 1)
+
+    async def _write_letter(
+        self, leased: Leased, message: Message, delivery: Delivery, reason: str
+    ) -> bool:
+        target = delivery.dead_letter
+        note = (leased.queue, leased.attempts, reason)
+        # A dead letter that kills its reader too must not go round for ever.
+        if target is None or message.get("type") == DEAD_LETTER:
+            logger.error("A message of %s was dropped after %s attempts: %s", *note)
+            self.counters["dropped_dead"] += 1
+            return True
+        letter = {
+            "type": DEAD_LETTER,
+            "channel": leased.queue,
+            "message": message,
+            "reason": reason,
+            "attempts": leased.attempts,
+        }
+        try:
+            await self._send_letter(target, letter)
+        except ChannelFull:
+            logger.error(
+                "A message of %s is dead after %s attempts (%s), and there is no room "
+                "for it in %s.",
+                *note,
+                target,
+            )
+            return False
+        except MessageTooLarge:
+            logger.error(
+                "A message of %s was dropped after %s attempts (%s): too long for a dead letter.",
+                *note,
+            )
+            self.counters["dropped_dead"] += 1
+            return True
+        logger.error(
+            "A message of %s went to %s after %s attempts: %s",
+            leased.queue,
+            target,
+            leased.attempts,
+            reason,
+        )
+        self.counters["dead_letters"] += 1
+        return True
+
+    # Taking.
+
+    async def _open(self, leased: Leased) -> Message | None:
+        """The message of a lease; None if there is none, and then the lease is ended."""
+        try:
+            data = leased.data
+            envelope = data if isinstance(data, Envelope) else decode_envelope(data)
+            event = self._reception.open(envelope, leased.queue)
+        except MalformedEnvelope as error:
+            self._reception.count_malformed(error)
+            event = None
+        if event is None:
+            await self.acknowledge(leased)
+            return None
+        return event.message
+
+    async def _take(self, channel: str, seconds: float) -> Leased:
+        waiter = _Waiter()
+        with self._lock:
+            self._waiting.setdefault(channel, deque()).append(waiter)
+            self._seconds[channel] = seconds
+        self._ask(channel)
+        try:
+            return await waiter.answer
+        except asyncio.CancelledError:
+            if self._leave(channel, waiter):
+                self._ask(channel)
+            elif waiter.answer.done() and not waiter.answer.cancelled():
+                self._give_back(waiter.answer.result())
+            raise
+
+    def _leave(self, channel: str, waiter: _Waiter) -> bool:
+        """Take a waiter out of the line; False if it is no longer in it."""
+        with self._lock:
+            line = self._waiting.get(channel)
+            if line is None or waiter not in line:
+                return False
+            line.remove(waiter)
+            return True
+
+    def ask_again(self) -> None:
+        """Tell the transport what is in demand."""
+        for channel in list(self._waiting):
+            self._ask(channel)
+
+    def _ask(self, channel: str) -> None:
+        def tell() -> None:
+            with self._telling:
+                with self._lock:
+                    line = self._waiting.get(channel)
+                    seconds = self._seconds.get(channel, 0.0)
+                    count = len(line) if line is not None else 0
+                    if not count:
+                        self._waiting.pop(channel, None)
+                        self._seconds.pop(channel, None)
+                self._transport.demand_leased(channel, count, seconds, self._on_leased)
+
+        self._link.tell(tell)
+
+    def _on_leased(self, leased: Leased) -> None:
+        while (waiter := self._next_waiter(leased.queue)) is not None:
+            if waiter.loop is running_loop():
+                if not waiter.answer.done():
+                    waiter.answer.set_result(leased)
+                    return
+            elif self._ports.post(waiter.loop, partial(self._hand_over, waiter, leased)):
+                return
+        self._give_back(leased)
+
+    def _next_waiter(self, channel: str) -> _Waiter | None:
+        with self._lock:
+            line = self._waiting.get(channel)
+            return line.popleft() if line else None
+
+    def _hand_over(self, waiter: _Waiter, leased: Leased) -> None:
+        if waiter.answer.done():
+            self._on_leased(leased)
+        else:
+            waiter.answer.set_result(leased)
+
+    def _give_back(self, leased: Leased) -> None:
+        """Nobody here wants it any more; does not wait, and if it fails the lease runs out."""
+        self._link.do_later(
+            lambda: self._transport.release(leased.queue, leased.token, 0.0, counted=False)
+        )
+
+    async def _do(self, operation: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
+        return await self._link.do(0, operation)
+
+
+class LeasingLayer(Protocol):
+    """A layer that can be read by lease; what a worker asks of it."""
+
+    def delivery_of(self, channel: str) -> Delivery | None:
+        """How a channel is delivered at least once; None: at most once."""
+
+    async def receive_leased(self, channel: str) -> tuple[Message, Lease]:
+        """The next message, and its lease."""
+
+
+def reason_of(error: BaseException) -> str:
+    """An error in one line, for a dead letter."""
+    return f"{type(error).__name__}: {error}"[:500]

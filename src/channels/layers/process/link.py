@@ -1,0 +1,266 @@
+"""A node's tie to its transport: started when needed, on the owner loop, and held through failures.
+
+What is asked of the transport goes through `do`: onto the owner loop, into the outbox while the
+transport is down.  When it is up again the groups are joined first, then what waited is sent, so
+that it finds its members.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+
+from channels.exceptions import ChannelLayerUnavailable
+from channels.layers.options import LayerOptions
+from channels.layers.process.outbox import Outbox
+from channels.layers.process.port import OwnerLoop, Ports
+from channels.layers.process.subscriptions import Subscriptions
+from channels.layers.redaction import printable
+from channels.layers.transport import Transport, TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+#: Characters of a driver's error that a log line shows: some say what is to be done.
+_MOST_SHOWN: Final = 1000
+
+T = TypeVar("T")
+
+
+class LinkOwner(TransportEvents, Protocol):
+    """What a link asks of its node, beside the transport's events that it passes on."""
+
+    id: str
+    counters: Counter[str]
+
+    def wanted_groups(self) -> Iterable[str]:
+        """The groups that must be joined."""
+
+    def is_wanted(self, group: str) -> bool:
+        """Whether this group must be."""
+
+    def on_started(self) -> None:
+        """The transport has been started: tell it again what queues are in demand."""
+
+    def on_lost(self) -> None:
+        """The owner loop has gone, and all that lived on it."""
+
+
+class Link:
+    """One transport for one node.
+
+    `do` may be called on any loop; names that end in `_here` on the owner loop only.
+    """
+
+    def __init__(
+        self, transport: Transport, options: LayerOptions, ports: Ports, node: LinkOwner
+    ) -> None:
+        self.transport = transport
+        self.is_direct = transport.capabilities.is_direct
+        self.joins = transport.capabilities.joins
+        self.owner = OwnerLoop(ports, self._owner_lost, self._close_here)
+        self._options = options
+        self._node = node
+        self._renew()
+
+    def _renew(self) -> None:
+        """Forget what belonged to the former owner loop."""
+        options = self._options
+        self._starting: asyncio.Task[Any] | None = None
+        #: True once it was connected for the first time.
+        self._is_ready = False
+        self._is_up = False
+        self._was_up = False
+        #: It has been logged that the transport is down.
+        self._is_alarmed = False
+        self._resumption: asyncio.Task[Any] | None = None
+        self.outbox = Outbox(options.send_timeout, options.replay_messages, options.replay_bytes)
+        self.subscriptions = Subscriptions(
+            self.transport,
+            is_wanted=self._node.is_wanted,
+            spawn=self.owner.spawn,
+            linger=options.linger,
+        )
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for the owner loop, which itself waits up to `send_timeout`."""
+        return self._options.send_timeout + 1.0
+
+    def do(self, size: int, operation: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Carry out an operation of the transport; `size` bytes wait with it if it must.
+
+        Raises:
+            ChannelLayerUnavailable: When awaited, if it was not done within `send_timeout`.
+        """
+        if self.is_direct:
+            return operation()
+        if self._is_ready and self.owner.is_mine:
+            # What nearly all calls find; it spares 1.1 of 7.4 µs.
+            return self.outbox.submit(size, operation)
+        return self.owner.call(partial(self.do_here, size, operation), self.patience)
+
+    async def do_here(self, size: int, operation: Callable[[], Awaitable[T]]) -> T:
+        if not self._is_ready:
+            await self._ensure_started()
+        return await self.outbox.submit(size, operation)
+
+    def tell(self, operation: Callable[[], None]) -> None:
+        """Call something of the transport that does not wait."""
+        if self.is_direct:
+            operation()
+        else:
+            self.owner.post(operation)
+
+    def do_later(self, operation: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Carry out an operation that nobody waits for; one that fails is let go."""
+        if self.is_direct:
+            # It never waits, so its first step is its last.
+            with contextlib.suppress(StopIteration, ChannelLayerUnavailable):
+                operation().send(None)
+            return
+
+        async def do() -> None:
+            with contextlib.suppress(ChannelLayerUnavailable):
+                await self.do_here(0, operation)
+
+        def spawn() -> None:
+            with contextlib.suppress(RuntimeError):
+                self.owner.spawn(do(), "channel layer, unawaited")
+
+        self.owner.post(spawn)
+
+    async def start(self) -> None:
+        """Have the transport started, and give it `send_timeout` for its first connection.
+
+        From then on this node has an address that others can send to.
+        """
+        if not self.is_direct and not (self._is_ready and self.owner.current is not None):
+            await self.owner.call(self._start_here, self.patience)
+
+    async def _start_here(self) -> None:
+        await self._ensure_started()
+        if not self._is_ready:
+            await self.outbox.wait_open(self._options.send_timeout)
+
+    async def _ensure_started(self) -> None:
+        """Start on this loop; all who ask meanwhile wait for the same start.
+
+        A task of its own, so that a cancelled caller takes nobody else's start with it.
+        """
+        starting = self._starting
+        if starting is None or (starting.done() and not _succeeded(starting)):
+            starting = self._starting = self.owner.spawn(self._start(), "channel layer start")
+        if not starting.done():
+            await asyncio.shield(starting)
+
+    async def _start(self) -> None:
+        await self.transport.start(self._node.id, self._node)
+        self._node.on_started()
+
+    # Groups.
+
+    async def join(self, group: str) -> bool:
+        """Join a group; False if that is still under way after `send_timeout`."""
+        if not self.joins or self.subscriptions.is_joined(group):
+            return True
+        try:
+            return await self.owner.call(partial(self.join_here, group), self.patience)
+        except ChannelLayerUnavailable:
+            return False
+
+    async def join_here(self, group: str) -> bool:
+        await self._ensure_started()
+        if not self.joins:
+            return True
+        return await self.subscriptions.ensure(group, self._options.send_timeout)
+
+    def release(self, group: str) -> None:
+        """A group has lost its last member here."""
+        if self.joins:
+            self.owner.post(lambda: self.subscriptions.release(group))
+
+    # Up and down, told on the owner loop.
+
+    def on_up(self, kept: bool) -> None:
+        self._is_up = True
+        level = logging.WARNING if self._is_alarmed else logging.DEBUG
+        self._is_alarmed = False
+        logger.log(level, "The channel layer is connected")
+        if self._resumption is not None:
+            self._resumption.cancel()
+        self._resumption = self.owner.spawn(self._resume(kept), "channel layer resumption")
+
+    def on_down(self, error: BaseException | None) -> None:
+        if self._is_up or not self._was_up:
+            self._node.counters["disconnected"] += 1
+        if error is None:
+            logger.info(
+                "The channel layer's hub has handed over; this process connects to the next"
+            )
+        elif not self._is_alarmed:
+            self._is_alarmed = True
+            logger.warning(
+                "The channel layer is out of reach and tries to reconnect: %s",
+                printable(error, _MOST_SHOWN),
+            )
+        self._is_up = False
+        self._was_up = True
+        self.outbox.shut()
+
+    async def _resume(self, kept: bool) -> None:
+        # What the broker kept from an earlier loop of this process, this link does not know of.
+        knows = kept and self._is_ready
+        await self.subscriptions.resume(knows, self._node.wanted_groups())
+        if not self._is_up:
+            return
+        if self._was_up and not kept:
+            self._node.on_gap(None)
+        self._was_up = self._is_ready = True
+        self.outbox.open()
+
+    # The end.
+
+    async def close(self) -> None:
+        """Let go of the broker; the next use starts again."""
+        if self.is_direct:
+            await self.transport.stop()
+        elif self.owner.current is not None and self._starting is not None:
+            await self.owner.call(self._close_here, self.patience)
+
+    async def _close_here(self) -> None:
+        self.outbox.close()
+        self.subscriptions.reset()
+        await self.transport.stop()
+        await self.owner.close_tasks()
+        self.owner.release()
+        self._renew()
+
+    def abandon(self) -> None:
+        """Let go without the loop: it is closed, or this is a forked child."""
+        with contextlib.suppress(Exception):
+            self.transport.abandon()
+
+    def _owner_lost(self) -> None:
+        self.abandon()
+        self._renew()
+        self._node.on_lost()
+
+    def statistics(self) -> dict[str, int]:
+        counts = {
+            "replayed": self.outbox.replayed,
+            "given_up": self.outbox.given_up,
+            "waiting_to_send": len(self.outbox),
+            "connected": int(self._is_up or self.is_direct),
+        }
+        for key, value in self.transport.statistics().items():
+            counts[f"transport_{key}"] = value
+        return counts
+
+
+def _succeeded(task: asyncio.Task[Any]) -> bool:
+    return not task.cancelled() and task.exception() is None

@@ -1,0 +1,245 @@
+"""The channels and groups of this process: attached consumers, and inboxes for `receive()`.
+
+A channel is here if a consumer is attached under its name, or if it bears this node's mark.  One
+that bears the mark and has no consumer gets an inbox when something comes for it or when it is
+read.  Nobody may ever read it, so inboxes are swept: what is past its deadline goes, and a channel
+whose messages expired unread leaves its groups, because its reader is gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final, Protocol
+
+from channels.exceptions import ChannelFull
+from channels.fanout.event import Event
+from channels.fanout.hub import Hub
+from channels.fanout.member import Member
+from channels.kit.clock import Clock
+from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox
+from channels.layers.process.inboxes import Inbox
+from channels.layers.process.port import Post
+
+#: Inboxes that may exist without a reader; a message for one more is dropped.
+MAX_UNREAD_INBOXES: Final = 10_000
+#: Inboxes looked at in one step of a sweep.
+_SWEEP_STEP: Final = 1000
+
+
+class Policy(Protocol):
+    """What a layer's settings say; they may change while it runs."""
+
+    expiry: float
+    group_expiry: float
+
+    def get_capacity(self, channel: str) -> int: ...
+
+
+class LocalChannels:
+    """Registration and delivery in this process; any thread.
+
+    Args:
+        mark: How names of this node's channels end before their local part: ".node!".
+        on_emptied: Called when a group has lost its last member here.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Clock,
+        mark: str,
+        post: Post,
+        on_emptied: Callable[[str], None],
+    ) -> None:
+        self.lock = threading.RLock()
+        self.hub = Hub(post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
+        self.inboxes: dict[str, Inbox] = {}
+        #: Messages of queues that expired unread in inboxes which are gone.
+        self.expired = 0
+        self._policy = policy
+        self._clock = clock
+        self._mark = mark
+        self._post = post
+        self._sweep_at = float("-inf")
+        self._to_sweep: list[str] = []
+
+    @property
+    def group_expiry(self) -> float:
+        """Seconds after which a membership ends that nobody has refreshed."""
+        return self._policy.group_expiry
+
+    def is_own(self, channel: str) -> bool:
+        """True if the name bears this node's mark."""
+        at = channel.find("!") + 1
+        return at > 0 and channel.endswith(self._mark, 0, at)
+
+    def is_here(self, channel: str) -> bool:
+        """True if what is sent to this channel is delivered in this process."""
+        return channel in self.hub.channels or self.is_own(channel)
+
+    def attach(self, channel: str, member: Member) -> None:
+        """Deliver to this member from now on; what waited in an inbox moves into its mailbox."""
+        mailbox = member.mailbox
+        capacity = self._policy.get_capacity(channel)
+        if (
+            capacity != DEFAULT_BOUNDS.capacity
+            and isinstance(mailbox, Mailbox)
+            and mailbox.bounds is DEFAULT_BOUNDS
+        ):
+            mailbox.bounds = replace(DEFAULT_BOUNDS, capacity=capacity)
+        with self.lock:
+            self.hub.drop_closed_loops()
+            self.hub.attach(channel, member)
+            inbox = self.inboxes.pop(channel, None)
+            waiting = inbox.take_all() if inbox is not None else []
+        for event, size, deadline, _ in waiting:
+            mailbox.put_layer(event, size, deadline)
+
+    def detach(self, channel: str) -> None:
+        """Forget a channel and its memberships."""
+        with self.lock:
+            self.hub.detach(channel)
+            self.inboxes.pop(channel, None)
+
+    def is_attached(self, channel: str) -> bool:
+        """True if a consumer takes this channel's messages."""
+        member = self.hub.channels.get(channel)
+        return member is not None and not isinstance(member.mailbox, Inbox)
+
+    def inbox(self, channel: str) -> Inbox:
+        """The inbox of a channel, made if need be."""
+        with self.lock:
+            inbox = self.inboxes.get(channel)
+            if inbox is None:
+                inbox = self.inboxes[channel] = Inbox(
+                    self.lock,
+                    self._post,
+                    self._clock.monotonic,
+                    partial(self._policy.get_capacity, channel),
+                    self.is_own(channel),
+                )
+                if inbox.is_own:
+                    self.hub.attach(channel, Member(inbox, None))
+            return inbox
+
+    def tidy(self, channel: str) -> None:
+        """Forget an inbox that is empty and that no one reads or has in a group."""
+        if self.hub.is_member(channel):
+            # Without the lock: whoever takes it out of its last group tidies again.
+            return
+        with self.lock:
+            inbox = self.inboxes.get(channel)
+            if inbox is None or inbox.readers or len(inbox) or self.hub.is_member(channel):
+                return
+            del self.inboxes[channel]
+            if self.hub.detach(channel) is None:
+                self.expired += inbox.expired
+
+    def deliver(self, channel: str, event: Event) -> bool | None:
+        """Deliver to a channel that is here; as `Hub.deliver`.
+
+        Raises:
+            ChannelFull: If it is one more unread inbox than there may be.
+        """
+        member = self.hub.channels.get(channel)
+        if member is not None and not isinstance(member.mailbox, Inbox):
+            return self.hub.deliver(channel, event)
+        # In one step: a reader on another thread that leaves in between would take its inbox away.
+        with self.lock:
+            if channel not in self.hub.channels:
+                if len(self.inboxes) >= MAX_UNREAD_INBOXES:
+                    raise ChannelFull(
+                        f"{len(self.inboxes)} channels of this process hold unread messages "
+                        "already."
+                    )
+                self.inbox(channel)
+            return self.hub.deliver(channel, event)
+
+    def add(self, group: str, channel: str) -> None:
+        """Make a channel that is here a member of a group, or refresh its membership."""
+        with self.lock:
+            if channel not in self.hub.channels:
+                self.inbox(channel)
+            elif (inbox := self.inboxes.get(channel)) is not None:
+                # Who joins lives: what expired before must not take it out of the group again.
+                inbox.drop_expired()
+            self.hub.add(group, channel)
+
+    def discard(self, group: str, channel: str) -> None:
+        """Take a channel that is here out of a group."""
+        with self.lock:
+            if self.hub.discard(group, channel):
+                self.tidy(channel)
+
+    def expire_members(self, group: str) -> None:
+        """Drop members that were added longer ago than `group_expiry`, but no attached consumer."""
+        with self.lock:
+            entry = self.hub.groups.get(group)
+            if entry is None:
+                return
+            now = self._clock.monotonic()
+            limit = now - self._policy.group_expiry
+            while entry.added:
+                channel, added = next(iter(entry.added.items()))
+                entry.oldest = added
+                if added > limit:
+                    return
+                if self.is_attached(channel):
+                    # It runs, so it is a member; to the end of the line with it.
+                    entry.put(channel, entry.members[channel], now)
+                else:
+                    self.discard(group, channel)
+
+    def sweep(self, patience: float = 0.0) -> bool:
+        """Drop what nobody reads, every quarter of `expiry`; False if it was not time yet.
+
+        Args:
+            patience: Seconds by which this caller puts it off.
+        """
+        now = self._clock.monotonic()
+        if now >= self._sweep_at + patience:
+            self._sweep_at = now + self._policy.expiry / 4
+            self._to_sweep = list(self.inboxes)
+            self.hub.drop_closed_loops()
+        elif not self._to_sweep:
+            return False
+        for _ in range(_SWEEP_STEP):
+            try:
+                channel = self._to_sweep.pop()
+            except IndexError:
+                # The last one, or another thread had it.
+                break
+            self._sweep_inbox(channel)
+        return True
+
+    def _sweep_inbox(self, channel: str) -> None:
+        with self.lock:
+            inbox = self.inboxes.get(channel)
+            if inbox is None or inbox.readers:
+                return
+            if inbox.drop_expired():
+                for group in self.hub.groups_of(channel):
+                    self.hub.discard(group, channel)
+            self.tidy(channel)
+
+    def clear(self) -> None:
+        """Forget all groups and all unread messages; channels stay attached."""
+        with self.lock:
+            self.hub.forget_groups()
+            for channel, inbox in list(self.inboxes.items()):
+                inbox.take_all()
+                self.tidy(channel)
+
+    def statistics(self) -> dict[str, int]:
+        with self.lock:
+            counts = self.hub.statistics()
+            counts["expired"] += self.expired
+            # The hub has counted those of this process's own channels.
+            for channel, inbox in self.inboxes.items():
+                if channel not in self.hub.channels:
+                    counts["expired"] += inbox.expired
+            counts["inboxes"] = len(self.inboxes)
+            return counts

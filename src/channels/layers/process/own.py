@@ -1,0 +1,80 @@
+"""Sends to channels of the own process, which no broker sees."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from channels.exceptions import ChannelFull
+from channels.fanout.event import Event
+from channels.fanout.hub import running_loop
+from channels.layers.codec import Codec
+from channels.layers.process.link import Link
+from channels.layers.process.local import Policy
+from channels.layers.process.port import Ports
+from channels.layers.process.reception import Reception
+
+
+class OwnChannels:
+    """Delivers to consumers and inboxes here, on whatever loop they are; any thread and loop."""
+
+    def __init__(
+        self, reception: Reception, link: Link, ports: Ports, codec: Codec, policy: Policy
+    ) -> None:
+        self._local = reception.local
+        self._reception = reception
+        self._link = link
+        self._ports = ports
+        self._codec = codec
+        self._policy = policy
+
+    async def send(self, channel: str, payload: bytes) -> None:
+        """Deliver an encoded message, after what this process has sent to groups before.
+
+        Raises:
+            ChannelFull: If the channel holds its capacity of unread messages.
+        """
+        echoes = self._reception.echoes
+        if echoes.due:
+            # What is being published takes its time, and then the echo.
+            patience = self._link.patience + 2 * echoes.longest_seconds
+            await self._link.owner.call(echoes.wait, patience)
+        message = self._codec.decode(payload)
+        deadline = self._reception.clock.monotonic() + self._policy.expiry
+        event = Event(message, len(payload), deadline)
+        member = self._local.hub.channels.get(channel)
+        if member is None or member.loop is None or member.loop is running_loop():
+            taken = self._local.deliver(channel, event)
+        else:
+            taken = await self._deliver_on(member.loop, channel, event)
+        if taken is False:
+            raise ChannelFull(f"{channel} holds its capacity of unread messages.")
+
+    async def _deliver_on(
+        self, loop: asyncio.AbstractEventLoop, channel: str, event: Event
+    ) -> bool | None:
+        """Deliver on another loop, and learn what became of it."""
+        mine = asyncio.get_running_loop()
+        answer: asyncio.Future[bool | None] = mine.create_future()
+
+        def there() -> None:
+            try:
+                taken = self._local.deliver(channel, event)
+            except (KeyError, ChannelFull):
+                taken = False
+            self._ports.post(mine, partial(_answer, answer, taken))
+
+        if not self._ports.post(loop, there):
+            self._local.hub.drop_closed_loops()
+            return False
+        try:
+            async with asyncio.timeout(self._link.outbox.send_timeout):
+                return await answer
+        except TimeoutError:
+            # That loop is busy; the event is on its way and in order.
+            return None
+
+
+def _answer(answer: asyncio.Future[bool | None], taken: bool | None) -> None:
+    if not answer.done():
+        answer.set_result(taken)

@@ -1,0 +1,202 @@
+"""What a transport brings, and what becomes of it: the receiving half of a node."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from channels.exceptions import ChannelFull, MalformedEnvelope
+from channels.fanout.event import Event
+from channels.kit.clock import Clock
+from channels.kit.types import Message
+from channels.layers.codec import Codec, UndecodableMessage
+from channels.layers.envelope import Envelope, Kind, decode_envelope
+from channels.layers.process.drops import DropLog
+from channels.layers.process.echoes import Echoes
+from channels.layers.process.local import LocalChannels
+from channels.layers.process.window import SeenWindow
+from channels.layers.redaction import printable
+from channels.layers.seal import Seal, UnauthenticEnvelope, check_address
+
+logger = logging.getLogger("channels.layers")
+
+#: More than an envelope has beside its message: head, name, seal, and when it is due.
+_MARGIN_OCTETS: Final = 1024
+
+
+class Reception:
+    """Sorts out envelopes: void, repeated, own, for a group, for a channel, for the node itself.
+
+    Args:
+        seal: Opens envelopes; then none that is not sealed is let in.
+
+    Attributes:
+        sender: The identity of this node's own envelopes.
+        is_direct: Whether the transport is, and neither repeats nor delays anything.
+        on_control: Takes envelopes for the node itself, and their opened payloads.
+        drops: Says what was dropped.
+    """
+
+    def __init__(
+        self, local: LocalChannels, codec: Codec, seal: Seal | None, clock: Clock, sender: bytes
+    ) -> None:
+        self.local = local
+        self.sender = sender
+        self.is_direct = False
+        self.clock_offset: Callable[[], float] = lambda: 0.0
+        self.on_control: Callable[[Envelope, bytes], None] = lambda *_: None
+        self.counters: Counter[str] = Counter()
+        self.drops: DropLog | None = None
+        self.echoes = Echoes()
+        self.clock = clock
+        self._codec = codec
+        self._seal = seal
+        self._seen = SeenWindow()
+
+    def on_frame(self, data: bytes) -> None:
+        try:
+            self._check_size(data)
+            envelope = decode_envelope(data)
+        except MalformedEnvelope as error:
+            self.count_malformed(error)
+        else:
+            self.on_envelope(envelope)
+
+    def on_envelope(self, envelope: Envelope) -> None:
+        payload = envelope.payload
+        # First of all: what is forged must not make what is genuine look repeated.
+        if envelope.is_sealed or self._seal is not None:
+            try:
+                payload = self._opened(envelope)
+            except MalformedEnvelope as error:
+                self.count_malformed(error)
+                return
+        if not self.is_direct:
+            if self._seen.is_repeat(envelope.sender, envelope.seq):
+                self.counters["dropped_repeated"] += 1
+                return
+            self.counters["received"] += 1
+        try:
+            if envelope.kind is Kind.GROUP:
+                self._to_group(envelope, payload)
+            elif envelope.kind is Kind.CHANNEL:
+                self._to_channel(envelope, payload)
+            elif self._ahead(envelope) is not None:
+                self.on_control(envelope, payload)
+        except MalformedEnvelope as error:
+            self.count_malformed(error)
+        except Exception:
+            # Nothing that comes in may stop what comes after it.
+            self.counters["dropped_failed"] += 1
+            if self.counters["dropped_failed"] % 1000 == 1:
+                logger.exception(
+                    "An envelope for %s could not be delivered", printable(envelope.name)
+                )
+        # After its delivery: another thread may look, and deliver what comes after it.
+        if envelope.sender == self.sender and not self.is_direct:
+            self.echoes.seen(envelope.seq)
+        if self.drops is not None:
+            self.drops.look()
+
+    def _to_group(self, envelope: Envelope, payload: bytes) -> None:
+        name, hub = envelope.name, self.local.hub
+        group = hub.groups.get(name)
+        if group is None:
+            return
+        if group.oldest <= self.clock.monotonic() - self.local.group_expiry:
+            self.local.expire_members(name)
+        event = self._event(envelope, payload)
+        if event is not None:
+            hub.publish(name, event)
+
+    def _to_channel(self, envelope: Envelope, payload: bytes) -> None:
+        if not self.local.is_here(envelope.name):
+            self.counters["dropped_gone"] += 1
+            return
+        event = self._event(envelope, payload)
+        if event is None:
+            return
+        try:
+            # The sender is on another process: that its message was dropped shows in the counts.
+            self.local.deliver(envelope.name, event)
+        except ChannelFull:
+            self.counters["dropped_full"] += 1
+
+    def open(self, envelope: Envelope, queue: str) -> Event | None:
+        """The event in an envelope that was taken from a queue.
+
+        None if it is void, cannot be read or, sealed, was not sent there; that is counted.
+        """
+        payload = envelope.payload
+        if envelope.is_sealed or self._seal is not None:
+            try:
+                payload = self._opened(envelope)
+                check_address(envelope, queue)
+            except MalformedEnvelope as error:
+                self.count_malformed(error)
+                return None
+        return self._event(envelope, payload)
+
+    def _opened(self, envelope: Envelope) -> bytes:
+        """The payload of an envelope where one of the two, it or this layer, knows of seals.
+
+        Raises:
+            UnauthenticEnvelope: If the other does not, or no key of ours opens it.
+        """
+        self._check_size(envelope.payload)
+        if self._seal is None:
+            raise UnauthenticEnvelope(f"{envelope!r} is sealed, and this layer has no keys.")
+        return self._seal.open(envelope)
+
+    def _check_size(self, data: bytes) -> None:
+        """Refuse what is longer than any message of this layer, before it is copied or opened.
+
+        Raises:
+            MalformedEnvelope: If it is.
+        """
+        most = self._codec.max_bytes
+        if len(data) > most + _MARGIN_OCTETS:
+            raise MalformedEnvelope(f"{len(data)} bytes are over max_message_bytes={most}.")
+
+    def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
+        """The event in an opened envelope, or None if it is void or cannot be read."""
+        ahead = self._ahead(envelope)
+        if ahead is None:
+            return None
+        # By this process's monotonic clock.
+        deadline = self.clock.monotonic() + ahead if envelope.deadline else None
+        message = self.message(payload)
+        return None if message is None else Event(message, len(payload), deadline)
+
+    def _ahead(self, envelope: Envelope) -> float | None:
+        """Seconds to its deadline, 0 if it has none; None, and counted, if that has passed."""
+        if not envelope.deadline:
+            return 0.0
+        ahead = envelope.deadline / 1000 - (self.clock.monotonic() + self.clock_offset())
+        if ahead > 0:
+            return ahead
+        self.counters["dropped_expired"] += 1
+        return None
+
+    def message(self, payload: bytes) -> Message | None:
+        """The message of an opened payload, or None, counted and logged, if there is none."""
+        try:
+            return self._codec.decode(payload)
+        except UndecodableMessage as error:
+            self.count_malformed(error)
+            return None
+
+    def count_malformed(self, error: Exception) -> None:
+        """Count what cannot be read, or opened; the first, and each thousandth, is logged."""
+        if isinstance(error, UnauthenticEnvelope):
+            self.counters["dropped_unauthentic"] += 1
+            count = self.counters["dropped_unauthentic"]
+        else:
+            self.counters["dropped_malformed"] += 1
+            count = self.counters["dropped_malformed"]
+        if count % 1000 == 1:
+            logger.warning("Dropped a message that cannot be read: %s", printable(error))
+        if self.drops is not None:
+            self.drops.look()

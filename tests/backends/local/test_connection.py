@@ -1,0 +1,85 @@
+"""A process's socket to the hub: when what is written leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from channels.backends.local import frames
+from channels.backends.local.connection import Connection
+from channels.backends.local.frames import frame
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    far.setblocking(False)
+    yield near, far
+    far.close()
+    near.close()
+
+
+def connect(near: socket.socket, came: list[bytes]) -> Connection:
+    return Connection(
+        near,
+        came.append,
+        lambda kind, data, start, name_end, end: came.append(data[name_end:end]),
+        lambda error: None,
+        longest=1024,
+        buffer_octets=65536,
+    )
+
+
+def arrived(far: socket.socket) -> bytes:
+    try:
+        return far.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
+async def test_the_first_leaves_at_once_and_the_rest_of_its_turn_together(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    came: list[bytes] = []
+    connection = connect(near, came)
+    connection.write(b"a")
+    assert arrived(far) == b"a"
+    connection.write(b"b")
+    answer = connection.request(b"c")
+    assert arrived(far) == b""
+    await asyncio.sleep(0)
+    assert arrived(far) == b"bc"
+    far.send(
+        frame(frames.GROUP, b"room", b"one")
+        + frame(frames.ANSWERED, b"", frames.NUMBER.pack(1))
+        + frame(frames.PULLED, b"jobs", b"two")
+    )
+    await answer
+    assert came == [b"one", b"two"]
+    # Something has come: the next one is a first again.
+    connection.write(b"d")
+    assert arrived(far) == b"d"
+    connection.close()
+
+
+async def test_what_does_not_fit_leaves_in_order_when_there_is_room(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    connection = connect(near, [])
+    size = 0
+    for number in range(200):
+        data = bytes([number]) * 4096
+        connection.write(data)
+        size += len(data)
+    got = b""
+    while len(got) < size:
+        got += arrived(far)
+        await asyncio.sleep(0)
+    assert got == b"".join(bytes([number]) * 4096 for number in range(200))
+    connection.close()

@@ -1,0 +1,195 @@
+"""Delays and leases on the hub: bounded, handed over in order, returned from who has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channels.backends.local import frames, handover
+from channels.backends.local.options import HubOptions
+from channels.backends.local.peer import Peer
+from channels.backends.local.switchboard import Switchboard
+from channels.exceptions import ChannelFull
+from channels.kit.clock import ManualClock
+from channels.layers import LocalChannelLayer
+from channels.layers.envelope import Envelope, Kind
+from tests.backends.local.test_transport import MakeLayer, directory, make_layer, until
+
+__all__ = ["directory", "make_layer"]
+
+JOBS = {"jobs": {"visibility_timeout": 30, "dead_letter": "dead"}}
+
+
+async def take(layer: LocalChannelLayer) -> Any:
+    async with asyncio.timeout(10):
+        return await layer.receive_leased("jobs")
+
+
+async def test_the_next_hub_knows_what_is_delayed_and_what_is_on_lease(
+    make_layer: MakeLayer,
+) -> None:
+    hub, worker = make_layer(delivery=JOBS), make_layer(delivery=JOBS)
+    await hub.new_channel()
+    for number in range(3):
+        await hub.send("jobs", {"type": "x", "number": number})
+    await hub.send("late", {"type": "x"}, delay=0.5)
+    _, done = await take(worker)
+    _, failed = await take(worker)
+    assert hub.is_hub
+    await hub.close()
+    await until(lambda: worker.is_hub, "the worker's process takes over")
+    assert await done.ack(), "its token is known there"
+    assert await failed.retry(delay=0)
+    message, lease = await take(worker)
+    assert (message["number"], lease.attempts) == (1, 2)
+    assert await lease.ack()
+    message, lease = await take(worker)
+    assert (message["number"], lease.attempts) == (2, 1)
+    async with asyncio.timeout(10):
+        assert await worker.receive("late") == {"type": "x"}
+
+
+async def test_a_process_that_goes_returns_what_it_had_at_once(make_layer: MakeLayer) -> None:
+    hub, first, second = (make_layer(delivery=JOBS) for _ in range(3))
+    await hub.new_channel()
+    await hub.send("jobs", {"type": "x"})
+    await take(first)
+    reader = asyncio.create_task(take(second))
+    await first.close()
+    _, lease = await reader
+    assert lease.attempts == 2
+
+
+class Board:
+    """A switchboard and peers without sockets."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = ManualClock()
+        self.board = Switchboard(HubOptions(**options), self.clock, lambda _: 100)
+
+    def peer(self, name: bytes) -> Peer:
+        made = Peer(None, self.board.dirty)  # type: ignore[arg-type]
+        hello = frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)
+        self.tell(made, frames.HELLO, name, hello)
+        return made
+
+    def tell(self, peer: Peer, kind: int, name: bytes, body: bytes) -> None:
+        data = frames.frame(kind, name, body)
+        self.board.take(peer, *frames.Splitter(100_000).split(data))
+
+    def push(self, peer: Peer, number: int, size: int = 10, later: float | None = None) -> None:
+        envelope = Envelope(Kind.CHANNEL, "jobs", b"x" * size, sender=b"12345678", seq=number)
+        if later is None:
+            body = frames.CAPACITY.pack(100) + envelope.encoded
+            self.tell(peer, frames.PUSH, b"jobs", body)
+        else:
+            body = frames.LATER_BODY.pack(self.clock.time() + later, 100) + envelope.encoded
+            self.tell(peer, frames.PUSH_LATER, b"jobs", body)
+
+    def lease(self, peer: Peer, count: int) -> None:
+        self.tell(peer, frames.LEASE, b"jobs", frames.LEASE_BODY.pack(count, 10.0))
+
+
+def test_what_is_held_takes_room_until_it_is_finished() -> None:
+    bench = Board()
+    peer = bench.peer(b"one")
+    bench.push(peer, 1, size=1000)
+    bench.push(peer, 2, size=1000, later=5)
+    held = bench.board.engine.octets
+    bench.lease(peer, 1)
+    assert bench.board.engine.octets == held
+    bench.board.holder.acknowledge(peer.leased[0].token)
+    assert bench.board.engine.octets == held / 2
+    bench.clock.advance(5)
+    bench.lease(peer, 1)
+    assert bench.board.engine.octets == held / 2
+    bench.board.holder.release(peer.leased[1].token, 0, counted=True)
+    assert bench.board.engine.octets == held / 2
+    bench.board.holder.clear()
+    bench.board.engine.flush()
+    assert bench.board.engine.octets == 0
+
+
+def test_there_is_no_room_for_more_delayed_ones_than_the_memory_holds() -> None:
+    bench = Board(message_memory=64 * 1024)
+    peer = bench.peer(b"one")
+    for number in range(1, 100):
+        bench.push(peer, number, size=1000, later=5)
+    assert 40 < bench.board.holder.statistics()["delayed"] < 65
+    assert bench.board.counters["refused_full"] == 99 - bench.board.holder.statistics()["delayed"]
+    with pytest.raises(ChannelFull):
+        bench.board.engine.take_room("jobs", bench.board.holder._held.popitem()[1].envelope)
+
+
+def test_what_was_not_written_to_a_peer_that_goes_was_no_attempt() -> None:
+    bench = Board()
+    one, two = bench.peer(b"one"), bench.peer(b"two")
+    bench.push(one, 1)
+    bench.lease(one, 1)
+    assert one.has_taken
+    bench.board.forget(one)
+    bench.lease(two, 1)
+    assert [leased.attempts for leased in two.leased] == [1]
+
+
+def test_a_process_on_another_connection_keeps_its_leases() -> None:
+    bench = Board()
+    old = bench.peer(b"one")
+    bench.push(old, 1)
+    bench.lease(old, 1)
+    token = old.leased.popleft().token
+    new = bench.peer(b"one")
+    bench.board.forget(old)
+    assert bench.board.holder.acknowledge(token)
+    assert not new.leased
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (frames.LEASE, frames.LEASE_BODY.pack(1, float("nan"))),
+        (frames.LEASE, frames.LEASE_BODY.pack(1, -1.0)),
+        (frames.PUSH_LATER, frames.LATER_BODY.pack(float("inf"), 1)),
+        (frames.RELEASE, frames.RELEASE_BODY.pack(bytes(16), float("nan"), True)),
+        (frames.EXTEND, frames.EXTEND_BODY.pack(bytes(16), float("inf"))),
+        (frames.UNWANTED, frames.RELEASE_BODY.pack(bytes(16), float("-inf"), True)),
+    ],
+)
+def test_times_that_are_none(kind: int, body: bytes) -> None:
+    bench = Board()
+    with pytest.raises(frames.FrameError, match="names no time"):
+        bench.tell(bench.peer(b"one"), kind, b"jobs", body)
+
+
+def test_the_end_of_an_unknown_lease_is_refused() -> None:
+    bench = Board()
+    peer = bench.peer(b"one")
+    bench.tell(peer, frames.ACKNOWLEDGE, b"jobs", b"no token")
+    assert peer.owes_answers
+    peer.write_answers()
+    assert b"the lease is over" in b"".join(peer.out)
+
+
+def test_handed_over_from_board_to_board(tmp_path: Path) -> None:
+    old, new = Board(), Board()
+    peer = old.peer(b"one")
+    old.push(peer, 1)
+    old.push(peer, 2)
+    old.push(peer, 3, later=5)
+    old.lease(peer, 2)
+    tokens = [leased.token for leased in peer.leased]
+    assert old.board.holder.release(tokens[1], 3, counted=True)
+    handover.leave(old.board, tmp_path / "left")
+    handover.take_over(new.board, tmp_path / "left")
+    assert new.board.engine.octets == old.board.engine.octets
+    assert new.board.holder.acknowledge(tokens[0])
+    reader = new.peer(b"two")
+    new.lease(reader, 10)
+    assert not reader.leased
+    new.clock.advance(5)
+    new.board.holder.tick()
+    found = [(each.data.seq, each.attempts) for each in reader.leased]  # type: ignore[union-attr]
+    assert found == [(2, 2), (3, 1)]

@@ -1,0 +1,141 @@
+"""The engine as the hub of the local layer uses it: several readers, fairness, give-back."""
+
+import pytest
+
+from channels.backends.memory.engine import MemoryEngine
+from channels.exceptions import ChannelFull
+from channels.kit.clock import ManualClock
+from channels.layers.envelope import Envelope, Kind
+
+
+class Taker:
+    def __init__(self) -> None:
+        self.got: list[int] = []
+
+    def on_pulled(self, queue: str, data: Envelope) -> None:
+        self.got.append(data.seq)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def engine(clock: ManualClock) -> MemoryEngine:
+    return MemoryEngine(clock, lambda: 1.0)
+
+
+def envelope(seq: int, deadline: float = 0) -> Envelope:
+    return Envelope(Kind.CHANNEL, "q", b"", sender=b"12345678", seq=seq, deadline=int(deadline))
+
+
+def push(engine: MemoryEngine, *numbers: int, queue: str = "q") -> None:
+    for number in numbers:
+        engine.push(queue, envelope(number), 100)
+
+
+def test_readers_are_served_in_turn_as_far_as_they_asked(engine: MemoryEngine) -> None:
+    one, two = Taker(), Taker()
+    engine.demand(one, "q", 3)
+    engine.demand(two, "q", 1)
+    push(engine, 1, 2, 3, 4, 5)
+    assert (one.got, two.got) == ([1, 3, 4], [2])
+    engine.demand(two, "q", 1)
+    assert two.got == [2, 5]
+    assert engine.queues == {}
+
+
+def test_the_latest_demand_holds(engine: MemoryEngine) -> None:
+    taker = Taker()
+    engine.demand(taker, "q", 5)
+    engine.demand(taker, "q", 0)
+    push(engine, 1)
+    assert taker.got == []
+    engine.demand(taker, "q", 1)
+    assert taker.got == [1]
+
+
+def test_what_is_given_back_comes_first_and_counts_against_nobody(engine: MemoryEngine) -> None:
+    push(engine, 3)
+    engine.give_back("q", [envelope(1), envelope(2)])
+    with pytest.raises(ChannelFull):
+        engine.push("q", envelope(4), 3)
+    taker = Taker()
+    engine.demand(taker, "q", 9)
+    assert taker.got == [1, 2, 3]
+
+
+def test_a_reader_that_gives_back_at_once_does_not_spin(engine: MemoryEngine) -> None:
+    class Refuser(Taker):
+        def on_pulled(self, queue: str, data: Envelope) -> None:
+            super().on_pulled(queue, data)
+            engine.give_back(queue, [data])
+
+    refuser = Refuser()
+    push(engine, 1)
+    engine.demand(refuser, "q", 2)
+    assert refuser.got == [1, 1]
+    taker = Taker()
+    engine.demand(taker, "q", 1)
+    assert taker.got == [1]
+
+
+def test_a_reader_that_is_gone_gets_nothing(engine: MemoryEngine) -> None:
+    gone = Taker()
+    engine.demand(gone, "q", 1)
+    engine.demand(gone, "r", 1)
+    engine.forget_reader(gone)
+    assert engine.queues == {}
+    push(engine, 1)
+    assert gone.got == []
+
+
+def test_expired_envelopes_are_passed_over_and_counted(
+    engine: MemoryEngine, clock: ManualClock
+) -> None:
+    engine.push("q", envelope(1, (clock.time() + 5) * 1000), 1)
+    with pytest.raises(ChannelFull):
+        engine.push("q", envelope(2), 1)
+    clock.advance(6)
+    engine.push("q", envelope(3), 1)
+    taker = Taker()
+    engine.demand(taker, "q", 1)
+    assert taker.got == [3]
+    assert engine.expired == 1
+
+
+def test_groups_of_queues(engine: MemoryEngine, clock: ManualClock) -> None:
+    for queue in ("a", "b", "c"):
+        engine.add("g", queue, clock.time() + 10)
+    engine.add("g", "c", clock.time() + 20)
+    engine.push("a", envelope(1), 1)
+    assert engine.publish("g", envelope(2), lambda _: 1) == (1, 3)
+    clock.advance(15)
+    assert engine.publish("g", envelope(3), lambda _: 9) == (0, 1)
+    engine.discard("g", "c")
+    engine.discard("g", "c")
+    assert engine.publish("g", envelope(4), lambda _: 9) == (0, 0)
+    assert engine.groups == {}
+
+
+def test_a_queue_that_expired_unread_leaves_its_groups(
+    engine: MemoryEngine, clock: ManualClock
+) -> None:
+    engine.add("g", "q", clock.time() + 1000)
+    engine.sweep()
+    engine.push("q", envelope(1, (clock.time() + 5) * 1000), 9)
+    clock.advance(6)
+    engine.sweep()
+    assert engine.queues == {}
+    assert engine.groups == {}
+
+
+def test_flush_leaves_readers_waiting(engine: MemoryEngine) -> None:
+    taker = Taker()
+    push(engine, 1)
+    engine.demand(taker, "r", 1)
+    engine.flush()
+    assert list(engine.queues) == ["r"]
+    push(engine, 2, queue="r")
+    assert taker.got == [2]

@@ -1,0 +1,281 @@
+"""Delays and leases in PostgreSQL: what the conformance suite does not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from channels.backends.postgres import PostgresChannelLayer
+from channels.backends.postgres.functions import FUNCTIONS
+from channels.backends.postgres.schema import VERSION, schema_sql
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable
+from channels.layers.envelope import Envelope, Kind, decode_envelope
+from tests.layers.databases import postgres_dsn
+
+__all__ = ["postgres_dsn"]
+
+MakeLayer = Callable[..., PostgresChannelLayer]
+PATIENCE = 10.0
+DELIVERY = {"work": {"retry_delay": 0.0, "dead_letter": None}}
+
+
+class Place:
+    """A schema of the test's own, and layers in it."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+        self.schema = f"t_{uuid.uuid4().hex[:16]}"
+        self.made: list[PostgresChannelLayer] = []
+
+    def layer(self, **config: Any) -> PostgresChannelLayer:
+        config = {"schema": self.schema, "delivery": DELIVERY, **config}
+        self.made.append(PostgresChannelLayer(self.dsn, **config))
+        return self.made[-1]
+
+    async def run(self, query: str) -> list[Any]:
+        """In the schema."""
+        async with await psycopg.AsyncConnection.connect(
+            self.dsn, autocommit=True, options=f"-c search_path={self.schema}"
+        ) as connection:
+            cursor = await connection.execute(query.encode())
+            return await cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+async def place(postgres_dsn: str) -> AsyncIterator[Place]:
+    place = Place(postgres_dsn)
+    await place.run(f"CREATE SCHEMA {place.schema}")
+    yield place
+    for layer in place.made:
+        await layer.close()
+    await place.run(f"DROP SCHEMA {place.schema} CASCADE")
+
+
+async def soon(work: Any) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        return await work
+
+
+async def make_version_1(place: Place) -> None:
+    """What a database has in which processes of the version before this one have been."""
+    await place.run(schema_sql(schema=place.schema))
+    await place.run("DROP TABLE channels_layer_held")
+    for name, first in FUNCTIONS.items():
+        await place.run(f"DROP FUNCTION channels_layer_{name}_{VERSION}")
+        if first == 1:
+            await place.run(
+                f"CREATE FUNCTION channels_layer_{name}_1() RETURNS int LANGUAGE sql AS 'SELECT 1'"
+            )
+
+
+async def test_tables_of_the_version_before_are_used_and_completed(place: Place) -> None:
+    await make_version_1(place)
+    layer = place.layer()
+    # Unread from before.
+    unread = Envelope(Kind.CHANNEL, "work", b"\x81\xa4type\xa3old", sender=b"12345678", seq=1)
+    await place.run(
+        "INSERT INTO channels_layer_queue (hash, prefix, target, expires, payload) VALUES "
+        f"({layer.node.transport.hash_of('q', 'work')}, 'asgi', 'work', 1::bigint << 62, "  # type: ignore[attr-defined]
+        f"'\\x{unread.encoded.hex()}')"
+    )
+    await layer.send("work", {"type": "new"}, delay=0.05)
+    for kind in ("old", "new"):
+        message, lease = await soon(layer.receive_leased("work"))
+        assert (message, lease.attempts) == ({"type": kind}, 1)
+        assert await lease.ack()
+    # Processes of that version go on beside this one.
+    for name in ("write", "wake", "register", "clean", "send"):
+        assert await place.run(f"SELECT to_regproc('channels_layer_{name}_1') IS NOT NULL")
+
+
+async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "channels.layers")
+    await make_version_1(place)
+    layer = place.layer(create_schema=False, send_timeout=0.3)
+    with pytest.raises(ChannelLayerUnavailable):
+        await layer.send("work", {"type": "x"})
+    assert "schema_sql()" in caplog.text
+    assert f"no function {place.schema}.channels_layer_write_{VERSION}" in caplog.text
+    await place.run(schema_sql(schema=place.schema))
+    await soon(until_sent(layer))
+
+
+async def until_sent(layer: PostgresChannelLayer) -> None:
+    while True:
+        try:
+            await layer.send("work", {"type": "x"})
+        except ChannelLayerUnavailable:
+            continue
+        return
+
+
+async def test_all_versions_are_dropped(place: Place) -> None:
+    await make_version_1(place)
+    layer = place.layer()
+    await layer.send("work", {"type": "x"})
+    await layer.close()
+    await place.run(layer.node.transport.schema.drop())  # type: ignore[attr-defined]
+    for catalog, column in (("pg_class", "relnamespace"), ("pg_proc", "pronamespace")):
+        found = f"SELECT * FROM {catalog} WHERE {column} = '{place.schema}'::regnamespace"
+        assert await place.run(found) == []
+
+
+async def test_a_lease_keeps_its_place(place: Place) -> None:
+    layer = place.layer()
+    for number in range(3):
+        await layer.send("work", {"type": "x", "number": number})
+    leases = [(await soon(layer.receive_leased("work")))[1] for _ in range(3)]
+    # In another order than they were taken in.
+    for number in (1, 2, 0):
+        assert await leases[number].retry(delay=0)
+    got = [(await soon(layer.receive_leased("work")))[0]["number"] for _ in range(3)]
+    assert got == [0, 1, 2]
+
+
+async def test_a_place_that_is_taken_loses_nothing(place: Place) -> None:
+    layer = place.layer()
+    await layer.send("work", {"type": "x", "number": 0})
+    _, lease = await soon(layer.receive_leased("work"))
+    # One that came back without a place is at the head, where the lease was.
+    await place.run(
+        "INSERT INTO channels_layer_queue SELECT hash, place, prefix, target, expires, payload "
+        "FROM channels_layer_held"
+    )
+    assert await lease.give_back()
+    for _ in range(2):
+        message, lease = await soon(layer.receive_leased("work"))
+        assert message["number"] == 0
+        assert await lease.ack()
+
+
+async def test_a_reader_by_demand_and_one_by_lease_share_a_queue(place: Place) -> None:
+    # The one process has not heard yet that the channel is to be delivered at least once.
+    old, new = place.layer(delivery=None), place.layer()
+    got: list[int] = []
+
+    async def by_demand() -> None:
+        while True:
+            got.append((await old.receive("work"))["number"])
+
+    async def by_lease() -> None:
+        while True:
+            message, lease = await new.receive_leased("work")
+            got.append(message["number"])
+            await lease.ack()
+
+    readers = [asyncio.create_task(read()) for read in (by_demand, by_lease)]
+    for number in range(40):
+        await new.send("work", {"type": "x", "number": number})
+    async with asyncio.timeout(PATIENCE):
+        while len(got) < 40:  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+    assert sorted(got) == list(range(40))
+
+
+async def test_what_was_taken_by_demand_after_failed_attempts_comes_whole(place: Place) -> None:
+    leasing, other = place.layer(), place.layer(delivery=None)
+    await leasing.send("work", {"type": "x"})
+    _, lease = await soon(leasing.receive_leased("work"))
+    assert await lease.retry(delay=0)
+    assert await soon(other.receive("work")) == {"type": "x"}
+
+
+@pytest.mark.parametrize("turns", [0, 3, 8, 20])
+async def test_a_reader_that_closes_in_the_middle_holds_nothing(place: Place, turns: int) -> None:
+    first, second = place.layer(), place.layer()
+    await first.send("work", {"type": "x"})
+    waiting = asyncio.create_task(first.receive_leased("work"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    # Whether the answer has come by then or not, nobody waits for a lease to run out.
+    await first.close()
+    _, lease = await soon(second.receive_leased("work"))
+    assert lease.attempts == 1
+
+
+async def until_held(place: Place, count: int) -> None:
+    while await place.run("SELECT count(*) FROM channels_layer_held") != [(count,)]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_behind(place: Place) -> None:
+    layer = place.layer()
+    for delay in (0.0, 0.02):
+        await layer.send("work", {"type": "x"}, delay=delay)
+        _, lease = await soon(layer.receive_leased("work"))
+        await lease.retry(delay=0.02)
+        _, lease = await soon(layer.receive_leased("work"))
+        await lease.extend()
+        await lease.ack()
+    assert await place.run("SELECT count(*) FROM channels_layer_held") == [(0,)]
+    assert await place.run("SELECT count(*) FROM channels_layer_queue") == [(0,)]
+
+
+async def test_what_has_expired_while_it_was_held_is_dropped(place: Place) -> None:
+    layer = place.layer(delivery={"work": {"expiry": 1.0}})
+    await layer.new_channel()
+    await layer.send("work", {"type": "void"})
+    _, lease = await soon(layer.receive_leased("work"))
+    assert await lease.retry(delay=1.1)
+    await soon(until_held(place, 0))
+    await layer.send("work", {"type": "x"})
+    message, lease = await soon(layer.receive_leased("work"))
+    assert message == {"type": "x"}
+    assert await lease.ack()
+
+
+async def test_the_bound_holds_for_all_processes_together(place: Place) -> None:
+    layers = [place.layer(max_delayed=10) for _ in range(3)]
+    await asyncio.gather(*(layer.new_channel() for layer in layers))
+    sent = await asyncio.gather(
+        *(layer.send("work", {"type": "x"}, delay=60) for layer in layers for _ in range(10)),
+        return_exceptions=True,
+    )
+    assert [type(each) for each in sent if each is not None] == [ChannelFull] * 20
+    assert await place.run("SELECT count(*) FROM channels_layer_held") == [(10,)]
+
+
+async def test_another_process_sees_to_what_a_dead_one_has_delayed(place: Place) -> None:
+    sender, reader = place.layer(), place.layer()
+    await sender.send("later", {"type": "x"}, delay=0.5)
+    reading = asyncio.create_task(reader.receive("later"))
+    await reader.new_channel()
+    await sender.close()
+    assert await soon(reading) == {"type": "x"}
+
+
+async def test_the_attempts_stand_in_the_envelope(place: Place) -> None:
+    layer = place.layer()
+    await layer.send("work", {"type": "x"})
+    for _ in range(2):
+        _, lease = await soon(layer.receive_leased("work"))
+        await lease.retry(delay=0)
+    ((payload,),) = await place.run("SELECT payload FROM channels_layer_queue")
+    assert decode_envelope(bytes(payload)).attempts == 2
+    # Bytes that are no envelope pass through: the reader is to see and count them.
+    for data in ("", "ff", "00" * 26):
+        query = f"SELECT channels_layer_attempted_{VERSION}('\\x{data}', 1)"
+        assert await place.run(query) == [(bytes.fromhex(data),)]
+
+
+async def test_who_has_nothing_that_is_due_does_not_look_again_and_again(place: Place) -> None:
+    layer = place.layer()
+    await layer.new_channel()
+    tick = f"SELECT * FROM channels_layer_tick_{VERSION}(100)"
+    assert await place.run(tick) == [(None, 0)]
+    await layer.send("work", {"type": "x"}, delay=60)
+    ((wait, run_out),) = await place.run(tick)
+    assert 30_000 < wait <= 60_000
+    assert run_out == 0
