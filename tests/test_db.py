@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -213,3 +214,22 @@ async def test_a_connection_in_a_transaction_is_not_swept(sweeps: list[int]) -> 
 
     await sync_to_async(inside)()
     assert sweeps == [0]
+
+
+def test_a_connection_left_by_another_test_fails_none_that_may_use_no_database(
+    django_db_blocker: Any,
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+
+        async def in_the_thread(function: Callable[[], None]) -> None:
+            await database_sync_to_async(function, thread_sensitive=False, executor=pool)()
+
+        def open_it() -> None:
+            connection.ensure_connection()
+
+        with django_db_blocker.unblock():
+            asyncio.run(in_the_thread(open_it))
+        # What SQLite keeps in memory stays open, whatever its age.
+        assert pool.submit(lambda: connection.connection is not None).result()
+        asyncio.run(in_the_thread(lambda: None))
+        pool.submit(lambda: BaseDatabaseWrapper.close(connection)).result()

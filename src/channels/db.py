@@ -99,7 +99,13 @@ def sweep() -> None:
             tested[each.alias] = now
             # Makes Django see whether it still works.
             each.errors_occurred = True
-    close_old_connections()
+    try:
+        close_old_connections()
+    except RuntimeError as error:
+        # pytest-django: this test may not use the database, and one before it that might has left
+        # a connection in this thread.  To look at it would fail a test that did nothing wrong.
+        if "Database access not allowed" not in str(error):
+            raise
     for each in failed:
         if each.connection is None:
             _broken_at[each.alias] = tested[each.alias] = now
