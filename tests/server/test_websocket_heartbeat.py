@@ -56,3 +56,46 @@ def test_silence_is_noticed_within_the_interval_and_the_timeout(
             # Half a second later than asked.
             heartbeat.heard, answered = True, wire.pings
     assert silent_from < noticed[0] <= silent_from + 20 + timeout
+
+
+class SlowWire(Wire):
+    """An outlet whose peer's side takes bytes when it is told to."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.unread_bytes += len(data)
+
+    def take(self, count: int) -> None:
+        count = min(count, self.unread_bytes)
+        self.taken_bytes += count
+        self.unread_bytes -= count
+
+
+def heartbeat_of(line: SlowWire) -> Heartbeat:
+    deadlines = Deadlines(HandTurnedLoop(), lambda name: None)
+    return Heartbeat(
+        WebSocket(Limits()), line, deadlines, Timeouts(ping_interval=1, ping_timeout=1)
+    )
+
+
+def test_a_ping_that_the_system_took_and_one_just_written_are_no_sign_of_life() -> None:
+    line = SlowWire()
+    heartbeat = heartbeat_of(line)
+    heartbeat.ping()
+    line.take(1000)
+    assert not heartbeat.is_read
+    # The next one leaves in the moment in which the pong to the first is due.
+    heartbeat.ping()
+    assert not heartbeat.is_read
+
+
+def test_a_ping_that_waits_behind_what_a_slow_reader_takes_is_one() -> None:
+    line = SlowWire()
+    line.write(bytes(1000))
+    heartbeat = heartbeat_of(line)
+    heartbeat.ping()
+    assert not heartbeat.is_read
+    line.take(100)
+    assert heartbeat.is_read
+    line.take(1000)
+    assert not heartbeat.is_read

@@ -22,7 +22,16 @@ _PONG_RETRY_SECONDS: Final = 0.05
 class Heartbeat:
     """Uses three deadlines: "ping", "pong" and "pongs"; whoever owns them calls what is due."""
 
-    __slots__ = ("_outlet", "_taken", "_timeouts", "deadlines", "heard", "machine", "waits")
+    __slots__ = (
+        "_asked_at",
+        "_outlet",
+        "_taken",
+        "_timeouts",
+        "deadlines",
+        "heard",
+        "machine",
+        "waits",
+    )
 
     def __init__(
         self, machine: WebSocket, outlet: Outlet, deadlines: Deadlines, timeouts: Timeouts
@@ -33,6 +42,8 @@ class Heartbeat:
         self._timeouts = timeouts
         #: What the peer had taken when the wait for a pong began.
         self._taken = 0
+        #: Where in the stream of our bytes the ping ends whose pong is awaited.
+        self._asked_at = 0
         #: True if anything came since the last ping that started the wait for a pong.
         self.heard = False
         #: True while our pongs wait for the peer to read: leave its socket unread.
@@ -52,16 +63,16 @@ class Heartbeat:
         if self.heard or "pong" not in self.deadlines:
             self.heard = False
             self._taken = self._outlet.taken_bytes
+            self._asked_at = self._taken + self._outlet.unread_bytes
             self.deadlines.set("pong", self._timeouts.ping_timeout)
 
     @property
     def is_read(self) -> bool:
-        """True if the peer took bytes while a pong was awaited, and the ping may be behind others.
+        """True if the peer took bytes while a pong was awaited, and the ping is behind others.
 
-        That its system took everything is no sign of life: it does so for a program that hangs.
+        That its system took the ping is no sign of life: it does so for a program that hangs.
         """
-        outlet = self._outlet
-        return outlet.unread_bytes > 0 and outlet.taken_bytes > self._taken
+        return self._taken < self._outlet.taken_bytes < self._asked_at
 
     def answer(self, pongs: bytes) -> None:
         """Write pongs; once the peer's side is full of unread ones, wait."""
