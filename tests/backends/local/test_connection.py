@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 
 from channels.backends.local import frames
 from channels.backends.local.connection import Connection
@@ -23,12 +24,14 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     near.close()
 
 
-def connect(near: socket.socket, came: list[bytes]) -> Connection:
+def connect(
+    near: socket.socket, came: list[bytes], on_lost: Callable[[], None] = lambda: None
+) -> Connection:
     return Connection(
         near,
         came.append,
         lambda kind, data, start, name_end, end: came.append(data[name_end:end]),
-        lambda error: None,
+        lambda error: on_lost(),
         longest=1024,
         buffer_octets=65536,
     )
@@ -83,3 +86,25 @@ async def test_what_does_not_fit_leaves_in_order_when_there_is_room(
         await asyncio.sleep(0)
     assert got == b"".join(bytes([number]) * 4096 for number in range(200))
     connection.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_end_is_seen_where_the_hub_left_something_unread(
+    pair: tuple[socket.socket, socket.socket], make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """A hub that is killed in the midst of traffic."""
+    near, far = pair
+    came: list[bytes] = []
+
+    async def live() -> None:
+        lost = asyncio.Event()
+        connection = connect(near, came, lost.set)
+        connection.write(b"never read")
+        far.send(frame(frames.GROUP, b"room", b"last"))
+        far.close()
+        async with asyncio.timeout(2):
+            await lost.wait()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(live())
+    assert came == [b"last"]

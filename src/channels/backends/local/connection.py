@@ -81,6 +81,9 @@ class Connection:
         self._pending: deque[asyncio.Future[None]] = deque()
         self._answered = 0
         self._heard = True
+        #: libuv tells nothing more of a socket that ended with octets of ours unread, not even that
+        #: it did, unless it is read until nothing is left.
+        self._reads_all = not isinstance(self._loop, asyncio.BaseEventLoop)
         self._timer = self._loop.call_later(PING_SECONDS, self._ping)
         self._loop.add_reader(connection.fileno(), self._on_readable)
 
@@ -160,22 +163,32 @@ class Connection:
     # Reading.
 
     def _on_readable(self) -> None:
+        count = self._read()
+        if self._reads_all and count and (count == READ_OCTETS or self._read()):
+            self._loop.call_soon(self._on_readable)
+
+    def _read(self) -> int:
+        """Take what has come; returns how many octets that was."""
+        if not self._is_open:
+            return 0
         try:
             data = self._socket.recv(READ_OCTETS)
         except BlockingIOError:
-            return
+            return 0
         except OSError as error:
             self._lose(error)
-            return
+            return 0
         if not data:
             self._lose(ConnectionError(f"the hub, process {self.hub_pid}, has gone"))
-            return
+            return 0
+        count = len(data)
         self._heard = self._is_first = True
         try:
             data, spans = self._splitter.split(data)
             self._take(data, spans)
         except (ValueError, struct.error) as error:
             self._lose(error)
+        return count
 
     def _take(self, data: bytes, spans: list[Span]) -> None:
         on_envelope, head = self._on_envelope, frames.HEAD.size
