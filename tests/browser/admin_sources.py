@@ -229,7 +229,9 @@ class AdminTests(ChannelsLiveServerTestCase):
             'document.querySelector("select[name=action]").value = "delete_selected"'
         )
         self.driver.find_element(By.CSS_SELECTOR, ".actions button[name=index]").click()
-        self.driver.find_element(By.CSS_SELECTOR, "form input[type=submit][value]").click()
+        sure = (By.CSS_SELECTOR, "form input[type=submit][value]")
+        self.wait(lambda: self.driver.find_elements(*sure), "nobody asks whether that is meant")
+        self.driver.find_element(*sure).click()
         self.wait(lambda: self.driver.find_elements(By.CSS_SELECTOR, "li.success"), "not deleted")
 
     def text(self, name):
