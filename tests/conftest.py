@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from channels.testing.layers.chaos import ChaosCases
 from tests.cluster.authority import Authority
 from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 
@@ -20,6 +23,22 @@ settings.load_profile("channels")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has started this in the background; the processes of tests shall hear it all the same.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.version_info < (3, 12):
+    # To underline the failing part of a line it parses that, which Python 3.11 cannot do on two
+    # threads at once: what a thread logs would break the report of a failed test.
+    traceback._extract_caret_anchors_from_line_segment = lambda segment: None  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `script/test --chaos` runs."""
+    cluster = Path(__file__).parent / "cluster"
+    shipped = {name for name in vars(ChaosCases) if name.startswith("test_")}
+    for item in items:
+        is_case = issubclass(getattr(item, "cls", None) or object, ChaosCases)
+        name = getattr(item, "originalname", item.name)
+        if cluster in item.path.parents or (is_case and name in shipped):
+            item.add_marker(pytest.mark.chaos)
 
 
 @pytest.fixture
