@@ -17,7 +17,7 @@ COUNTED = re.compile(r'counters\["(\w+)"\] \+=|_end\(\s*"(\w+)"')
 
 def counted() -> Iterator[str]:
     """Every name under which the layers' source counts something."""
-    for wing in ("layers", "database"):
+    for wing in ("layers", "backends"):
         for path in sorted((SRC / wing).rglob("*.py")):
             for first, second in COUNTED.findall(path.read_text()):
                 yield first or second

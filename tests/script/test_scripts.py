@@ -51,7 +51,7 @@ def test_continuous_integration_runs_the_readmes_commands() -> None:
     steps = (ROOT / ".ci" / "run").read_text()
     readme = (ROOT / "README.md").read_text()
     for command in ("script/check", "script/test"):
-        assert re.search(rf"^{command}\b", steps, re.M)
+        assert re.search(rf"^\s*{command}\b", steps, re.M)
         assert command in readme
     named = set(re.findall(r"\bscript/([a-z]+)\b", readme))
     assert named <= {path.name for path in SCRIPTS}
