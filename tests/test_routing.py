@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django import urls
 from django.core.exceptions import ImproperlyConfigured
 from django.urls.exceptions import Resolver404
 
+from channels.consumer import AsyncConsumer
 from channels.exceptions import NoRouteFound
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware
@@ -22,6 +24,7 @@ from channels.routing import (
     URLRouter,
     get_default_application,
 )
+from channels.testing import WebsocketCommunicator
 from tests.applications import Recorder, call
 from tests.test_middleware import Consumer, TwoStepConsumer, TwoStepMiddleware
 
@@ -389,3 +392,77 @@ def test_a_default_application_that_cannot_be_imported_keeps_its_cause(settings:
     ) as caught:
         get_default_application()
     assert isinstance(caught.value.__cause__, ImportError)
+
+
+class Alone(AsyncConsumer):
+    pass
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        lambda application: URLRouter([path("chat/", application)]),
+        lambda application: URLRouter([path("chat/", BaseMiddleware(application))]),
+        lambda application: ProtocolTypeRouter({"websocket": application}),
+        lambda application: ProtocolTypeRouter({"websocket": BaseMiddleware(application)}),
+        lambda application: ChannelNameRouter({"jobs": application}),
+    ],
+    ids=["path", "path-middleware", "type", "type-middleware", "channel"],
+)
+@pytest.mark.parametrize(
+    ("application", "said"),
+    [
+        (Alone, r"Alone\(\.\.\.\) is one instance.*write Alone\.as_asgi\(\)"),
+        (lambda: Alone.as_asgi, r"Alone\.as_asgi is not called: write Alone\.as_asgi\(\)"),
+    ],
+    ids=["instance", "uncalled"],
+)
+def test_what_serves_one_connection_only_is_refused(
+    route: Callable[[Any], Any], application: Callable[[], Any], said: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=said):
+        route(application())
+
+
+@pytest.mark.parametrize(
+    ("routes", "debug", "said"),
+    [
+        (
+            [path("a/", Alone.as_asgi()), path("/chat/", Alone.as_asgi())],
+            False,
+            "No route found for path 'chat/'. (websocket) The route '/chat/' begins with a slash, "
+            "which no path has here: write it without.",
+        ),
+        (
+            [re_path(r"^/ws/", Alone.as_asgi())],
+            False,
+            "No route found for path 'chat/'. (websocket) The route '^/ws/' begins with a slash, "
+            "which no path has here: write it without.",
+        ),
+        (
+            [path("a/", Alone.as_asgi()), path("b/", Alone.as_asgi())],
+            True,
+            "No route found for path 'chat/'. (websocket) Tried: 'a/', 'b/'.",
+        ),
+        (
+            [path(f"{number}/", Alone.as_asgi()) for number in range(12)],
+            True,
+            "No route found for path 'chat/'. (websocket) Tried: '0/', '1/', '2/', '3/', '4/', "
+            "'5/', '6/', '7/', '8/', '9/' and 2 more.",
+        ),
+        ([path("a/", Alone.as_asgi())], False, "No route found for path 'chat/'. (websocket)"),
+    ],
+)
+async def test_a_path_without_a_route_is_told_with_what_may_be_wrong(
+    routes: list[Any],
+    debug: bool,
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+    settings: Any,
+) -> None:
+    settings.DEBUG = debug
+    communicator = WebsocketCommunicator(
+        ProtocolTypeRouter({"websocket": URLRouter(routes)}), "/chat/"
+    )
+    assert (await communicator.connect())[0] is False
+    assert caplog.messages == [said]

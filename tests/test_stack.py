@@ -138,12 +138,12 @@ def session(settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("consumer", [Remembering, AsyncRemembering])
-@pytest.mark.parametrize("form", ["as_asgi()", "class", "instance"])
+@pytest.mark.parametrize("form", ["as_asgi()", "class"])
 async def test_a_consumers_changes_are_stored_while_it_lives(
     session: Any, monkeypatch: pytest.MonkeyPatch, consumer: Any, form: str
 ) -> None:
     monkeypatch.setattr("channels.db.close_old_connections", lambda **_: None)
-    forms = {"as_asgi()": consumer.as_asgi, "class": lambda: consumer, "instance": consumer}
+    forms = {"as_asgi()": consumer.as_asgi, "class": lambda: consumer}
     scope = websocket("/ws/chat/lobby/")
     scope["headers"].append((b"cookie", f"sessionid={session.session_key}".encode()))
     communicator = ApplicationCommunicator(tutorial(forms[form]()), scope)

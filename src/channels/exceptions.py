@@ -104,7 +104,15 @@ class InvalidOption(ChannelsError, ValueError):
 
 
 class NoRouteFound(ChannelsError, ValueError):
-    """No route matches a connection; the outermost router answers 404 or 403."""
+    """No route matches a connection; the outermost router answers 404 or 403.
+
+    Args:
+        hint: What may be wrong with the routes: a sentence for the log, after a space; or "".
+    """
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
 
 
 class UnknownMessageType(ChannelsError, ValueError):

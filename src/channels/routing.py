@@ -11,7 +11,9 @@ Routers are applications and nest freely.  Two rules hold the nesting together:
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +36,10 @@ from channels.middleware import INNER, single_callable
 
 logger = logging.getLogger("django.channels")
 
+#: A route that begins with a slash, as a path or as an expression.
+_SLASH: Final = re.compile(r"\^?/")
+#: Routes that one log line names.
+_MOST_NAMED: Final = 10
 #: How many middlewares may stand between a route and the router that they wrap.
 _MOST_LAYERS: Final = 64
 
@@ -68,10 +74,13 @@ class ProtocolTypeRouter:
     a refused WebSocket (403) and one line in the log.
 
     Raises:
+        ImproperlyConfigured: For an instance of a consumer, or `as_asgi` without its call.
         ValueError: When called with a type that has no application.
     """
 
     def __init__(self, application_mapping: Mapping[str, Any]) -> None:
+        for application in application_mapping.values():
+            _require_many(application)
         self.application_mapping = application_mapping
         #: type -> (the application as it was given, the same as a single callable).
         self._adapted: dict[str, tuple[Any, Application]] = {}
@@ -88,7 +97,7 @@ class ProtocolTypeRouter:
             # already; only the server can know.
             if error.__cause__ is not None or scope["type"] not in _REFUSALS:
                 raise
-            logger.warning("%s (%s)", error, scope["type"])
+            logger.warning("%s (%s)%s", error, scope["type"], error.hint)
             for message in _REFUSALS[scope["type"]]:
                 await send(dict(message))
             return None
@@ -159,7 +168,8 @@ class URLRouter:
     "kwargs" hold what this router and those above it captured.
 
     Raises:
-        ImproperlyConfigured: If a route is an `include()`.
+        ImproperlyConfigured: If a route is an `include()`, leads to an instance of a consumer, or
+            to `as_asgi` without its call.
         ValueError: If a route leads to another router by an unknown kind of pattern; when called
             without a path; as NoRouteFound, when called as the outermost router with a path that
             no route matches.
@@ -197,7 +207,22 @@ class URLRouter:
                     refusal = error
         if "path_remaining" in scope:
             raise _NoRouteBelow({"path": path}) from refusal
-        raise NoRouteFound(f"No route found for path '{printable(path)}'.") from refusal
+        raise NoRouteFound(
+            f"No route found for path '{printable(path)}'.", hint=self._hint()
+        ) from refusal
+
+    def _hint(self) -> str:
+        """What may be wrong with the routes, for the log."""
+        if leading := [route for route in self._routes if _SLASH.match(str(route.pattern))]:
+            return (
+                f" The route '{leading[0].pattern}' begins with a slash, which no path has here: "
+                "write it without."
+            )
+        if not settings.DEBUG:
+            return ""
+        tried = ", ".join(f"'{route.pattern}'" for route in self._routes[:_MOST_NAMED])
+        more = len(self._routes) - _MOST_NAMED
+        return f" Tried: {tried}{f' and {more} more' if more > 0 else ''}."
 
 
 class _NoRouteBelow(Resolver404):
@@ -216,7 +241,31 @@ def _make_ready(route: Any) -> _Route:
             raise ValueError(f"Unsupported pattern type: {type(pattern)}")
         source = vars(pattern)["_route" if isinstance(pattern, RoutePattern) else "_regex"]
         pattern = type(pattern)(source, pattern.name, is_endpoint=False)
+    _require_many(route.callback)
     return _Route(pattern, single_callable(route.callback), route.default_args)
+
+
+def _require_many(application: Any) -> None:
+    """Refuse what looks like an application and does not serve connection after connection.
+
+    Tests hand an instance of a consumer to a middleware for one connection; in a route it would
+    answer one client over another's connection.
+
+    Raises:
+        ImproperlyConfigured: For an instance of a consumer, and for `as_asgi` without its call.
+    """
+    for _ in range(_MOST_LAYERS):
+        if inspect.ismethod(application) and application.__name__ == "as_asgi":
+            name = getattr(application.__self__, "__qualname__", "It")
+            raise ImproperlyConfigured(f"{name}.as_asgi is not called: write {name}.as_asgi().")
+        name = type(application).__qualname__
+        if not inspect.isclass(application) and hasattr(type(application), "as_asgi"):
+            raise ImproperlyConfigured(
+                f"{name}(...) is one instance of a consumer, which all connections would share: "
+                f"write {name}.as_asgi()."
+            )
+        if (application := getattr(application, INNER, None)) is None:
+            return
 
 
 def _is_router(callback: Any) -> bool:
@@ -247,10 +296,13 @@ class ChannelNameRouter:
     """Takes an application by scope["channel"]: what `runworker` serves.
 
     Raises:
+        ImproperlyConfigured: For an instance of a consumer, or `as_asgi` without its call.
         ValueError: When called without a channel in the scope, or with one that is not mapped.
     """
 
     def __init__(self, application_mapping: Mapping[str, Any]) -> None:
+        for application in application_mapping.values():
+            _require_many(application)
         self.application_mapping = application_mapping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:

@@ -9,13 +9,19 @@ import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.consumer.driver import Driver, is_current
-from channels.consumer.handlers import find_handler, get_handler_name, log_unknown, verbs_of
+from channels.consumer.handlers import (
+    find_handler,
+    get_handler_name,
+    log_no_layer,
+    log_unknown,
+    verbs_of,
+)
 from channels.consumer.line import Line, name_of
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import (
@@ -35,8 +41,13 @@ from channels.signals import announce, consumer_finished, consumer_started
 
 logger = logging.getLogger("django.channels")
 
+T = TypeVar("T")
+
 #: What ends a WebSocket, or answers its handshake otherwise than by accepting it.
 ENDS: Final = frozenset({"websocket.close", "websocket.http.response.start"})
+
+#: What is asked of `channel_layer`, which is None where none is configured.
+LAYER_VERBS: Final = frozenset({"send", "group_send", "group_add", "group_discard"})
 
 #: RFC 6455 section 7.4.2's registry: "Try Again Later".
 CLOSE_TRY_AGAIN_LATER = 1013
@@ -153,6 +164,8 @@ class AsyncConsumer:
         # By the name that the package shows, which tests replace.
         find_layer = sys.modules[__package__].get_channel_layer
         self.channel_layer = find_layer(self.channel_layer_alias)
+        if self.channel_layer is None and self.channel_layer_alias != DEFAULT_CHANNEL_LAYER:
+            log_no_layer(type(self), self.channel_layer_alias)
         if self.channel_layer is not None:
             if self.scope.get("server") and hasattr(self.channel_layer, "adopt_loop"):
                 # A server's loop stays, a test's does not: the layer may do its I/O here.
@@ -240,12 +253,7 @@ class AsyncConsumer:
         if message.get("type") == OUTBOUND and self._is_frame(message):
             return None if self._closed else AsyncConsumer.send(self, outbound(message))
         handled: Awaitable[Any] | None = find_handler(self, message, self._verbs)(message)
-        if handled is None:
-            raise TypeError(
-                f"{type(self).__name__}.{get_handler_name(message)} is not a coroutine function: "
-                "write `async def`, or subclass a sync consumer."
-            )
-        return handled
+        return awaitable(self, get_handler_name(message), handled)
 
     async def send(self, message: Message) -> None:
         """Send an ASGI event to the server; from any event loop, in any thread.
@@ -306,6 +314,15 @@ class AsyncConsumer:
         if isinstance(error, UnknownMessageType):
             log_unknown(type(self), error)
         else:
+            if (
+                isinstance(error, AttributeError)
+                and error.obj is None
+                and error.name in LAYER_VERBS
+            ):
+                error.add_note(
+                    "There is no channel layer: CHANNEL_LAYERS in the settings has no "
+                    f"{self.channel_layer_alias!r}."
+                )
             logger.error(
                 "Exception in %s while handling '%s': %s",
                 type(self).__qualname__,
@@ -332,6 +349,20 @@ class AsyncConsumer:
 
 
 AsyncConsumer._prepare()
+
+
+def awaitable(consumer: object, name: str, result: Awaitable[T] | None) -> Awaitable[T]:
+    """What a method that should be a coroutine function gave.
+
+    Raises:
+        TypeError: If it was a plain method.
+    """
+    if result is None:
+        raise TypeError(
+            f"{type(consumer).__name__}.{name} is not a coroutine function: write `async def`, or "
+            "subclass a sync consumer."
+        )
+    return result
 
 
 def outbound(message: Message) -> Message:

@@ -96,6 +96,19 @@ def find_handler(
     return handler
 
 
+def log_no_layer(consumer: type, alias: str) -> None:
+    """Log that the layer which a consumer class names is not there; it serves without one."""
+    held_back = _throttle.admit(f"{consumer.__qualname__} without a layer")
+    if held_back is not None:
+        logger.warning(
+            "%s has no channel layer: CHANNEL_LAYERS has no %r, which its channel_layer_alias "
+            "names.%s",
+            consumer.__qualname__,
+            alias,
+            and_more(held_back),
+        )
+
+
 def log_unknown(consumer: type, error: UnknownMessageType) -> None:
     """Log that a consumer ended by a message that it has no handler for."""
     name = consumer.__qualname__

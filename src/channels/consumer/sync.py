@@ -16,7 +16,7 @@ from typing import Any, ClassVar, cast
 from asgiref.sync import async_to_sync
 
 from channels.consumer.base import ENDS, AsyncConsumer, outbound
-from channels.consumer.handlers import find_handler, get_handler_name
+from channels.consumer.handlers import find_handler
 from channels.db import DatabaseSyncToAsync, keeps_connections
 from channels.exceptions import ClientDisconnected
 from channels.kit.threads import Lane
@@ -99,13 +99,7 @@ class SyncConsumer(AsyncConsumer):
             if not self._closed:
                 SyncConsumer.send(self, outbound(message))
             return
-        result = find_handler(self, message, self._verbs)(message)
-        if inspect.iscoroutine(result):
-            result.close()
-            raise TypeError(
-                f"{type(self).__name__}.{get_handler_name(message)} is a coroutine function: write "
-                "`def`, or subclass an async consumer."
-            )
+        call_plain(find_handler(self, message, self._verbs), message)
 
     def send(self, message: Message) -> None:  # type: ignore[override]  # the sync form of it
         """Send an ASGI event to the server; returns when the server has taken it.
@@ -133,3 +127,18 @@ class SyncConsumer(AsyncConsumer):
             await send(message)
 
         return async_to_sync(call)
+
+
+def call_plain(method: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Call a method that should be a plain one.
+
+    Raises:
+        TypeError: If it is a coroutine function; nothing would ever run what it gave.
+    """
+    result = method(*args, **kwargs)
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError(
+            f"{getattr(method, '__qualname__', method)} is a coroutine function: write `def`, or "
+            "subclass an async consumer."
+        )

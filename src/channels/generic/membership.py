@@ -30,7 +30,10 @@ class Membership(AsyncConsumer):
         """
         groups = list(self.groups or ())
         if groups and not hasattr(self.channel_layer, "group_add"):
-            raise InvalidChannelLayerError("BACKEND is unconfigured or doesn't support groups")
+            raise InvalidChannelLayerError(
+                "BACKEND is unconfigured or doesn't support groups: CHANNEL_LAYERS has no layer "
+                f"{self.channel_layer_alias!r} that can hold {type(self).__qualname__}.groups."
+            )
         self._member_of = groups
         return groups
 

@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import weakref
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.consumer.base import awaitable
+from channels.consumer.sync import call_plain
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.membership import Membership
+from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import HeaderPairs, Message, Scope
+
+logger = logging.getLogger("django.channels")
+
+#: One line in so many seconds about each class whose `connect()` answers nothing.
+_unanswered: Final = Throttle(5.0)
 
 #: RFC 6455 section 7.4.1: "1005 ... no status code was actually present."
 NO_CODE = 1005
@@ -122,6 +131,18 @@ class WebsocketRules(Membership):
         with contextlib.suppress(TypeError):
             _accepted.add(self._shared_send)
 
+    def _tell_unanswered(self, remedy: str) -> None:
+        name = type(self).__qualname__
+        held_back = _unanswered.admit(name)
+        if held_back is not None:
+            logger.warning(
+                "%s.connect() returned without accept() or close(), so the WebSocket is refused: "
+                "call `%s`, or set accept_later = True if another handler does.%s",
+                name,
+                remedy,
+                and_more(held_back),
+            )
+
     @property
     def _is_unanswered(self) -> bool:
         """True if nobody has accepted: demultiplexers do it for consumers that share a `send`."""
@@ -141,12 +162,13 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
             async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
         self._expect_answer()
         try:
-            self.connect()
+            call_plain(self.connect)
         except AcceptConnection:
             self.accept()
         except DenyConnection:
             self.close()
         if self._is_unanswered:
+            self._tell_unanswered("self.accept()")
             self.close()
 
     def connect(self) -> None:
@@ -160,7 +182,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
 
     def websocket_receive(self, message: Message) -> None:
         """Hand an incoming message to `receive()`."""
-        self.receive(**received(message))
+        call_plain(self.receive, **received(message))
 
     def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Override: one message came in; exactly one of the two is not None."""
@@ -191,7 +213,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
             for group in self._groups_to_leave():
                 async_to_sync(self.channel_layer.group_discard)(group, self.channel_name)
         finally:
-            self.disconnect(message.get("code", NO_CODE))
+            call_plain(self.disconnect, message.get("code", NO_CODE))
         raise StopConsumer
 
     def disconnect(self, code: int) -> None:
@@ -209,7 +231,7 @@ class JsonWebsocketConsumer(WebsocketConsumer):
         Raises:
             ValueError: If the message has no text.
         """
-        self.receive_json(self.decode_json(text_of_json(text_data)), **kwargs)
+        call_plain(self.receive_json, self.decode_json(text_of_json(text_data)), **kwargs)
 
     def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Override: one decoded message came in."""
@@ -243,7 +265,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
             await self.channel_layer.group_add(group, self.channel_name)
         self._expect_answer()
         try:
-            await self.connect()
+            await awaitable(self, "connect", self.connect())
         except AcceptConnection:
             await self.accept()
         except DenyConnection:
@@ -252,6 +274,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
             if tasks := _running_tasks(self):
                 self._line.spawn(self._refuse_after(tasks), "a WebSocket's answer by a task")
             else:
+                self._tell_unanswered("await self.accept()")
                 await self.close()
 
     async def _refuse_after(self, tasks: list[asyncio.Future[Any]]) -> None:
@@ -272,7 +295,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def websocket_receive(self, message: Message) -> None:
         """Hand an incoming message to `receive()`."""
-        await self.receive(**received(message))
+        await awaitable(self, "receive", self.receive(**received(message)))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Override: one message came in; exactly one of the two is not None."""
@@ -306,7 +329,8 @@ class AsyncWebsocketConsumer(WebsocketRules):
             for group in self._groups_to_leave():
                 await self.channel_layer.group_discard(group, self.channel_name)
         finally:
-            await self.disconnect(message.get("code", NO_CODE))
+            left = self.disconnect(message.get("code", NO_CODE))
+            await awaitable(self, "disconnect", left)
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -324,7 +348,8 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
         Raises:
             ValueError: If the message has no text.
         """
-        await self.receive_json(await self.decode_json(text_of_json(text_data)), **kwargs)
+        content = await self.decode_json(text_of_json(text_data))
+        await awaitable(self, "receive_json", self.receive_json(content, **kwargs))
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Override: one decoded message came in."""
