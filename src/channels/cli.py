@@ -309,13 +309,34 @@ def _log_started(application: str, addresses: Sequence[Address]) -> None:
 def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT, buffer_bytes: int = MIB) -> None:
     """Send log records to the standard error, at the level that `verbosity` (0 to 3) means.
 
-    A standard error that takes nothing is not waited for.
+    A site that has a handler on the root logger keeps it, and gets no other.  Without one Django's
+    own settings show nothing unless DEBUG is on, and then what they show is not shown twice.  A
+    standard error that takes nothing is not waited for.
     """
     if not logging.root.handlers:
-        stream = log_stream(sys.stderr, "stderr", buffer_bytes)
-        logging.basicConfig(level=LOG_LEVELS[verbosity], format=log_format, stream=stream)
+        handler = logging.StreamHandler(log_stream(sys.stderr, "stderr", buffer_bytes))
+        handler.addFilter(_is_unseen)
+        level = LOG_LEVELS[verbosity]
+        logging.basicConfig(level=level, format=log_format, handlers=[handler])
     if verbosity > 2:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
+
+
+def _is_unseen(record: logging.LogRecord) -> bool:
+    """False if a handler further down has written the record to a stream."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger is not logging.root:
+        for handler in logger.handlers:
+            if (
+                isinstance(handler, logging.StreamHandler)
+                and record.levelno >= handler.level
+                and handler.filter(record)
+            ):
+                return False
+        if not logger.propagate:
+            break
+        logger = logger.parent
+    return True
 
 
 def open_access_log(place: str | None, buffer_bytes: int = MIB) -> AccessLog | None:

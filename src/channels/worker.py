@@ -129,6 +129,13 @@ class Lane:
             return
         try:
             if isinstance(error, Exception):
+                logger.warning(
+                    "Channel %r: attempt %s of %s failed: %s",
+                    lease.channel,
+                    lease.attempts,
+                    lease.delivery.max_attempts,
+                    reason_of(error),
+                )
                 await lease.retry(reason=reason_of(error))
             elif error is not None or self.has_untaken:
                 await lease.give_back()

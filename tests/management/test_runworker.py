@@ -17,12 +17,16 @@ from channels.kit.threads import ThreadOptions
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.management.commands import runworker
 from channels.management.commands.runworker import Command
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from channels.worker import WorkerOptions
 from tests.processes import Child
 from tests.tutorial.project import Project
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+routed = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": application})})
 
 
 class Recorded:
@@ -70,7 +74,7 @@ def test_a_worker_runs_for_the_channels(
     assert made is application
     assert channels == ["one", "two"]
     assert isinstance(layer, InMemoryChannelLayer)
-    assert "Running worker for channels ['one', 'two']" in caplog.text
+    assert "one, two of layer 'default'" in caplog.text
 
 
 def test_messages_of_the_project_keep_their_language() -> None:
@@ -156,6 +160,82 @@ def send():
 
 threading.Thread(target=send, daemon=True).start()
 """
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jo/bs"], r"^CommandError: 'jo/bs': Channel name must be a valid"),
+        (
+            ["jobs", "mail"],
+            r"^CommandError: Nothing handles the channel 'mail': .* has 'jobs'\.",
+        ),
+    ],
+)
+def test_a_channel_that_cannot_be_worked_on(words: list[str], said: str) -> None:
+    with (
+        override_settings(ASGI_APPLICATION=f"{__name__}.routed"),
+        pytest.raises(CommandError) as raised,
+    ):
+        run(*words)
+    assert re.search(said, f"CommandError: {raised.value}")
+
+
+FAILING = """\
+import threading
+
+from asgiref.sync import async_to_sync
+from channels.consumer import SyncConsumer
+from channels.layers import get_channel_layer
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+
+
+class Failing(SyncConsumer):
+    def job(self, message):
+        raise ValueError("boom")
+
+
+application = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": Failing.as_asgi()})})
+
+
+def send():
+    async_to_sync(get_channel_layer().send)("jobs", {"type": "job"})
+
+
+threading.Thread(target=send, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_it_tells_what_happens_whatever_the_settings(tmp_path: Path, debug: bool) -> None:
+    project = Project.start(tmp_path)
+    project.install("channels")
+    delivery = {"jobs": {"max_attempts": 2, "retry_delay": 0.0}}
+    layer = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"delivery": delivery}}
+    project.set(
+        DEBUG=debug,
+        ASGI_APPLICATION="mysite.asgi.application",
+        CHANNEL_LAYERS={"default": layer},
+    )
+    project.write("mysite/asgi.py", FAILING)
+    with Child("manage.py", "runworker", "jobs", cwd=project.folder) as worker:
+        worker.wait_for("went to dead-letters")
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    lines = worker.output.splitlines()
+    # Once, also where Django's own settings show them.
+    for said in (
+        r"^[-\d]+ [:,\d]+ INFO +Started worker, channels \S+, process \d+: jobs of layer",
+        r"ERROR +Exception in Failing while handling 'job': channel 'jobs'$",
+        r"WARNING +Channel 'jobs': attempt 1 of 2 failed: ValueError: boom$",
+        r"WARNING +Channel 'jobs': attempt 2 of 2 failed: ValueError: boom$",
+        r"INFO +Stopping: ",
+        r"INFO +Stopped\.$",
+    ):
+        found = [line for line in lines if re.search(said, line)]
+        attempts = 2 if "Exception in" in said else 1
+        assert debug or len(found) == attempts, (said, worker.output)
+    assert worker.output.count("\nValueError: boom") == 2
 
 
 @pytest.mark.parametrize("signals", [1, 2])

@@ -238,7 +238,9 @@ _FAILED: Message = {}
 
 
 def name_of(scope: Scope) -> str:
-    """A connection's path, or its type if it has none, for the log."""
+    """A connection's path, a worker's channel, or the type where there is neither, for the log."""
+    if channel := scope.get("channel"):
+        return f"channel '{printable(str(channel))}'"
     return printable(str(scope.get("path") or scope.get("type")))
 
 

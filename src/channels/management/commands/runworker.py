@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
-from channels import DEFAULT_CHANNEL_LAYER
+from channels import DEFAULT_CHANNEL_LAYER, __version__
+from channels.cli import set_up_logging
 from channels.kit.options import add_arguments, from_mapping, options_of
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
@@ -55,7 +58,17 @@ class Command(BaseCommand):
             )
         configure_threads(from_mapping(ThreadOptions, options))
         channels = options["channels"]
-        logger.info("Running worker for channels %s", channels)
+        is_command = getattr(self, "_called_from_command_line", False)
+        if is_command:
+            set_up_logging(options["verbosity"])
+        self._check_channels(channels, layer)
+        logger.info(
+            "Started worker, channels %s, process %d: %s of layer %r",
+            __version__,
+            os.getpid(),
+            ", ".join(channels),
+            alias,
+        )
         # A worker class written for other releases takes no options: it gets none unless asked to.
         given = {each.name for each in options_of(WorkerOptions)} & options.keys()
         more: dict[str, Any] = {"options": from_mapping(WorkerOptions, options)} if given else {}
@@ -65,7 +78,28 @@ class Command(BaseCommand):
             channel_layer=layer,
             **more,
         )
-        if getattr(self, "_called_from_command_line", False):
+        if is_command:
             process_exit.run(worker.run)
         else:
             worker.run()
+        logger.info("Stopped.")
+
+    def _check_channels(self, channels: Sequence[str], layer: Any) -> None:
+        """Say at once which name no channel can have, and which channel nobody handles.
+
+        Raises:
+            CommandError: If there is one.
+        """
+        application = getattr(get_default_application(), "application_mapping", {}).get("channel")
+        handled = getattr(application, "application_mapping", None)
+        for name in channels:
+            try:
+                if hasattr(layer, "require_valid_channel_name"):
+                    layer.require_valid_channel_name(name)
+            except TypeError as error:
+                raise CommandError(f"{name!r}: {error}") from error
+            if handled is not None and name not in handled:
+                raise CommandError(
+                    f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
+                    f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
+                )
