@@ -398,3 +398,35 @@ def taken_port() -> Iterator[int]:
     """A port that somebody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         yield taken.getsockname()[1]
+
+
+FAILING = """\
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.urls import path
+
+
+class Failing(AsyncWebsocketConsumer):
+    async def connect(self):
+        raise ValueError("boom")
+
+
+application = ProtocolTypeRouter({"websocket": URLRouter([path("", Failing.as_asgi())])})
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("words", [["0", "--noreload"], ["0"]])
+def test_a_consumers_error_is_seen_once_whatever_the_settings(
+    tmp_path: Path, words: list[str], debug: bool
+) -> None:
+    project = Project.start(tmp_path)
+    project.install("channels")
+    project.set(DEBUG=debug, ALLOWED_HOSTS=["*"], ASGI_APPLICATION="mysite.asgi.application")
+    project.write("mysite/asgi.py", FAILING)
+    with project.serve(*words) as server:
+        with pytest.raises(InvalidStatus, match="500"):
+            connect(f"ws://127.0.0.1:{server.wait_for_port()}/")
+        server.wait_for("^ValueError: boom$")
+    assert server.output.count("ValueError: boom\n") == 1, server.output
+    assert server.output.count("Exception in Failing while handling 'websocket.connect'") == 1

@@ -27,7 +27,7 @@ from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
 
-from channels.cli import ListeningServer, tcp_endpoint
+from channels.cli import ListeningServer, set_up_logging, tcp_endpoint
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Address, Application
@@ -119,7 +119,11 @@ class Command(DjangoCommand):
                 "You have not set ASGI_APPLICATION, which is needed to run the server."
             )
         is_alone = options["use_asgi"] and not options["use_reloader"]
-        if not (is_alone and getattr(self, "_called_from_command_line", False)):
+        is_command = getattr(self, "_called_from_command_line", False)
+        if is_command:
+            # Django's handlers are for DEBUG alone: without it no traceback would be seen.
+            set_up_logging(max(0, options["verbosity"] - 1))
+        if not (is_alone and is_command):
             return super().handle(*args, **options)
         process_exit.run(partial(self._handle_alone, *args, **options), EXIT_SECONDS)
         return None
