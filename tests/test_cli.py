@@ -188,7 +188,26 @@ class TestOptions:
     ) -> None:
         monkeypatch.setenv("CHANNELS_PING_INTERVAL", "often")
         assert cli.main(["serve", "pages:application"]) == 2
-        assert "ping_interval='often': expected float" in capsys.readouterr().err
+        said = "CHANNELS_PING_INTERVAL: ping_interval='often': expected a number."
+        assert said in capsys.readouterr().err
+
+    def test_what_kubernetes_writes_for_a_service_is_passed_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("CHANNELS_PORT", "tcp://10.0.0.1:80")
+        namespace = cli.make_parser().parse_args(["serve", "pages:application"])
+        assert "port" not in cli.given_values(namespace)
+
+    def test_an_error_comes_first_and_without_a_page_of_flags(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["serve"])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            "channels serve: error: the following arguments are required: application\n"
+            "channels serve --help tells more.\n"
+        )
 
     def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

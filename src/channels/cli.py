@@ -25,6 +25,7 @@ from channels import __version__
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import KIB, MIB
 from channels.kit.options import (
+    Parser,
     add_arguments,
     check_options,
     from_environment,
@@ -164,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="channels", description="WebSockets, events and workers for ASGI applications."
     )
     parser.add_argument("--version", action="version", version=__version__)

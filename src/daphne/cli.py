@@ -12,6 +12,7 @@ from typing import Any
 from channels.cli import LOG_FORMAT, access_stream, load_application, set_up_logging
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import MIB
+from channels.kit.options import Parser
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
 from daphne.access import AccessLogGenerator
@@ -124,7 +125,7 @@ class CommandLineInterface:
     server_class = Server
 
     def __init__(self) -> None:
-        self.parser = argparse.ArgumentParser(prog="daphne", description=self.description)
+        self.parser = Parser(prog="daphne", description=self.description)
         actions = {}
         for flags, keywords in OPTIONS:
             action = self.parser.add_argument(*flags, **keywords)

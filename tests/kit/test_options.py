@@ -94,8 +94,8 @@ def test_mapping_ignores_what_belongs_to_other_tables() -> None:
         ({"size": None}, "size may not be None"),
         ({"size": 0}, "the least is 1 bytes"),
         ({"size": 101}, "the most is 100 bytes"),
-        ({"size": "10"}, "expected a number of bytes"),
-        ({"size": True}, "expected a number of bytes"),
+        ({"size": "10"}, "expected an integer, in bytes"),
+        ({"size": True}, "expected an integer, in bytes"),
         ({"kind": "odd"}, "expected one of plain, fancy"),
     ],
 )

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from channels.kit.printable import printable
 from channels.layers import BaseChannelLayer
 
 GOOD_CHANNELS = ["a", "worker.thumbs-up_2", "A.b!", "specific.x!y", "x!ünï_1.-", "a" * 99]
@@ -30,7 +31,7 @@ def test_valid_channel_names(layer: BaseChannelLayer, name: str) -> None:
 def test_invalid_channel_names(layer: BaseChannelLayer, name: str) -> None:
     with pytest.raises(TypeError) as caught:
         layer.require_valid_channel_name(name)
-    assert str(caught.value) == "Channel" + NAME_ERROR
+    assert str(caught.value) == f"Channel{NAME_ERROR} Found {printable(repr(name))}."
 
 
 @pytest.mark.parametrize("name", GOOD_GROUPS)
@@ -42,7 +43,7 @@ def test_valid_group_names(layer: BaseChannelLayer, name: str) -> None:
 def test_invalid_group_names(layer: BaseChannelLayer, name: str) -> None:
     with pytest.raises(TypeError) as caught:
         layer.require_valid_group_name(name)
-    assert str(caught.value) == "Group" + NAME_ERROR
+    assert str(caught.value) == f"Group{NAME_ERROR} Found {printable(repr(name))}."
 
 
 def test_names_to_receive_from_end_at_the_mark(layer: BaseChannelLayer) -> None:

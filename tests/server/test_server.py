@@ -82,7 +82,7 @@ async def test_stop_cuts_what_does_not_end_and_lets_applications_say_goodbye(
     await running.server.stop(0.05)
     assert heard == ["http.request", "http.disconnect", "goodbye"]
     assert await client.rest() == b""
-    assert "Cutting 1 connections" in caplog.text
+    assert "Connections that are still open are cut: 1." in caplog.text
 
 
 async def test_stop_cancels_an_application_that_stays(serve: Serve) -> None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from channels.exceptions import InvalidOption
 
@@ -28,6 +29,17 @@ _KEY = "channels.option"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _NONE = frozenset({"", "none", "never"})
+#: Units of what is counted and not measured: said in the help alone.
+_COUNTS: Final = frozenset({"number", "level"})
+#: What Kubernetes puts into CHANNELS_PORT for a Service that is called "channels".
+_SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+_KINDS: Final[Mapping[Any, str]] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ class Option:
                 return tuple(part.strip() for part in text.split(",") if part.strip())
             return kind(text)
         except ValueError:
-            expected = getattr(kind, "__name__", str(kind))
+            expected = _KINDS.get(kind, str(kind))
             raise InvalidOption(f"{self.name}={text!r}: expected {expected}.") from None
 
     def check(self, value: Any) -> None:
@@ -95,11 +107,16 @@ class Option:
         if self.type in {int, float} and (
             isinstance(value, bool) or not isinstance(value, (int, float))
         ):
-            raise InvalidOption(f"{self.name}={value!r}: expected a number of {said.unit}.")
+            kind = "an integer" if self.type is int else "a number"
+            raise InvalidOption(f"{self.name}={value!r}: expected {kind}{self._of(', in ')}.")
         if said.minimum is not None and value < said.minimum:
-            raise InvalidOption(f"{self.name}={value!r}: the least is {said.minimum} {said.unit}.")
+            raise InvalidOption(f"{self.name}={value!r}: the least is {said.minimum}{self._of()}.")
         if said.maximum is not None and value > said.maximum:
-            raise InvalidOption(f"{self.name}={value!r}: the most is {said.maximum} {said.unit}.")
+            raise InvalidOption(f"{self.name}={value!r}: the most is {said.maximum}{self._of()}.")
+
+    def _of(self, before: str = " ") -> str:
+        unit = self.declaration.unit
+        return f"{before}{unit}" if unit and unit not in _COUNTS else ""
 
 
 def option(  # noqa: PLR0913 - one keyword for each thing to say
@@ -183,12 +200,33 @@ def from_mapping(table: type[T], values: Mapping[str, Any]) -> T:
 def from_environment(
     table: type, environ: Mapping[str, str], prefix: str = "CHANNELS_"
 ) -> dict[str, Any]:
-    """The values that environment variables give: `CHANNELS_PING_INTERVAL=10` and the like."""
-    return {
-        declared.name: declared.parse(environ[prefix + declared.name.upper()])
-        for declared in options_of(table)
-        if prefix + declared.name.upper() in environ
-    }
+    """The values that environment variables give: `CHANNELS_PING_INTERVAL=10` and the like.
+
+    The addresses that Kubernetes puts into such names are passed over.
+
+    Raises:
+        InvalidOption: If a variable's value cannot be read or is out of bounds.
+    """
+    values = {}
+    for declared in options_of(table):
+        variable = prefix + declared.name.upper()
+        text = environ.get(variable)
+        if text is None or (declared.type is int and _SERVICE_LINK.match(text)):
+            continue
+        try:
+            values[declared.name] = value = declared.parse(text)
+            declared.check(value)
+        except InvalidOption as error:
+            raise InvalidOption(f"The environment variable {variable}: {error}") from None
+    return values
+
+
+class Parser(argparse.ArgumentParser):
+    """Says an error first, and where the help is, in place of a page of flags before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help tells more.\n")
 
 
 def _as_argument(declared: Option) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from channels.kit import names
+from channels.kit.printable import printable
 from channels.kit.types import Message
 
 #: Patterns in order of precedence, and how many unread messages a matching channel may hold.
@@ -99,9 +100,11 @@ class BaseChannelLayer:
             TypeError: If `name` cannot name a channel.
         """
         if not self.match_type_and_length(name) or not self.channel_name_regex.match(name):
-            raise TypeError(self.invalid_name_error.format("Channel"))
+            raise TypeError(self._name_error("Channel", name))
         if receive and "!" in name and not name.endswith("!"):
-            raise TypeError("Specific channel names in receive() must end at the !")
+            raise TypeError(
+                f"Specific channel names in receive() must end at the !: found {name!r}."
+            )
         return True
 
     def require_valid_group_name(self, name: str) -> bool:
@@ -111,8 +114,11 @@ class BaseChannelLayer:
             TypeError: If `name` cannot name a group.
         """
         if not self.match_type_and_length(name) or not self.group_name_regex.match(name):
-            raise TypeError(self.invalid_name_error.format("Group"))
+            raise TypeError(self._name_error("Group", name))
         return True
+
+    def _name_error(self, kind: str, name: object) -> str:
+        return f"{self.invalid_name_error.format(kind)} Found {printable(repr(name))}."
 
     def valid_channel_name(self, name: str, receive: bool = False) -> bool:
         """Deprecated: `require_valid_channel_name`."""

@@ -186,7 +186,7 @@ class Server:
                 shutdowns.spawn(connection.session.shutdown())
         await _unless(self._hurry, self._no_connections.wait(), seconds)
         if self._connections:
-            logger.warning("Cutting %d connections at the end.", len(self._connections))
+            logger.warning("Connections that are still open are cut: %d.", len(self._connections))
             counts.cut["stop"] += len(self._connections)
             for connection in [*self._connections]:
                 connection.abort()

@@ -97,7 +97,7 @@ class Command(BaseCommand):
                 if hasattr(layer, "require_valid_channel_name"):
                     layer.require_valid_channel_name(name)
             except TypeError as error:
-                raise CommandError(f"{name!r}: {error}") from error
+                raise CommandError(str(error)) from error
             if handled is not None and name not in handled:
                 raise CommandError(
                     f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
