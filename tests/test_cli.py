@@ -231,7 +231,7 @@ class TestServing:
     def test_a_page_its_access_line_and_the_end(self, folder: Path) -> None:
         with serve(folder, "--root-path", "/site") as server:
             assert get(server.wait_for_port(), "/page?x=1")[1].startswith("/site ")
-            server.wait_for(r'^127\.0\.0\.1:\d+ - - \[.+\] "GET /page.* 200 \d+$')
+            server.wait_for(r'^127\.0\.0\.1:\d+ - - \[.+\] "GET /page.* 200 \d+ \d+\.\d{3}$')
             assert server.stop(signal.SIGTERM) == 0
 
     def test_the_access_log_may_be_a_file(self, folder: Path) -> None:
@@ -239,6 +239,13 @@ class TestServing:
             get(server.wait_for_port(), "/page")
         assert '"GET /page" 200' in (folder / "access.log").read_text()
         assert "GET /page" not in server.output
+
+    def test_the_access_log_in_json_tells_what_was_refused_and_why(self, folder: Path) -> None:
+        with serve(folder, "--access-log-format", "json") as server:
+            with socket.create_connection(("127.0.0.1", server.wait_for_port())) as client:
+                client.sendall(b"GET /long?x HTTP/1.1\r\nHost: x\r\nA: " + bytes([1]) + b"\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 400")
+            server.wait_for('"path": "/long.x", "status": 400, .*"reason": "')
 
     def test_a_unix_socket(self, folder: Path) -> None:
         with Child("-m", "channels", "serve", "pages:application", "-u", "s", cwd=folder) as server:

@@ -111,6 +111,9 @@ class Reporting:
         none="no access log",
         help="file that gets a line for each request; - is the standard output",
     )
+    access_log_format: str = option(
+        "common", choices=("common", "json"), help="form of an access log line"
+    )
     log_format: str = option(LOG_FORMAT, help="form of a log line, as the logging module has it")
     log_buffer_bytes: int = option(
         MIB,
@@ -203,7 +206,11 @@ def run_serve(namespace: argparse.Namespace) -> int:
         from_mapping(Listening, values).endpoints(set(values)),
         server_options(values),
         partial(_log_started, namespace.application),
-        open_access_log(reporting.access_log, reporting.log_buffer_bytes),
+        open_access_log(
+            reporting.access_log,
+            reporting.log_buffer_bytes,
+            is_json=reporting.access_log_format == "json",
+        ),
     )
     try:
         server.run()
@@ -340,7 +347,9 @@ def _is_unseen(record: logging.LogRecord) -> bool:
     return True
 
 
-def open_access_log(place: str | None, buffer_bytes: int = MIB) -> AccessLog | None:
+def open_access_log(
+    place: str | None, buffer_bytes: int = MIB, *, is_json: bool = False
+) -> AccessLog | None:
     """A log on the standard output ("-") or at the end of a file; None for none.
 
     The file is opened again when it was moved away, as logrotate does it.  An output that takes
@@ -357,7 +366,7 @@ def open_access_log(place: str | None, buffer_bytes: int = MIB) -> AccessLog | N
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    return AccessLog(logger)
+    return AccessLog(logger, is_json=is_json)
 
 
 def access_stream(place: str, buffer_bytes: int = MIB) -> TextIO:

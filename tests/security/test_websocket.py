@@ -177,6 +177,26 @@ async def test_a_refusal_is_logged_in_one_bounded_line(caplog: pytest.LogCapture
     assert len(record.getMessage()) < 300
 
 
+@pytest.mark.parametrize(
+    ("origin", "allowed", "said"),
+    [
+        (None, ["a.com", ".b.com"], "it has no Origin header; allowed: a.com, .b.com"),
+        ("http://c.com", [], "origin 'http://c.com' is not allowed; allowed: none"),
+        (
+            "http://c.com",
+            [f"{number}.com" for number in range(11)],
+            "origin 'http://c.com' is not allowed; allowed: 0.com, 1.com, 2.com, 3.com, 4.com, "
+            "5.com, 6.com, 7.com, 8.com, 9.com, ...",
+        ),
+    ],
+)
+async def test_a_refusal_says_what_is_allowed(
+    origin: str | None, allowed: list[str], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await passes(OriginValidator(None, allowed), *([] if origin is None else [origin]))
+    assert caplog.messages == [f"WebSocket refused: {said}"]
+
+
 async def test_a_subclass_decides_by_itself() -> None:
     class OnlyTenants(OriginValidator):
         def valid_origin(self, parsed_origin: Any) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from datetime import datetime
 
 import pytest
 
@@ -11,8 +13,10 @@ from channels.kit.types import Address
 from channels.server.access import AccessRecord, Kind
 from channels.server.access_log import AccessLog, access_line, client_text, safe
 
-#: host - - [time] "METHOD path" status size
-LINE = re.compile(r'(\S+) - - \[\d\d/[A-Z][a-z]{2}/\d{4}(?::\d\d){3}\] "(\S+) (.*)" (\S+) (\S+)')
+#: host - - [time] "METHOD path" status size seconds
+LINE = re.compile(
+    r'(\S+) - - \[\d\d/[A-Z][a-z]{2}/\d{4}(?::\d\d){3}\] "(\S+) (.*)" (\S+) (\S+)(?: (\d\.\d{3}))?'
+)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,34 @@ def test_a_line_for_each_kind(kind: Kind, word: str, caplog: pytest.LogCaptureFi
     (line,) = caplog.messages
     match = LINE.fullmatch(line)
     assert match is not None
-    assert match.groups() == ("1.2.3.4:5", word, "/a?b", "200", "5")
+    assert match.groups() == ("1.2.3.4:5", word, "/a?b", "200", "5", "0.100")
+
+
+def test_a_refused_request_has_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    record = AccessRecord("http", "GET", "/a", 431, 0, None, 0.0, 'Field "x" is too long.')
+    with caplog.at_level(logging.INFO, "test.access"):
+        AccessLog(logging.getLogger("test.access"))(record)
+    assert caplog.messages[0].endswith(r' "GET /a" 431 0 0.000 "Field \"x\" is too long."')
+
+
+def test_lines_of_json(caplog: pytest.LogCaptureFixture) -> None:
+    record = AccessRecord("http", "GET", "/a\n", 431, 7, ("::1", 5), 0.25, "Too long.")
+    with caplog.at_level(logging.INFO, "test.access"):
+        AccessLog(logging.getLogger("test.access"), is_json=True)(record)
+    (line,) = caplog.messages
+    assert line.isprintable()
+    found = json.loads(line)
+    assert datetime.fromisoformat(found.pop("time")).tzinfo is not None
+    assert found == {
+        "client": "[::1]:5",
+        "kind": "http",
+        "method": "GET",
+        "path": "/a\n",
+        "status": 431,
+        "size": 7,
+        "duration": 0.25,
+        "reason": "Too long.",
+    }
 
 
 def test_what_is_not_known_is_a_hyphen() -> None:

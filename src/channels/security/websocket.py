@@ -30,6 +30,8 @@ _ORIGIN: Final = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+#: Patterns that one log line shows.
+_MOST_SHOWN: Final = 10
 #: Where Django itself serves in development with an empty ALLOWED_HOSTS.
 _DEBUG_HOSTS: Final = (".localhost", "127.0.0.1", "[::1]")
 
@@ -61,8 +63,12 @@ class OriginValidator:
         # Two of them: whoever sits before this server may have judged by the other one.
         if len(found) < 2 and self.valid_origin(_parse(found[0]) if found else None):
             return await self.application(scope, receive, send)
-        origins = b", ".join(found).decode("latin1")
-        logger.warning("WebSocket refused: origin '%s' is not allowed", printable(origins))
+        origin = printable(b", ".join(found).decode("latin1"))
+        wrong = f"origin '{origin}' is not allowed" if found else "it has no Origin header"
+        patterns = list(map(str, self.allowed_origins))
+        shown = ", ".join(patterns[:_MOST_SHOWN]) or "none"
+        more = ", ..." if len(patterns) > _MOST_SHOWN else ""
+        logger.warning("WebSocket refused: %s; allowed: %s%s", wrong, shown, more)
         return await WebsocketDenier()(scope, receive, send)
 
     def valid_origin(self, parsed_origin: ParseResult | None) -> bool:

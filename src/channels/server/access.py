@@ -35,3 +35,5 @@ class AccessRecord:
     client: Address | None
     #: Seconds since the request's head was complete.
     duration: float
+    #: Why the server refused it, in a sentence; "" if the application has answered.
+    reason: str = ""

@@ -1,12 +1,17 @@
 """The access log: one line for each request, in the form that log analysers know.
 
-host:port - - [21/Nov/2026:02:32:41] "GET /chat/" 200 1270
+    host:port - - [21/Nov/2026:02:32:41] "GET /chat/" 200 1270 0.012
+
+The last field is the duration in seconds.  What the server itself refused has the reason behind it.
+The other form has the same fields as a JSON object in each line.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
+from datetime import datetime
 
 from channels.kit.printable import printable
 from channels.kit.types import Address
@@ -51,13 +56,38 @@ def safe(text: str) -> str:
 
 
 class AccessLog:
-    """Writes what it is called with to a logger."""
+    """Writes what it is called with to a logger.
 
-    def __init__(self, logger: logging.Logger) -> None:
+    Args:
+        is_json: Whether each line is a JSON object.
+    """
+
+    def __init__(self, logger: logging.Logger, *, is_json: bool = False) -> None:
         self._logger = logger
+        self._line = _json_line if is_json else _common_line
 
     def __call__(self, record: AccessRecord) -> None:
-        word = WEBSOCKET_WORDS.get(record.kind, record.method)
-        self._logger.info(
-            "%s", access_line(record.client, word, record.path, record.status, record.size)
-        )
+        self._logger.info("%s", self._line(record))
+
+
+def _common_line(record: AccessRecord) -> str:
+    word = WEBSOCKET_WORDS.get(record.kind, record.method)
+    line = access_line(record.client, word, record.path, record.status, record.size)
+    reason = f' "{safe(record.reason)}"' if record.reason else ""
+    return f"{line} {record.duration:.3f}{reason}"
+
+
+def _json_line(record: AccessRecord) -> str:
+    return json.dumps(
+        {
+            "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "client": client_text(record.client),
+            "kind": record.kind,
+            "method": record.method,
+            "path": record.path,
+            "status": record.status,
+            "size": record.size,
+            "duration": round(record.duration, 6),
+            **({"reason": record.reason} if record.reason else {}),
+        }
+    )

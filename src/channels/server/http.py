@@ -253,7 +253,7 @@ class HttpSession:
         response.forget()
         self._answer(error.status, error.reason)
         if self._exchange is None:
-            self._record(None, handshake)
+            self._record(None, handshake, error.reason)
         self._abandon()
         self._outlet.linger()
 
@@ -423,17 +423,20 @@ class HttpSession:
             exchange.octets += self._machine.response.missing_size
             exchange.abandon()
 
-    def _record(self, exchange: HttpExchange | None, handshake: Request | None = None) -> None:
+    def _record(
+        self, exchange: HttpExchange | None, handshake: Request | None = None, reason: str = ""
+    ) -> None:
         response, record = self._machine.response, self._service.record
         if exchange is None:
             kind: Kind = "http" if handshake is None else "websocket.rejected"
+            line = self._machine.head_begun if handshake is None else handshake.line
             client = self._outlet.peer.client
-            record(kind, handshake, response.status, response.size, client, 0.0)
+            record(kind, line, response.status, response.size, client, 0.0, reason)
             return
         exchange.octets += response.size
         record(
             "http",
-            exchange.request,
+            exchange.request.line,
             response.status or None,
             response.size,
             exchange.scope["client"],

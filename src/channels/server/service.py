@@ -83,16 +83,20 @@ class Service:
     def record(
         self,
         kind: Kind,
-        request: Request | None,
+        line: tuple[str, bytes] | None,
         status: int | None,
         size: int | None,
         client: Address | None,
         duration: float,
+        reason: str = "",
     ) -> None:
-        """Count what has happened to a request, and tell the access log; fields of its record."""
+        """Count what has happened to a request, and tell the access log; fields of its record.
+
+        Args:
+            line: Its method and target; None if they are not known.
+        """
         counts.on_access(kind, status)
         if self.on_access is None:
             return
-        method = "-" if request is None else request.method
-        path = "-" if request is None else self.redact(request.target)
-        self.on_access(AccessRecord(kind, method, path, status, size, client, duration))
+        method, path = ("-", "-") if line is None else (line[0], self.redact(line[1]))
+        self.on_access(AccessRecord(kind, method, path, status, size, client, duration, reason))

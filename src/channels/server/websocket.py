@@ -383,7 +383,9 @@ class WebSocketSession:
 
     def _record(self, kind: Kind, status: int | None) -> None:
         seconds = self._loop.time() - self._began
-        self._service.record(kind, self._request, status, self._opening.size, self._client, seconds)
+        self._service.record(
+            kind, self._request.line, status, self._opening.size, self._client, seconds
+        )
 
     # Deadlines: each passes once, and means something only in the stage that it was set for.
 

@@ -151,6 +151,11 @@ class Http1Connection:
         """True between two requests while nothing of the next one has come."""
         return self.phase is _HEAD and not self._buffer and not self._skipped_empty_line
 
+    @property
+    def head_begun(self) -> tuple[str, bytes] | None:
+        """Method and target of the head that is being read or was refused, once they are known."""
+        return None if self._line is None else (self._line[1].decode(), self._line[2])
+
     def take_buffer(self) -> bytes:
         """Hand over what was received and not used: the connection changes to another protocol."""
         rest = bytes(self._buffer)

@@ -94,6 +94,11 @@ class Request:
         return b"websocket" in self.upgrade and b"websocket" in split_list([self.upgrade])
 
     @property
+    def line(self) -> tuple[str, bytes]:
+        """Method and target."""
+        return self.method, self.target
+
+    @property
     def target(self) -> bytes:
         """Path and query as they were sent."""
         return self.raw_path + b"?" + self.query if self.query else self.raw_path
