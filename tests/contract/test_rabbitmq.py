@@ -12,7 +12,9 @@ from tests.cluster.servers import OwnServer
 
 class TestRabbitMQ(LayerConformance):
     #: Two senders' messages may reach two processes in different orders.
-    features: ClassVar[Features] = Features(ordered_groups=False, delays=True, leases=True)
+    features: ClassVar[Features] = Features(
+        ordered_groups=False, queue_once=False, delays=True, leases=True
+    )
 
     @pytest.fixture
     def broker(self, rabbitmq: OwnServer) -> Broker:

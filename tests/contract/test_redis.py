@@ -27,7 +27,7 @@ def broker_of(kind: Callable[..., Any], server: OwnServer) -> Broker:
 
 
 class TestRedis(LayerConformance):
-    features: ClassVar[Features] = Features(delays=True, leases=True, queue_window=False)
+    features: ClassVar[Features] = Features(delays=True, leases=True)
     forgeries = 10_000
 
     @pytest.fixture
@@ -36,9 +36,7 @@ class TestRedis(LayerConformance):
 
 
 class TestRedisPubSub(LayerConformance):
-    features: ClassVar[Features] = Features(
-        delays=True, leases=True, reconnect_window=False, queue_window=False
-    )
+    features: ClassVar[Features] = Features(delays=True, leases=True, reconnect_window=False)
 
     @pytest.fixture
     def broker(self, server: OwnServer) -> Broker:

@@ -15,9 +15,9 @@ from typing import Any
 
 from channels.backends.memory.engine import MemoryEngine
 from channels.backends.memory.holding import Holder, Taker
-from channels.exceptions import NodeGone, TransportDown
+from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
-from channels.layers.envelope import Envelope
+from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.options import layer_options
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
@@ -38,6 +38,7 @@ class LoopbackBroker:
         self.pushed: set[tuple[bytes, int]] = set()
         self.calls: Counter[str] = Counter()
         self.is_reachable = True
+        self.malformed = 0
 
     def join(self, node: str, groups: Sequence[str]) -> None:
         for group in groups:
@@ -62,6 +63,11 @@ class LoopbackBroker:
         self.nodes[node].deliver(envelope.encoded)
 
     def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        try:
+            envelope = decode_envelope(envelope.encoded)
+        except MalformedEnvelope:
+            self.malformed += 1
+            return
         if (envelope.sender, envelope.seq) not in self.pushed:
             self.engine.push(queue, envelope, capacity)
             self.pushed.add((envelope.sender, envelope.seq))
@@ -90,7 +96,6 @@ class LoopbackTransport:
         self._inbox: deque[bytes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_up = False
-        self._demands: dict[str, int] = {}
         self._leasing: dict[str, tuple[int, float, Taker]] = {}
         self.events: TransportEvents
         self.node = ""
@@ -103,17 +108,13 @@ class LoopbackTransport:
 
     async def stop(self) -> None:
         self._is_up = False
-        for queue in list(self._demands):
-            self.demand(queue, 0)
         self._leasing.clear()
         self.broker.holder.forget_reader(self)
         self.broker.forget(self.node)
 
     def abandon(self) -> None:
         self._is_up = False
-        self._demands.clear()
         self._leasing.clear()
-        self.broker.engine.forget_reader(self)
         self.broker.holder.forget_reader(self)
         self.broker.forget(self.node)
 
@@ -134,8 +135,6 @@ class LoopbackTransport:
                 self.broker.forget(self.node)
                 self.broker.nodes[self.node] = self
             self.events.on_up(kept)
-            for queue, count in self._demands.items():
-                self.broker.engine.demand(self, queue, count)
             for queue, (count, seconds, taker) in list(self._leasing.items()):
                 self.demand_leased(queue, count, seconds, taker)
             self.let_go()
@@ -211,23 +210,6 @@ class LoopbackTransport:
         self.broker.engine.discard(group, queue)
         await self._operate("discard_queue")
 
-    def demand(self, queue: str, count: int) -> None:
-        self._demands[queue] = count
-        if not count:
-            del self._demands[queue]
-        if self._is_up:
-            self.broker.engine.demand(self, queue, count)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        self.broker.engine.give_back(queue, envelopes)
-
-    def on_pulled(self, queue: str, envelope: Envelope) -> None:
-        """The engine's answer to a demand."""
-        self._demands[queue] = self._demands.get(queue, 1) - 1
-        if self._demands[queue] <= 0:
-            del self._demands[queue]
-        self._soon(lambda: self.events.on_pulled(queue, envelope.encoded))
-
     def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self._leasing[queue] = (count, seconds, taker)
         if not count:
@@ -263,7 +245,7 @@ class LoopbackTransport:
         return done
 
     def statistics(self) -> Mapping[str, int]:
-        return {"inbox": len(self._inbox)}
+        return {"inbox": len(self._inbox), "dropped_malformed": self.broker.malformed}
 
     # Arrivals.
 

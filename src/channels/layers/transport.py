@@ -96,13 +96,6 @@ class TransportEvents(Protocol):
     def on_frame(self, data: bytes) -> None:
         """The same, not yet decoded; bytes that are no envelope are counted and dropped."""
 
-    def on_pulled(self, queue: str, data: Envelope | bytes) -> None:
-        """One was taken from a queue.
-
-        At most as many as `demand` asked for, but more do no harm: what has no reader any more
-        comes back through `give_back`.
-        """
-
     def on_up(self, kept: bool) -> None:
         """Connected.
 
@@ -194,20 +187,6 @@ class Transport(Protocol):
             ChannelFull: If the queue holds `capacity` envelopes that are not past their deadline.
         """
 
-    def demand(self, queue: str, count: int) -> None:
-        """So many readers wait for this queue now; 0 ends it.  The latest call holds.
-
-        The transport takes up to `count` envelopes, calls `on_pulled` for each, and counts the
-        demand down with each one by itself.  While down it remembers the demand.  Returns at once;
-        `channels.layers.pulling.Puller` runs a loop of awaited pulls for backends that work so.
-        """
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        """Put envelopes that had been taken back at the head of their queue, in this order.
-
-        They arrived when their reader had gone.  Returns at once; not counted against capacity.
-        """
-
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         """Make a queue a member of a group until `expires` (broker's clock); again: refresh."""
 
@@ -247,25 +226,31 @@ class Leased:
 
 
 class LeasingTransport(Transport, Protocol):
-    """A transport whose queues can be read at least once.
+    """A transport with queues; they are read by lease.
 
     An envelope on lease is in nobody else's reach.  When the lease is over, by `release`, by its
     time, or because the broker knows that its process is gone, the envelope is at the head of its
-    queue again, whatever the capacity, and the number of its attempts is kept.  The same queue may
-    have readers by `demand`, for whom it leaves the broker when it is taken.
+    queue again, whatever the capacity, and the number of its attempts is kept.
     """
 
     def demand_leased(
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
     ) -> None:
-        """As `demand`, but each envelope is leased for `seconds` and given to `taker`.
+        """So many readers wait for this queue now; 0 ends it.  The latest call holds.
+
+        The transport leases up to `count` envelopes for `seconds`, gives each to `taker`, and
+        counts the demand down with each one by itself; one too many does no harm.  While down it
+        remembers the demand.  Returns at once.
 
         `taker` is called on the owner loop (by a direct transport on any thread); it does not raise
         and does not wait.
         """
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:
-        """Forget the envelope for good; False if the lease was over."""
+        """Forget the envelope for good; False if the lease was over.
+
+        Called again after `TransportDown`, or after its caller was cancelled: False then too.
+        """
 
     async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
         """End a lease, so that the envelope can be taken again after `delay` seconds.

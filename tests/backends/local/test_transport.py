@@ -199,7 +199,7 @@ async def test_a_reader_that_comes_before_the_welcome_is_served(
     assert awaited is not None
     layer = make_layer(send_timeout=0.05)
     reading = asyncio.create_task(get(layer, "q"))
-    demands = transport_of(layer)._demands
+    demands = transport_of(layer)._leasing
     await until(lambda: "q" in demands or reading.done(), "the demand")
     awaited.release()
     await until(lambda: layer.node.link.outbox.is_open, "the welcome")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from channels.exceptions import (
     MessageTooLarge,
 )
 from channels.layers import NatsChannelLayer
-from channels.layers.envelope import Envelope, Kind
 from tests.cluster.servers import OwnServer, answers, free_port, nats_server, program
 from tests.cluster.traffic import until
 
@@ -245,20 +243,3 @@ async def test_the_protocol_may_come_in_pieces() -> None:
     assert not connection.ended.done()
     connection.data_received(b"MSG a.b one 5\r\nhello\r\n")
     assert isinstance(connection.ended.result(), Broken)
-
-
-async def test_what_comes_back_as_the_connection_breaks_waits_for_the_next(
-    make_layer: MakeLayer, server: OwnServer
-) -> None:
-    layer = make_layer(server)
-    await layer.send("other", {"type": "x"})
-    transport = layer.node.transport
-    assert isinstance(transport, NatsTransport)
-    assert transport._connection is not None
-    deadline = int((time.time() + 5) * 1000)
-    payload = layer.node.codec.encode({"type": "y"})
-    taken = Envelope(Kind.CHANNEL, "back", payload, b"sender..", 1, deadline)
-    # Not noticed yet when it is tried for the first time.
-    transport._connection.fail(Broken("cut"))
-    transport.give_back("back", [taken])
-    assert await asyncio.wait_for(layer.receive("back"), 20) == {"type": "y"}

@@ -156,23 +156,6 @@ async def test_large_messages_stay_in_order_among_small_ones(make_layer: MakeLay
     assert [(await read(reader, channel))["t"] for _ in texts] == texts
 
 
-async def test_what_comes_back_goes_to_its_old_place(make_layer: MakeLayer) -> None:
-    layer = make_layer()
-    transport: Any = layer.node.transport
-    for number in range(4):
-        await layer.send("work", {"type": "x", "number": number})
-    taken: list[Any] = []
-    transport.readers.begin(lambda _, data: taken.append(data))
-    transport.demand("work", 3)
-    async with asyncio.timeout(PATIENCE):
-        while len(taken) < 3:  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.005)
-    transport.give_back("work", taken[2:])
-    transport.give_back("work", taken[:2])
-    transport.readers.begin(layer.node.on_pulled)
-    assert [(await read(layer, "work"))["number"] for _ in range(4)] == [0, 1, 2, 3]
-
-
 async def test_a_send_to_a_process_that_has_gone_is_dropped_and_counted(
     make_layer: MakeLayer,
 ) -> None:

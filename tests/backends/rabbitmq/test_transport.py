@@ -19,7 +19,6 @@ from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidOption
 from channels.layers import RabbitMQChannelLayer
-from channels.layers.envelope import Envelope, Kind
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.servers import OwnServer
 from tests.cluster.traffic import until
@@ -155,17 +154,6 @@ async def test_a_queue_that_was_deleted_under_its_reader_and_its_sender_is_made_
     await layer.send("work", {"type": "three"})
     async with asyncio.timeout(5):
         assert await reader == {"type": "three"}
-
-
-async def test_what_comes_back_goes_before_the_others(make_layer: MakeLayer) -> None:
-    layer = make_layer()
-    for number in (1, 2):
-        await layer.send("work", {"type": "x", "number": number})
-    payload = layer.node.codec.encode({"type": "x", "number": 0})
-    taken = Envelope(Kind.CHANNEL, "work", payload, sender=b"sender..", seq=1)
-    layer.node.transport.give_back("work", [taken])
-    await until(lambda: layer.statistics().get("transport_given_back", 0) == 1, "the return")
-    assert [(await layer.receive("work"))["number"] for _ in range(3)] == [0, 1, 2]
 
 
 async def test_a_process_that_ends_in_order_leaves_nothing_behind(make_layer: MakeLayer) -> None:

@@ -291,14 +291,13 @@ class HubTransport(LeasingEnd):
         else:
             raise frames.FrameError(f"kind {kind} is none that a hub sends")
 
-    def _on_pulled(self, queue: str, data: bytes) -> None:
+    def _on_pulled(self, queue: str, data: bytes) -> None:  # noqa: ARG002
         self._pulled += 1
         left = self._demands.get(queue, 0) - 1
         if left > 0:
             self._demands[queue] = left
         else:
             self._demands.pop(queue, None)
-        self._events.on_pulled(queue, data)
 
     def _on_welcome(self, body: bytes) -> None:
         connection = self._connection
@@ -331,7 +330,8 @@ class HubTransport(LeasingEnd):
         return connection.request(data)
 
     def _send(self, data: bytes) -> None:
-        if self._connection is not None and self._connection.is_up:
+        # Even before the welcome: what the greeting said is out of date then.
+        if self._connection is not None:
             self._connection.write(data)
 
     async def flush(self) -> None:

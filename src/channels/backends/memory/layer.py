@@ -76,10 +76,6 @@ class MemoryTransport:
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         self.holder.delay(queue, envelope, due, bound)
 
-    def demand(self, queue: str, count: int) -> None:
-        self.holder.tick()
-        self.engine.demand(self.events, queue, count)
-
     def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self.holder.demand(self.events, queue, count, seconds, taker)
 
@@ -97,9 +93,6 @@ class MemoryTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return self.holder.extend(token, seconds)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        self.engine.give_back(queue, envelopes)
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         self.engine.add(group, queue, expires)

@@ -107,7 +107,7 @@ class NatsTransport:
             if self._options.reliable
             else PlainMail(self._names, node, events.on_frame)
         )
-        self._readers = Readers(self._queues, self._notes, events.on_pulled, spawn, counters)
+        self._readers = Readers(self._queues, self._notes, lambda *_: None, spawn, counters)
         self._leases = LeaseReaders(self._queues, self._notes, spawn, counters)
         self._delays = Delays(self._names, self._queues, spawn, counters)
         self._is_up = asyncio.Event()

@@ -301,9 +301,8 @@ class RabbitMQTransport:
 
     # Inside.
 
-    def _on_moved(self, queue: str, data: bytes) -> None:
+    def _on_moved(self, queue: str, data: bytes) -> None:  # noqa: ARG002
         self._readers.arrived(queue)
-        self._events.on_pulled(queue, data)
 
     def _on_over_capacity(self, group: str, full: int, members: int) -> None:
         self._events.on_over_capacity(group, full, members)

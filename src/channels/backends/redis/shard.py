@@ -108,7 +108,7 @@ class Shard:
             self._open_connection,
             self.keys,
             self.calls.session,
-            events.on_pulled,
+            lambda _queue, _data: None,
             self._wake,
             self._options.answer_timeout,
         )

@@ -50,7 +50,7 @@ class TableTransport:
         self._node, self._events = node, events
         self.forget()
         self.line.prepare()
-        self.readers.begin(events.on_pulled)
+        self.readers.begin(lambda _queue, _data: None)
 
     def forget(self) -> None:
         """Call it in `stop` and `abandon`."""

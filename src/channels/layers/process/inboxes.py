@@ -1,9 +1,8 @@
-"""Channels that are read with `receive()`: what has come for them, and who waits.
+"""Channels of this process that are read with `receive()`: what has come, and who waits.
 
-Attached consumers have their own mailbox; everything else that this process reads has an inbox
-here.  Any thread and any loop may put and wait.  A waiter is only woken: the event stays in the
-inbox until it is taken in one step, so that a reader cancelled at any point loses nothing and
-doubles nothing.
+Attached consumers have their own mailbox; what else bears this node's mark has an inbox here.  Any
+thread and any loop may put and wait.  A waiter is only woken: the event stays in the inbox until it
+is taken in one step, so that a reader cancelled at any point loses nothing and doubles nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +31,6 @@ class Inbox:
         post: Wakes waiters of other loops.
         clock: Monotonic seconds, in which deadlines are.
         capacity: Unread events that `put_layer` lets in.
-        is_own: Whether the channel bears this node's mark; if not, it is a queue.
     """
 
     __slots__ = (
@@ -45,7 +43,6 @@ class Inbox:
         "capacity",
         "displaced",
         "expired",
-        "is_own",
         "readers",
     )
 
@@ -55,20 +52,18 @@ class Inbox:
         post: Post,
         clock: Callable[[], float],
         capacity: Callable[[], int],
-        is_own: bool = True,
     ) -> None:
         self._lock = lock
         self._post = post
         self._clock = clock
         self.capacity = capacity
-        self.is_own = is_own
         #: How many `receive()` calls are under way.
         self.readers = 0
         #: Events dropped because nobody took them in time.
         self.expired = 0
         #: Always 0: what has been let in stays.
         self.displaced = 0
-        self._events: deque[tuple[Message, int, float | None, object]] = deque()
+        self._events: deque[tuple[Message, int, float | None]] = deque()
         self._bytes = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
@@ -92,22 +87,14 @@ class Inbox:
                 self.drop_expired()
                 if self._events and self._is_over(size):
                     return False
-            self._append(event, size, deadline, None)
+            self._events.append((event, size, deadline))
+            self._bytes += size
+            if self._waiters:
+                self._wake()
             return True
-
-    def put_pulled(self, event: Message, size: int, deadline: float | None, source: object) -> None:
-        """Add an event from a queue; `source` is what goes back if nobody takes it."""
-        with self._lock:
-            self._append(event, size, deadline, source)
 
     def _is_over(self, size: int) -> bool:
         return len(self._events) >= self.capacity() or self._bytes + size > MAX_BYTES
-
-    def _append(self, event: Message, size: int, deadline: float | None, source: object) -> None:
-        self._events.append((event, size, deadline, source))
-        self._bytes += size
-        if self._waiters:
-            self._wake()
 
     async def get(self) -> Message:
         """The next event, a copy one level deep.
@@ -136,7 +123,7 @@ class Inbox:
         events = self._events
         with self._lock:
             while events:
-                event, size, deadline, _ = events.popleft()
+                event, size, deadline = events.popleft()
                 self._bytes -= size
                 if deadline is None or deadline > self._clock():
                     return dict(event)
@@ -148,7 +135,7 @@ class Inbox:
         now, before = self._clock(), len(self._events)
         with self._lock:
             while self._events:
-                _, size, deadline, _ = self._events[0]
+                _, size, deadline = self._events[0]
                 if deadline is None or deadline > now:
                     break
                 self._events.popleft()
@@ -156,8 +143,8 @@ class Inbox:
                 self.expired += 1
             return before - len(self._events)
 
-    def take_all(self) -> list[tuple[Message, int, float | None, object]]:
-        """Empty the inbox: (event, size, deadline, source)."""
+    def take_all(self) -> list[tuple[Message, int, float | None]]:
+        """Empty the inbox: (event, size, deadline)."""
         with self._lock:
             everything = list(self._events)
             self._events.clear()

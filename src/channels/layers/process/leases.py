@@ -13,32 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Final, Self, cast
 
-from channels.exceptions import (
-    ChannelFull,
-    ChannelLayerUnavailable,
-    MalformedEnvelope,
-    MessageTooLarge,
-)
-from channels.fanout.hub import running_loop
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MessageTooLarge
 from channels.kit.types import Message
 from channels.layers.delivery import DEAD_LETTER, Delivery
-from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.process.link import Link
-from channels.layers.process.port import Ports
+from channels.layers.process.readers import Push, QueueReaders
 from channels.layers.process.reception import Reception
 from channels.layers.transport import Leased, LeasingTransport
 
 logger = logging.getLogger("channels.layers")
-
-#: Sends a message to a queue, never to expire.
-SendLetter = Callable[[str, Message], Awaitable[None]]
 
 #: Wait before a message that cannot be laid down is taken up again.
 _PUT_OFF_SECONDS: Final = 60.0
@@ -149,36 +137,18 @@ class Lease:
             await self.give_back()
 
 
-class _Waiter:
-    """A reader that waits on some loop."""
-
-    __slots__ = ("answer", "loop")
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[Leased] = self.loop.create_future()
-
-
 class Leases:
-    """The readers by lease of this process; any thread and loop.
+    """At-least-once delivery in this process; any thread and loop.
 
     Args:
-        send_letter: Puts a message into a dead-letter channel.
+        push: Puts a message into a dead-letter channel.
     """
 
-    def __init__(
-        self, link: Link, reception: Reception, ports: Ports, send_letter: SendLetter
-    ) -> None:
+    def __init__(self, link: Link, reception: Reception, readers: QueueReaders, push: Push) -> None:
         self.counters = reception.counters
         self._link = link
-        self._reception = reception
-        self._ports = ports
-        self._send_letter = send_letter
-        self._lock = threading.Lock()
-        #: Held while the demand is told, so that what is told last is what holds.
-        self._telling = threading.RLock()
-        self._waiting: dict[str, deque[_Waiter]] = {}
-        self._seconds: dict[str, float] = {}
+        self._readers = readers
+        self._push = push
 
     @property
     def _transport(self) -> LeasingTransport:
@@ -191,39 +161,41 @@ class Leases:
         """
         await self._link.start()
         while True:
-            leased = await self._take(channel, delivery.visibility_timeout)
+            taken = await self._readers.take(channel, is_plain=False)
+            event, leased = self._readers.open(taken), taken.leased
+            if event is None:
+                continue
             try:
-                message = await self._open(leased)
-                if message is None:
-                    continue
                 if leased.attempts > delivery.max_attempts:
                     reason = f"taken {leased.attempts - 1} times and never finished"
-                    await self.bury(leased, message, delivery, reason)
+                    await self.bury(leased, event.message, delivery, reason)
                     continue
             except ChannelLayerUnavailable as error:
                 # It comes again when its lease has run out.
                 logger.warning("A message of %s could not be put away: %s", channel, error)
                 continue
             except asyncio.CancelledError:
-                self._give_back(leased)
+                self._readers.keep(taken)
                 raise
             self.counters["leased"] += 1
-            return message, Lease(self, leased, message, delivery)
+            return event.message, Lease(self, leased, event.message, delivery)
 
     # The ends of a lease.
 
     async def acknowledge(self, leased: Leased) -> bool:
-        return await self._do(
-            lambda: self._transport.acknowledge(leased.queue, leased.token),
+        return await self._link.do(
+            0, lambda: self._transport.acknowledge(leased.queue, leased.token)
         )
 
     async def release(self, leased: Leased, delay: float, counted: bool) -> bool:
-        return await self._do(
-            lambda: self._transport.release(leased.queue, leased.token, delay, counted)
+        return await self._link.do(
+            0, lambda: self._transport.release(leased.queue, leased.token, delay, counted)
         )
 
     async def extend(self, leased: Leased, seconds: float) -> bool:
-        return await self._do(lambda: self._transport.extend(leased.queue, leased.token, seconds))
+        return await self._link.do(
+            0, lambda: self._transport.extend(leased.queue, leased.token, seconds)
+        )
 
     async def bury(self, leased: Leased, message: Message, delivery: Delivery, reason: str) -> bool:
         """Lay a message down in its dead-letter channel; it is there before it is gone here."""
@@ -251,7 +223,7 @@ class Leases:
             "attempts": leased.attempts,
         }
         try:
-            await self._send_letter(target, letter)
+            await self._push(target, letter, None)
         except ChannelFull:
             logger.error(
                 "A message of %s is dead after %s attempts (%s), and there is no room "
@@ -276,105 +248,6 @@ class Leases:
         )
         self.counters["dead_letters"] += 1
         return True
-
-    # Taking.
-
-    async def _open(self, leased: Leased) -> Message | None:
-        """The message of a lease; None if there is none, and then the lease is ended."""
-        try:
-            data = leased.data
-            envelope = data if isinstance(data, Envelope) else decode_envelope(data)
-            event = self._reception.open(envelope, leased.queue)
-        except MalformedEnvelope as error:
-            self._reception.count_malformed(error)
-            event = None
-        if event is None:
-            await self.acknowledge(leased)
-            return None
-        return event.message
-
-    async def _take(self, channel: str, seconds: float) -> Leased:
-        waiter = _Waiter()
-        with self._lock:
-            self._waiting.setdefault(channel, deque()).append(waiter)
-            self._seconds[channel] = seconds
-        self._ask(channel)
-        try:
-            return await waiter.answer
-        except asyncio.CancelledError:
-            if self._leave(channel, waiter):
-                self._ask(channel)
-            elif waiter.answer.done() and not waiter.answer.cancelled():
-                self._give_back(waiter.answer.result())
-            raise
-
-    def _leave(self, channel: str, waiter: _Waiter) -> bool:
-        """Take a waiter out of the line; False if it is no longer in it."""
-        with self._lock:
-            line = self._waiting.get(channel)
-            if line is None or waiter not in line:
-                return False
-            line.remove(waiter)
-            return True
-
-    def ask_again(self) -> None:
-        """Tell the transport what is in demand."""
-        for channel in list(self._waiting):
-            self._ask(channel)
-
-    def _ask(self, channel: str) -> None:
-        def tell() -> None:
-            with self._telling:
-                with self._lock:
-                    line = self._waiting.get(channel)
-                    seconds = self._seconds.get(channel, 0.0)
-                    count = len(line) if line is not None else 0
-                    if not count:
-                        self._waiting.pop(channel, None)
-                        self._seconds.pop(channel, None)
-                self._transport.demand_leased(channel, count, seconds, self._on_leased)
-
-        self._link.tell(tell)
-
-    def _on_leased(self, leased: Leased) -> None:
-        while (waiter := self._next_waiter(leased.queue)) is not None:
-            if waiter.loop is running_loop():
-                if not waiter.answer.done():
-                    waiter.answer.set_result(leased)
-                    return
-            elif self._ports.post(waiter.loop, partial(self._hand_over, waiter, leased)):
-                return
-        self._give_back(leased)
-
-    def _next_waiter(self, channel: str) -> _Waiter | None:
-        with self._lock:
-            line = self._waiting.get(channel)
-            return line.popleft() if line else None
-
-    def _hand_over(self, waiter: _Waiter, leased: Leased) -> None:
-        if waiter.answer.done():
-            self._on_leased(leased)
-        else:
-            waiter.answer.set_result(leased)
-
-    def _give_back(self, leased: Leased) -> None:
-        """Nobody here wants it any more; does not wait, and if it fails the lease runs out."""
-        self._link.do_later(
-            lambda: self._transport.release(leased.queue, leased.token, 0.0, counted=False)
-        )
-
-    async def _do(self, operation: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
-        return await self._link.do(0, operation)
-
-
-class LeasingLayer(Protocol):
-    """A layer that can be read by lease; what a worker asks of it."""
-
-    def delivery_of(self, channel: str) -> Delivery | None:
-        """How a channel is delivered at least once; None: at most once."""
-
-    async def receive_leased(self, channel: str) -> tuple[Message, Lease]:
-        """The next message, and its lease."""
 
 
 def reason_of(error: BaseException) -> str:

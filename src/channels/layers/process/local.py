@@ -57,8 +57,6 @@ class LocalChannels:
         self.lock = threading.RLock()
         self.hub = Hub(post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
-        #: Messages of queues that expired unread in inboxes which are gone.
-        self.expired = 0
         self._policy = policy
         self._clock = clock
         self._mark = mark
@@ -95,7 +93,7 @@ class LocalChannels:
             self.hub.attach(channel, member)
             inbox = self.inboxes.pop(channel, None)
             waiting = inbox.take_all() if inbox is not None else []
-        for event, size, deadline, _ in waiting:
+        for event, size, deadline in waiting:
             mailbox.put_layer(event, size, deadline)
 
     def detach(self, channel: str) -> None:
@@ -119,10 +117,8 @@ class LocalChannels:
                     self._post,
                     self._clock.monotonic,
                     partial(self._policy.get_capacity, channel),
-                    self.is_own(channel),
                 )
-                if inbox.is_own:
-                    self.hub.attach(channel, Member(inbox, None))
+                self.hub.attach(channel, Member(inbox, None))
             return inbox
 
     def tidy(self, channel: str) -> None:
@@ -135,8 +131,7 @@ class LocalChannels:
             if inbox is None or inbox.readers or len(inbox) or self.hub.is_member(channel):
                 return
             del self.inboxes[channel]
-            if self.hub.detach(channel) is None:
-                self.expired += inbox.expired
+            self.hub.detach(channel)
 
     def deliver(self, channel: str, event: Event) -> bool | None:
         """Deliver to a channel that is here; as `Hub.deliver`.
@@ -236,10 +231,5 @@ class LocalChannels:
     def statistics(self) -> dict[str, int]:
         with self.lock:
             counts = self.hub.statistics()
-            counts["expired"] += self.expired
-            # The hub has counted those of this process's own channels.
-            for channel, inbox in self.inboxes.items():
-                if channel not in self.hub.channels:
-                    counts["expired"] += inbox.expired
             counts["inboxes"] = len(self.inboxes)
             return counts

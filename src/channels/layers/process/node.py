@@ -41,6 +41,7 @@ from channels.layers.process.local import LocalChannels, Policy
 from channels.layers.process.own import OwnChannels
 from channels.layers.process.port import Ports, watch_forks
 from channels.layers.process.queues import Queues
+from channels.layers.process.readers import QueueReaders
 from channels.layers.process.reception import Reception
 from channels.layers.seal import Seal
 from channels.layers.transport import DelayingTransport, Transport
@@ -119,8 +120,11 @@ class Node:
             self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
         self.own = OwnChannels(self.reception, self.link, self.ports, self.codec, self._policy)
-        self.queues = Queues(self.local, self.link, self.reception)
-        self.leases = Leases(self.link, self.reception, self.ports, self._send_letter)
+        self.readers = QueueReaders(
+            self.link, self.reception, self.ports, self.deliveries, self._push_message
+        )
+        self.queues = Queues(self.link, self.readers)
+        self.leases = Leases(self.link, self.reception, self.readers, self._push_message)
         self.later = Later(
             self.local,
             self.reception,
@@ -195,12 +199,14 @@ class Node:
         """
         if self.local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
+        if self.local.is_own(channel):
+            return self.own.receive(channel)
         return self.queues.receive(channel)
 
     def take(self, channel: str) -> Message | None:
         """The next message of a channel that has come already, or None: `receive` waits for one."""
         self.local.sweep()
-        return self.queues.take(channel)
+        return self.own.take(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
@@ -274,6 +280,8 @@ class Node:
     async def close(self) -> None:
         """Let go of the broker; the next use connects again."""
         self.drops.say()
+        if not self.link.is_direct and self.link.owner.current is not None:
+            await self.link.owner.call(self.readers.close, self.link.patience)
         await self.link.close()
         if self.link.is_direct:
             self.local.clear()
@@ -304,9 +312,6 @@ class Node:
 
     def on_envelope(self, envelope: Envelope) -> None:
         self.reception.on_envelope(envelope)
-
-    def on_pulled(self, queue: str, data: Envelope | bytes) -> None:
-        self.queues.on_pulled(queue, data)
 
     def on_over_capacity(self, group: str, full: int, members: int) -> None:
         self.counters["dropped_full_queue"] += full
@@ -342,8 +347,7 @@ class Node:
         return group == ALL_NODES or group in self.local.hub.groups
 
     def on_started(self) -> None:
-        self.queues.ask_again()
-        self.leases.ask_again()
+        self.readers.on_started()
 
     def on_lost(self) -> None:
         self.local.hub.drop_closed_loops()
@@ -379,10 +383,10 @@ class Node:
     def _group_emptied(self, group: str) -> None:
         self.link.release(group)
 
-    async def _send_letter(self, channel: str, message: Message) -> None:
-        """Put a message into a queue, never to expire."""
+    async def _push_message(self, channel: str, message: Message, life: float | None) -> None:
+        """Put a message into a queue, to expire after `life` seconds or never."""
         payload = self.codec.encode(message)
-        envelope = self._envelope(Kind.CHANNEL, channel, payload, None)
+        envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
         limit = self._policy.get_capacity(channel)
         await self.link.do(len(payload), partial(self.transport.push, channel, envelope, limit))
 

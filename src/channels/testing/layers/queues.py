@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -226,3 +227,35 @@ class QueueCases(ConformanceBase):
                 await soon(read())
             assert sorted(got) == list(range(count))
             await nothing_comes(second, channel)
+
+    async def test_a_queue_whose_readers_are_cancelled_keeps_its_order(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("queues")
+        first, second = await self.make_two(make_layer, capacity=10_000)
+        count, chance = self.cancelled_readers, random.Random(11)
+        got: list[int] = []
+
+        async def read() -> None:
+            got.append((await second.receive("worker"))["number"])
+
+        async def send() -> None:
+            for number in range(count):
+                await first.send("worker", {"type": "x", "number": number})
+
+        sending = asyncio.create_task(send())
+        while len(got) < count:
+            reader = asyncio.create_task(read())
+            # Some are cancelled before they have asked, some while their message is on its way.
+            for _ in range(chance.randrange(40)):
+                await asyncio.sleep(0)
+            if chance.random() < 0.1:
+                await asyncio.sleep(0.002)
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            if len(got) < count and chance.random() < 0.3:
+                await soon(read())
+        await sending
+        inverted = [pair for pair in pairwise(got) if pair[0] + 1 != pair[1]]
+        assert not inverted, f"{len(got)} messages: {inverted[:9]}"
