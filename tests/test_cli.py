@@ -17,6 +17,7 @@ from channels.exceptions import InvalidOption
 from channels.kit.options import from_mapping
 from channels.kit.threads import ThreadOptions
 from channels.server.endpoints import parse_endpoint
+from channels.server.listening import ListeningServer
 from tests.processes import Child
 from tests.tutorial.browsing import get
 
@@ -165,7 +166,7 @@ class TestOptions:
     ) -> None:
         configured: list[ThreadOptions] = []
         monkeypatch.setattr(cli, "configure_threads", configured.append)
-        monkeypatch.setattr(cli.ListeningServer, "run", lambda self: None)
+        monkeypatch.setattr(ListeningServer, "run", lambda self: None)
         assert cli.main(["serve", "pages:application", "--sync-threads", "3"]) == 0
         monkeypatch.setenv("CHANNELS_SYNC_THREADS", "4")
         assert cli.main(["serve", "pages:application"]) == 0

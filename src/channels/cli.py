@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 from channels import __version__
 from channels.exceptions import InvalidOption, StartupFailed
@@ -36,18 +36,15 @@ from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
 from channels.middleware import is_double_callable, single_callable
-from channels.server import Server, ServerOptions
-from channels.server.access import AccessRecord
-from channels.server.access_log import AccessLog, client_text
+from channels.server import ServerOptions
+from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
-from channels.server.log_writer import log_file, log_stream
+from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
+from channels.server.log_outputs import LOG_FORMAT, open_access_log, set_up_logging
 from channels.supervisor.reloading import Watched, is_child, run_reloading
 
 logger = logging.getLogger("channels.cli")
 
-LOG_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
-#: --verbosity -> level; 3 also turns asyncio's debug mode on.
-LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
 #: How a command ends whose arguments made no sense, as argparse does it.
 BAD_USAGE = 2
 CANNOT_START = 1
@@ -265,46 +262,6 @@ def _server_tables() -> Iterator[tuple[str, type]]:
             yield field.name, cast("type", hints[field.name])
 
 
-class ListeningServer(Server):
-    """A server that tells when it listens.
-
-    Args:
-        on_listening: Called on the server's loop, once `addresses` is known.
-    """
-
-    def __init__(
-        self,
-        application: Application,
-        endpoints: Sequence[Endpoint],
-        options: ServerOptions,
-        on_listening: Callable[[Sequence[Address]], object],
-        on_access: Callable[[AccessRecord], None] | None = None,
-    ) -> None:
-        super().__init__(application, endpoints, options, on_access)
-        self._on_listening = on_listening
-
-    async def start(self) -> None:
-        trusted = self.options.proxy.trusted_proxies
-        if "*" in trusted and any(endpoint.kind != "unix" for endpoint in self.endpoints):
-            logger.warning(
-                "Every peer is believed what it says of its client's address and scheme: let only "
-                "a proxy connect, or name it with --trusted-proxies."
-            )
-        await super().start()
-        self._on_listening(self.addresses)
-
-
-def tcp_endpoint(host: str, port: int) -> Endpoint:
-    """An endpoint for an address or name; an IPv6 address may stand in brackets."""
-    return Endpoint("tcp", host=host.strip("[]"), port=port)
-
-
-def listening_text(address: Address) -> str:
-    """What is logged for an address that the server listens on."""
-    kind = "Unix socket" if address[1] is None else "TCP address"
-    return f"Listening on {kind} {client_text(address)}"
-
-
 def _log_started(application: str, addresses: Sequence[Address]) -> None:
     for address in addresses:
         logger.info("%s", listening_text(address))
@@ -312,75 +269,6 @@ def _log_started(application: str, addresses: Sequence[Address]) -> None:
     logger.info(
         "Started channels %s, process %d: %s at %s", __version__, os.getpid(), application, places
     )
-
-
-def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT, buffer_bytes: int = MIB) -> None:
-    """Send log records to the standard error, at the level that `verbosity` (0 to 3) means.
-
-    A site that has a handler on the root logger keeps it, and gets no other.  Without one Django's
-    own settings show nothing unless DEBUG is on, and then what they show is not shown twice.  A
-    standard error that takes nothing is not waited for.
-    """
-    if not logging.root.handlers:
-        handler = logging.StreamHandler(log_stream(sys.stderr, "stderr", buffer_bytes))
-        handler.addFilter(_is_unseen)
-        level = LOG_LEVELS[verbosity]
-        logging.basicConfig(level=level, format=log_format, handlers=[handler])
-    if verbosity > 2:
-        os.environ["PYTHONASYNCIODEBUG"] = "1"
-
-
-def _is_unseen(record: logging.LogRecord) -> bool:
-    """False if a handler further down has written the record to a stream."""
-    logger: logging.Logger | None = logging.getLogger(record.name)
-    while logger is not None and logger is not logging.root:
-        for handler in logger.handlers:
-            if (
-                isinstance(handler, logging.StreamHandler)
-                and record.levelno >= handler.level
-                and handler.filter(record)
-            ):
-                return False
-        if not logger.propagate:
-            break
-        logger = logger.parent
-    return True
-
-
-def open_access_log(
-    place: str | None, buffer_bytes: int = MIB, *, is_json: bool = False
-) -> AccessLog | None:
-    """A log on the standard output ("-") or at the end of a file; None for none.
-
-    The file is opened again when it was moved away, as logrotate does it.  An output that takes
-    nothing is not waited for: lines are dropped and counted.
-
-    Raises:
-        InvalidOption: If the file cannot be opened.
-    """
-    if place is None:
-        return None
-    handler = logging.StreamHandler(access_stream(place, buffer_bytes))
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("channels.access")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    return AccessLog(logger, is_json=is_json)
-
-
-def access_stream(place: str, buffer_bytes: int = MIB) -> TextIO:
-    """What an access log writes to.
-
-    Raises:
-        InvalidOption: If the file cannot be opened.
-    """
-    if place == "-":
-        return log_stream(sys.stdout, "stdout", buffer_bytes)
-    try:
-        return log_file(place, buffer_bytes)
-    except OSError as error:
-        raise InvalidOption(f"access_log={place!r} cannot be written: {error.strerror}.") from None
 
 
 def import_by_path(path: str) -> Any:

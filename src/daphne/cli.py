@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from channels.cli import LOG_FORMAT, access_stream, load_application, set_up_logging
+from channels.cli import load_application
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import MIB
 from channels.kit.options import Parser
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
+from channels.server.log_outputs import LOG_FORMAT, access_stream, set_up_logging
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from channels.cli import ListeningServer, listening_text
 from channels.kit.limits import MIB, Limits, Timeouts
 from channels.kit.types import Address, Application, Message, Receive, Scope, Send
 from channels.middleware import single_callable
 from channels.server.access import AccessRecord
 from channels.server.access_log import client_text
 from channels.server.endpoints import parse_endpoint
+from channels.server.listening import ListeningServer, listening_text
 from channels.server.options import ProxyOptions, ServerOptions
 from daphne.protocol import ListeningPort, Protocol
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.log import ServerFormatter
 
-from channels.cli import listening_text
 from channels.kit.limits import MIB, Limits, Timeouts
 from channels.server import ServerOptions
 from channels.server.access import AccessRecord
 from channels.server.access_log import client_text, safe
+from channels.server.listening import listening_text
 from channels.server.log_writer import log_stream
 
 logger = logging.getLogger("django.channels.server")

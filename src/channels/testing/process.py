@@ -24,11 +24,11 @@ from asgiref.sync import SyncToAsync
 from django.apps import apps
 from django.conf import ENVIRONMENT_VARIABLE
 
-from channels.cli import ListeningServer, tcp_endpoint
 from channels.kit.limits import Timeouts
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
 from channels.server import ServerOptions
+from channels.server.listening import ListeningServer, tcp_endpoint
 
 #: For requests and sockets that a test left open, when the server is told to stop.
 GRACE_SECONDS = 0.5

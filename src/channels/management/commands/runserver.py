@@ -27,7 +27,6 @@ from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
 
-from channels.cli import ListeningServer, set_up_logging, tcp_endpoint
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Address, Application
@@ -39,6 +38,8 @@ from channels.management.development import (
 )
 from channels.middleware import single_callable
 from channels.routing import get_default_application
+from channels.server.listening import ListeningServer, tcp_endpoint
+from channels.server.log_outputs import set_up_logging
 
 #: How long a child process may take to exit, because of threads that do not end.
 EXIT_SECONDS = 1.0

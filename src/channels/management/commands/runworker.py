@@ -10,12 +10,12 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from channels import DEFAULT_CHANNEL_LAYER, __version__
-from channels.cli import set_up_logging
 from channels.kit.options import add_arguments, from_mapping, options_of
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
 from channels.routing import get_default_application
+from channels.server.log_outputs import set_up_logging
 from channels.worker import Worker, WorkerOptions
 
 logger = logging.getLogger("django.channels.worker")
