@@ -81,7 +81,7 @@ class Row:
         options: Others that make cases short.
         has_window: What is sent to a group while a process is cut off waits for it.
         has_one_order: All processes see a group's messages in one order.
-        has_queue_window: No message of a queue is lost when connections break.
+        queue_once: No message of a queue comes twice when connections break.
         restarts: One for each way to be configured that makes a difference.
         loses_only_unread: When the broker was killed, a group misses nothing but what lay unread:
             it keeps groups, or sends wait for the processes that were there.
@@ -98,7 +98,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     has_window: bool = True
     has_one_order: bool = True
-    has_queue_window: bool = True
+    queue_once: bool = True
     restarts: tuple[Restart, ...] = (Restart(),)
     loses_only_unread: bool = True
     visibility_timeout: float = 1.0
@@ -112,7 +112,6 @@ _REDIS: Final = Row(
     configure=_redis,
     quick={"answer_timeout": 0.4, "lease": 3.0},
     many=600,
-    has_queue_window=False,
     end_connections=_end_in_redis,
 )
 _NATS: Final = Row(
@@ -163,6 +162,7 @@ BROKERS: Final[Mapping[str, Row]] = {
         quick={"heartbeat": 1},
         many=600,
         has_one_order=False,
+        queue_once=False,
         restarts=(Restart({"persistent": True, "window": 60.0}, keeps_queues=True),),
         visibility_timeout=30.0,
     ),

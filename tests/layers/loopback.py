@@ -17,11 +17,11 @@ from channels.backends.memory.engine import MemoryEngine
 from channels.backends.memory.holding import Holder, Taker
 from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
+from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.options import layer_options
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
-from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 
 class LoopbackBroker:
@@ -87,7 +87,7 @@ class LoopbackTransport:
     """
 
     clock_offset = 0.0
-    capabilities = Capabilities(delays=True, leases=True)
+    capabilities = Capabilities(delays=True, queue_members=True)
 
     def __init__(self, broker: LoopbackBroker) -> None:
         self.broker = broker
@@ -136,7 +136,7 @@ class LoopbackTransport:
                 self.broker.nodes[self.node] = self
             self.events.on_up(kept)
             for queue, (count, seconds, taker) in list(self._leasing.items()):
-                self.demand_leased(queue, count, seconds, taker)
+                self.demand(queue, count, seconds, taker)
             self.let_go()
 
     def let_go(self) -> None:
@@ -210,7 +210,7 @@ class LoopbackTransport:
         self.broker.engine.discard(group, queue)
         await self._operate("discard_queue")
 
-    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self._leasing[queue] = (count, seconds, taker)
         if not count:
             del self._leasing[queue]

@@ -44,14 +44,6 @@ def test_what_cannot_be_understood(given: Any, said: str) -> None:
         InMemoryChannelLayer(delivery=given)
 
 
-def test_a_backend_that_cannot_says_so_when_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = type(LoopbackTransport.capabilities)()
-    monkeypatch.setattr(LoopbackTransport, "capabilities", plain)
-    LoopbackChannelLayer(LoopbackBroker(), delivery={"jobs": "at-most-once"})
-    with pytest.raises(InvalidChannelLayerError, match="delivers at most once, and"):
-        LoopbackChannelLayer(LoopbackBroker(), delivery={"jobs": "at-least-once"})
-
-
 async def test_a_backend_that_cannot_delay_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = type(LoopbackTransport.capabilities)()
     monkeypatch.setattr(LoopbackTransport, "capabilities", plain)
@@ -62,6 +54,18 @@ async def test_a_backend_that_cannot_delay_says_so(monkeypatch: pytest.MonkeyPat
     own = await layer.new_channel()
     await layer.send(own, {"type": "x"}, delay=0.01)
     assert await layer.receive(own) == {"type": "x"}
+    await layer.close()
+
+
+async def test_a_backend_whose_groups_take_no_queues_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = type(LoopbackTransport.capabilities)()
+    monkeypatch.setattr(LoopbackTransport, "capabilities", plain)
+    layer = LoopbackChannelLayer(LoopbackBroker())
+    for change in (layer.group_add, layer.group_discard):
+        with pytest.raises(InvalidChannelLayerError, match="cannot make 'jobs' a member"):
+            await change("room", "jobs")
     await layer.close()
 
 

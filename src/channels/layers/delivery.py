@@ -21,7 +21,6 @@ from typing import Any, Final
 from channels.exceptions import InvalidChannelLayerError, InvalidOption
 from channels.kit import names
 from channels.kit.options import check_options, option
-from channels.layers.transport import Capabilities
 
 AT_MOST_ONCE: Final = "at-most-once"
 AT_LEAST_ONCE: Final = "at-least-once"
@@ -88,14 +87,11 @@ class Delivery:
 class Deliveries:
     """The `delivery` option of a layer, read.
 
-    Args:
-        layer: Its name, for errors.
-
     Raises:
-        InvalidChannelLayerError: If it cannot be understood, or the backend cannot do it.
+        InvalidChannelLayerError: If it cannot be understood.
     """
 
-    def __init__(self, given: Mapping[Any, Any] | None, capabilities: Capabilities, layer: str):
+    def __init__(self, given: Mapping[Any, Any] | None) -> None:
         if given is not None and not isinstance(given, Mapping):
             raise InvalidChannelLayerError(
                 f"delivery={given!r}: expected a dictionary from patterns of channel names to "
@@ -106,11 +102,6 @@ class Deliveries:
             for pattern, value in (given or {}).items()
         ]
         self._letters = {rule.dead_letter for _, rule in self._rules if rule is not None}
-        if not capabilities.leases and any(rule is not None for _, rule in self._rules):
-            raise InvalidChannelLayerError(
-                f"{layer} delivers at most once, and delivery={dict(given or {})!r} asks for more: "
-                "use a backend that can (RedisChannelLayer for one), or remove it."
-            )
 
     def find(self, channel: str) -> Delivery | None:
         """How a channel's messages are delivered at least once; None: at most once."""

@@ -60,7 +60,7 @@ async def test_the_first_leaves_at_once_and_the_rest_of_its_turn_together(
     far.send(
         frame(frames.GROUP, b"room", b"one")
         + frame(frames.ANSWERED, b"", frames.NUMBER.pack(1))
-        + frame(frames.PULLED, b"jobs", b"two")
+        + frame(frames.LEASED, b"jobs", b"two")
     )
     await answer
     assert came == [b"one", b"two"]

@@ -129,7 +129,7 @@ def test_what_was_not_written_to_a_peer_that_goes_was_no_attempt() -> None:
     one, two = bench.peer(b"one"), bench.peer(b"two")
     bench.push(one, 1)
     bench.lease(one, 1)
-    assert one.has_taken
+    assert one.leased
     bench.board.forget(one)
     bench.lease(two, 1)
     assert [leased.attempts for leased in two.leased] == [1]

@@ -154,8 +154,16 @@ def push(seq: int, *, capacity: int = 100, payload: bytes = b"payload") -> bytes
     return frame(frames.PUSH, b"q", frames.CAPACITY.pack(capacity) + envelope(seq, payload))
 
 
-def demand(count: int, seen: int = 0) -> bytes:
-    return frame(frames.DEMAND, b"q", frames.DEMAND_BODY.pack(count, seen))
+def demand(count: int) -> bytes:
+    return frame(frames.LEASE, b"q", frames.LEASE_BODY.pack(count, 60.0))
+
+
+def leased(client: Client) -> tuple[int, bytes]:
+    """(number, lease) of the next message of the queue, which has come on lease."""
+    name, body = client.expect(frames.LEASED)
+    assert name == b"q"
+    token, data = body[: frames.TOKEN_OCTETS], body[frames.TOKEN_OCTETS :]
+    return decode_envelope(data).seq, token
 
 
 def test_a_groups_message_goes_to_all_who_joined_as_it_came(
@@ -199,34 +207,9 @@ def test_a_queue_is_first_in_first_out_and_refuses_what_is_over_capacity(
     # The fifth was sent before: done, and not stored again.
     writer.answered(5)
     reader.send(demand(2))
-    for seq in range(2):
-        name, body = reader.expect(frames.PULLED)
-        assert (name, decode_envelope(body).seq) == (b"q", seq)
-    reader.send(demand(5, seen=2))
-    assert decode_envelope(reader.expect(frames.PULLED)[1]).seq == 2
-
-
-def test_a_demand_counts_what_is_under_way(start_hub: StartHub, connect: Connect) -> None:
-    start_hub()
-    writer, reader = connect(b"n1"), connect(b"n2")
-    # Two readers ask; the first's message crosses the second's question.
-    reader.send(demand(1))
-    writer.send(push(1), push(2), push(3))
-    writer.answered(3)
-    reader.expect(frames.PULLED)
-    reader.send(demand(2, seen=0))
-    assert decode_envelope(reader.expect(frames.PULLED)[1]).seq == 2
-    reader.send(frame(frames.PING))
-    reader.expect(frames.PONG)
-
-
-def test_what_is_given_back_comes_first(start_hub: StartHub, connect: Connect) -> None:
-    start_hub()
-    client = connect(b"n1")
-    client.send(push(1), push(2), frame(frames.GIVE_BACK, b"q", pack_many([envelope(0)])))
-    client.answered(3)
-    client.send(demand(3))
-    assert [decode_envelope(client.expect(frames.PULLED)[1]).seq for _ in range(3)] == [0, 1, 2]
+    assert [leased(reader)[0] for _ in range(2)] == [0, 1]
+    reader.send(demand(5))
+    assert leased(reader)[0] == 2
 
 
 def test_queues_in_groups(start_hub: StartHub, connect: Connect) -> None:
@@ -241,7 +224,7 @@ def test_queues_in_groups(start_hub: StartHub, connect: Connect) -> None:
     client.answered(5)
     client.send(frame(frames.DISCARD_QUEUE, b"room", b"q"), sent[2], demand(5))
     client.answered(7)
-    assert [decode_envelope(client.expect(frames.PULLED)[1]).seq for _ in range(2)] == [0, 1]
+    assert [leased(client)[0] for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -249,7 +232,7 @@ def test_queues_in_groups(start_hub: StartHub, connect: Connect) -> None:
     [
         frame(frames.PING),
         frame(frames.HELLO, b"n1", b"short"),
-        frame(frames.HELLO, b"", frames.HELLO_BODY.pack(1, bytes(8), False, 1)),
+        frame(frames.HELLO, b"", frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)),
         b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n",
         b"\xff" * 64,
         frames.HEAD.pack(LONGEST, frames.HELLO, 0),
@@ -272,11 +255,11 @@ def test_who_is_no_client_is_dropped_and_the_others_stay(
     [
         frame(99),
         frame(frames.WELCOME),
-        frame(frames.HELLO, b"n2", frames.HELLO_BODY.pack(1, bytes(8), False, 1)),
+        frame(frames.HELLO, b"n2", frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)),
         frame(frames.PUSH, b"q", b"\0"),
         frame(frames.PUSH, b"\xff\xfe", frames.CAPACITY.pack(1) + envelope(1)),
-        frame(frames.DEMAND, b"q", b""),
-        frame(frames.GIVE_BACK, b"q", b"\0\0\0\x09torn"),
+        frame(frames.LEASE, b"q", b""),
+        frame(frames.LEASE, b"q", frames.LEASE_BODY.pack(1, float("nan"))),
         frame(frames.JOIN, b"", b"\xff\xff\xff\xff"),
         frame(frames.ADD_QUEUE, b"room", b"now"),
         frame(frames.DISCARD_QUEUE, b"room", b"\xff"),
@@ -309,12 +292,12 @@ def test_an_envelope_of_another_version_is_counted_and_its_sender_stays(
         frame(frames.PUSH, b"q", frames.CAPACITY.pack(2) + b"no envelope"),
         frame(frames.PUSH_LATER, b"q", frames.LATER_BODY.pack(0.0, 5) + future),
         frame(frames.GROUP, b"room", future),
-        frame(frames.GIVE_BACK, b"q", frames.pack_many([future, envelope(2)])),
+        push(2),
         demand(5),
     )
     client.answered(6)
-    assert decode_envelope(client.expect(frames.PULLED)[1]).seq == 2
-    assert hub.statistics()["hub_dropped_malformed"] == 5
+    assert leased(client)[0] == 2
+    assert hub.statistics()["hub_dropped_malformed"] == 4
 
 
 def test_another_version_is_told(start_hub: StartHub, connect: Connect) -> None:
@@ -369,10 +352,13 @@ def test_queues_are_bounded_in_octets_and_number(start_hub: StartHub, connect: C
     _, body = client.expect(frames.REFUSED)
     assert b"no room for another" in body
     client.send(demand(2))
-    for _ in range(2):
-        client.expect(frames.PULLED)
+    tokens = [leased(client)[1] for _ in range(2)]
     client.send(push(4, payload=bytes(30_000)))
-    client.answered(5)
+    client.expect(frames.REFUSED)
+    client.send(*(frame(frames.ACKNOWLEDGE, b"q", token) for token in tokens))
+    client.answered(7)
+    client.send(push(5, payload=bytes(30_000)))
+    client.answered(8)
 
 
 def test_a_peer_that_does_not_read_is_not_waited_for(start_hub: StartHub, connect: Connect) -> None:
@@ -421,7 +407,7 @@ def test_what_a_dead_reader_was_not_sent_goes_to_another(
     writer.answered(101)
     stuck.socket.close()
     reader.send(demand(1))
-    assert decode_envelope(reader.expect(frames.PULLED)[1]).seq == 1
+    assert leased(reader)[0] == 1
 
 
 def test_a_hub_whose_files_were_removed_ends(
@@ -479,7 +465,7 @@ def test_the_end_bids_farewell_and_leaves_what_is_unread(
     # Sent again, as if its answer had been lost.
     again.send(push(1), push(3), demand(4))
     again.answered(2)
-    assert [decode_envelope(again.expect(frames.PULLED)[1]).seq for _ in range(3)] == [1, 2, 3]
+    assert [leased(again)[0] for _ in range(3)] == [1, 2, 3]
 
 
 def test_another_users_process_is_turned_away(

@@ -1,4 +1,4 @@
-"""The engine as the hub of the local layer uses it: several readers, fairness, give-back."""
+"""The engine as the hub of the local layer uses it: several readers, fairness, put-back."""
 
 import pytest
 
@@ -12,8 +12,8 @@ class Taker:
     def __init__(self) -> None:
         self.got: list[int] = []
 
-    def on_pulled(self, queue: str, data: Envelope) -> None:
-        self.got.append(data.seq)
+    def take(self, queue: str, envelope: Envelope) -> None:
+        self.got.append(envelope.seq)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_the_latest_demand_holds(engine: MemoryEngine) -> None:
     assert taker.got == [1]
 
 
-def test_what_is_given_back_comes_first_and_counts_against_nobody(engine: MemoryEngine) -> None:
+def test_what_is_put_back_comes_first_and_counts_against_nobody(engine: MemoryEngine) -> None:
     push(engine, 3)
-    engine.give_back("q", [envelope(1), envelope(2)])
+    engine.put_back("q", [envelope(1), envelope(2)])
     with pytest.raises(ChannelFull):
         engine.push("q", envelope(4), 3)
     taker = Taker()
@@ -66,11 +66,11 @@ def test_what_is_given_back_comes_first_and_counts_against_nobody(engine: Memory
     assert taker.got == [1, 2, 3]
 
 
-def test_a_reader_that_gives_back_at_once_does_not_spin(engine: MemoryEngine) -> None:
+def test_a_reader_that_puts_back_at_once_does_not_spin(engine: MemoryEngine) -> None:
     class Refuser(Taker):
-        def on_pulled(self, queue: str, data: Envelope) -> None:
-            super().on_pulled(queue, data)
-            engine.give_back(queue, [data])
+        def take(self, queue: str, envelope: Envelope) -> None:
+            super().take(queue, envelope)
+            engine.put_back(queue, [envelope])
 
     refuser = Refuser()
     push(engine, 1)

@@ -163,8 +163,7 @@ async def test_a_server_that_does_not_greet_is_given_up() -> None:
 
 async def test_what_ends_after_a_layer_was_closed_does_no_harm() -> None:
     transport = RedisChannelLayer().transport
-    transport.demand("work", 0)
-    transport.give_back("work", [])
+    transport.demand("work", 0, 1.0, lambda _: None)
     with pytest.raises(TransportDown):
         await transport.join(["room"])
 

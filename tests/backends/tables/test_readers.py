@@ -8,8 +8,8 @@ from typing import Any
 from channels.backends.tables.calls import Call, CallLine, target_hash
 from channels.backends.tables.readers import QueueReaders, pack_token, read_token
 from channels.backends.ticker import Ticker
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, Kind, attempted
-from channels.layers.transport import Leased
 
 
 class Database:

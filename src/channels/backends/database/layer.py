@@ -15,9 +15,9 @@ from channels.backends.database.tables import make_tables
 from channels.backends.tables.calls import CallLine
 from channels.backends.tables.transport import TableTransport
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.options import layer_options
 from channels.layers.process.layer import NodeChannelLayer
-from channels.layers.transport import Capabilities, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.7
@@ -28,9 +28,7 @@ class DatabaseTransport(TableTransport):
 
     def __init__(self, alias: str, options: DatabaseOptions, prefix: str) -> None:
         super().__init__(CallLine(options.max_pending), prefix, options.max_messages)
-        self.capabilities: Final = Capabilities(
-            reconnect_window=options.node_life, durable=True, delays=True, leases=True
-        )
+        self.capabilities: Final = Capabilities(delays=True, queue_members=True)
         self.store = Store(alias, make_tables(options.tables), prefix, options.max_messages)
         self._session = Session(self.store, options, self)
 

@@ -15,7 +15,7 @@ from channels.backends.database.store import CLEAN_BATCH, LogRow, Refused, Store
 from channels.backends.database.threads import WorkThread
 from channels.backends.tables.session import TableSession
 from channels.backends.tables.transport import TableTransport
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 #: Seconds of silence after which a process says that it lives.
 HEARTBEAT: Final = 5.0

@@ -10,9 +10,10 @@
 All numbers are in network order.  A client opens with HELLO, says what it has joined and what it
 reads, and ends that with READY; the hub's WELCOME follows when the hub is ready too.
 
-Requests (`REQUESTS`) are numbered by their place on the connection, from 1.  ANSWERED says that all
-up to a number are done; REFUSED, that this one is not, while all before it are.  So a thousand
-requests that are read at once cost one answer.
+Requests are JOIN, LEAVE, PUSH, ADD_QUEUE, DISCARD_QUEUE, FLUSH, GROUP, NODE, PUSH_LATER,
+ACKNOWLEDGE, RELEASE and EXTEND.  They are numbered by their place on the connection, from 1.
+ANSWERED says that all up to a number are done; REFUSED, that this one is not, while all before it
+are.  So a thousand requests that are read at once cost one answer.
 
 GROUP and NODE go out to the members as the very octets that came in.
 """
@@ -26,7 +27,7 @@ from typing import Final
 from channels.exceptions import ChannelsError
 
 #: Of these frames.  Processes with another one are refused with a reason.
-VERSION: Final = 1
+VERSION: Final = 2
 
 # Client to hub.
 HELLO: Final = 1
@@ -34,8 +35,6 @@ READY: Final = 2
 JOIN: Final = 3
 LEAVE: Final = 4
 PUSH: Final = 5
-DEMAND: Final = 6
-GIVE_BACK: Final = 7
 ADD_QUEUE: Final = 8
 DISCARD_QUEUE: Final = 9
 FLUSH: Final = 10
@@ -54,19 +53,12 @@ NODE: Final = 33
 WELCOME: Final = 64
 ANSWERED: Final = 65
 REFUSED: Final = 66
-PULLED: Final = 67
 OVER_CAPACITY: Final = 68
 PONG: Final = 69
 GAP: Final = 70
 GOAWAY: Final = 71
 TURNED_AWAY: Final = 72
 LEASED: Final = 73
-
-#: The kinds that are answered.
-REQUESTS: Final = frozenset(
-    {JOIN, LEAVE, PUSH, GIVE_BACK, ADD_QUEUE, DISCARD_QUEUE, FLUSH, GROUP, NODE}
-    | {PUSH_LATER, ACKNOWLEDGE, RELEASE, EXTEND}
-)
 
 #: Why a request was refused.  GONE: the node, or the lease, is no more.
 FULL: Final = 1
@@ -81,8 +73,6 @@ NUMBER: Final = struct.Struct("!Q")
 #: Number of the request, reason; a text follows.
 REFUSED_BODY: Final = struct.Struct("!QB")
 CAPACITY: Final = struct.Struct("!I")
-#: How many are wanted; how many PULLED frames have been seen on this connection.
-DEMAND_BODY: Final = struct.Struct("!IQ")
 EXPIRES: Final = struct.Struct("!d")
 #: When it is due, by the machine's monotonic clock; how many delayed ones there may be.  The
 #: envelope follows.

@@ -100,7 +100,7 @@ def take_over(board: Switchboard, path: Path) -> bytes:
         # Whatever msgpack and the loop make of a torn or foreign file.
         logger.warning("What the last hub left in %s cannot be read: %r", path, error)
     for queue, envelopes in unread.items():
-        board.engine.give_back(queue, envelopes)
+        board.engine.put_back(queue, envelopes)
     return epoch
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from channels.backends.local import frames
 from channels.backends.local.frames import frame
 from channels.exceptions import NodeGone
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Leased
 
 Taker = Callable[[Leased], None]
 
 
 class LeasingEnd:
-    """What `HubTransport` has of `DelayingTransport` and `LeasingTransport`."""
+    """What `HubTransport` has of `DelayedQueue` and `WorkQueue`."""
 
     #: Queue -> (how many are wanted, for how many seconds, who takes them).
     _leasing: dict[str, tuple[int, float, Taker]]
@@ -32,7 +32,7 @@ class LeasingEnd:
         body = frames.LATER_BODY.pack(due, min(bound, 0xFFFFFFFF)) + envelope.encoded
         await self._request(frame(frames.PUSH_LATER, queue.encode(), body))
 
-    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         known = self._leasing.pop(queue, None)
         if count > 0:
             self._leasing[queue] = (count, seconds, taker)
@@ -58,7 +58,7 @@ class LeasingEnd:
             return False
         return True
 
-    def _demands_leased(self) -> list[bytes]:
+    def _demands(self) -> list[bytes]:
         """What a new hub is told."""
         return [
             _demand(queue, count, seconds) for queue, (count, seconds, _) in self._leasing.items()

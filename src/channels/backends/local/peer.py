@@ -1,7 +1,7 @@
 """One process, as the hub sees it: what it has joined, what waits to be written to it.
 
 Three things go out in this order in each turn of the hub, to all peers the one before to any the
-next: deliveries, answers, and what was pulled from queues.  So a hub that is killed in between has
+next: deliveries, answers, and what was leased from queues.  So a hub that is killed in between has
 answered for nothing that it had not passed on (a group's message that comes twice is dropped by
 its number), and hands no queue's message to a reader that its sender would send once more.
 """
@@ -17,13 +17,12 @@ from channels.backends.local.frames import (
     GAP,
     LEASED,
     NUMBER,
-    PULLED,
     REFUSED,
     REFUSED_BODY,
     frame,
 )
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Leased
 
 #: Octets read at a time; the next peer's turn comes after.
 READ_OCTETS: Final = 256 * 1024
@@ -40,9 +39,7 @@ class Peer:
     __slots__ = (
         "_answered",
         "_chunk",
-        "_in_flight",
         "_refusals",
-        "_seen",
         "connection",
         "dirty",
         "done",
@@ -59,7 +56,6 @@ class Peer:
         "out",
         "out_octets",
         "pid",
-        "pulled",
         "since",
     )
 
@@ -88,13 +84,8 @@ class Peer:
         self._answered = 0
         # (number, frame)
         self._refusals: list[tuple[int, bytes]] = []
-        #: Taken from queues for it and not yet written; goes back if it goes.
-        self.pulled: deque[tuple[str, Envelope]] = deque()
-        #: The same, on lease: the holder knows, and takes them back by itself.
+        #: Leased to it and not yet written.
         self.leased: deque[Leased] = deque()
-        # Queues of the PULLED frames that it has perhaps not seen yet, and how many it has.
-        self._in_flight: deque[str] = deque()
-        self._seen = 0
         self._chunk = memoryview(b"")
 
     @property
@@ -122,41 +113,18 @@ class Peer:
             self._answered = self.done
             self.write(frame(ANSWERED, b"", NUMBER.pack(self.done)))
 
-    def on_pulled(self, queue: str, data: Envelope) -> None:
-        """The engine's answer to this peer's demand."""
-        self.pulled.append((queue, data))
-        self.dirty[self] = None
-
     def on_leased(self, leased: Leased) -> None:
         """The holder's answer to this peer's demand."""
         self.leased.append(leased)
         self.dirty[self] = None
 
-    @property
-    def has_taken(self) -> bool:
-        """Something was taken from queues for it and is not yet written."""
-        return bool(self.pulled or self.leased)
-
-    def write_pulled(self) -> None:
+    def write_leased(self) -> None:
         """Only once all else is written: what still stands here can go to another reader."""
-        while self.pulled:
-            queue, envelope = self.pulled.popleft()
-            self._in_flight.append(queue)
-            self.write(frame(PULLED, queue.encode(), envelope.encoded))
         while self.leased:
             leased = self.leased.popleft()
             data = leased.data
             body = data.encoded if isinstance(data, Envelope) else data
             self.write(frame(LEASED, leased.queue.encode(), leased.token + body))
-
-    def still_wanted(self, queue: str, count: int, seen: int) -> int:
-        """How many of `count` are not under way yet, to one that has seen so many PULLED frames."""
-        while self._seen < seen and self._in_flight:
-            self._in_flight.popleft()
-            self._seen += 1
-        under_way = self._in_flight.count(queue)
-        under_way += sum(1 for name, _ in self.pulled if name == queue)
-        return max(0, count - under_way)
 
     def flush(self) -> bool:
         """Write as much as goes; True if nothing is left."""

@@ -299,8 +299,8 @@ class HubServer:
                     peer.write_answers()
                     peer.flush()
             for peer in peers:
-                if peer.has_taken and not peer.out_octets:
-                    peer.write_pulled()
+                if peer.leased and not peer.out_octets:
+                    peer.write_leased()
                     peer.flush()
             for peer in peers:
                 if peer.is_lost:
@@ -374,7 +374,7 @@ class HubServer:
                 if key.data in waiting:
                     self.board.dirty[key.data] = None
         for peer in self._peers:
-            self.board.return_pulled(peer)
+            self.board.return_unwritten(peer)
         self._leave_behind()
         for peer in self._peers.keys() - waiting:
             peer.write(frames.frame(frames.GOAWAY))

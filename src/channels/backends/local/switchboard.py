@@ -71,8 +71,6 @@ class Switchboard:
             frames.JOIN: self._join,
             frames.LEAVE: self._leave,
             frames.PUSH: self._push,
-            frames.DEMAND: self._demand,
-            frames.GIVE_BACK: self._give_back,
             frames.ADD_QUEUE: self._add_queue,
             frames.DISCARD_QUEUE: self._discard_queue,
             frames.FLUSH: self._flush,
@@ -116,14 +114,7 @@ class Switchboard:
             self._leave_one(peer, name)
         if self.nodes.get(peer.node) is peer:
             del self.nodes[peer.node]
-        self.engine.forget_reader(peer)
-        self._return_leases(peer)
-        self.return_pulled(peer)
-
-    def _return_leases(self, peer: Peer) -> None:
-        while peer.leased:
-            # It was never written: no attempt.
-            self.holder.release(peer.leased.pop().token, 0.0, counted=False)
+        self.return_unwritten(peer)
         successor = self.nodes.get(peer.node)
         if successor is None:
             self.holder.forget_reader(peer)
@@ -131,11 +122,11 @@ class Switchboard:
             # The same process on another connection.
             self.holder.forget_reader(peer, successor)
 
-    def return_pulled(self, peer: Peer) -> None:
-        """Put back at the head of its queues what was taken for a peer and not yet written."""
-        while peer.pulled:
-            queue, envelope = peer.pulled.pop()
-            self._give(queue, [envelope])
+    def return_unwritten(self, peer: Peer) -> None:
+        """Put back at the head of its queues what was leased to a peer and not yet written."""
+        while peer.leased:
+            # It was never written: no attempt.
+            self.holder.release(peer.leased.pop().token, 0.0, counted=False)
 
     # Who it is.
 
@@ -277,26 +268,6 @@ class Switchboard:
             self.counters["dropped_repeated"] += 1
         return is_repeat
 
-    def _demand(self, peer: Peer, name: bytes, body: bytes) -> None:
-        queue = name.decode()
-        count, seen = frames.DEMAND_BODY.unpack(body)
-        try:
-            self.engine.demand(peer, queue, peer.still_wanted(queue, count, seen))
-        except ChannelFull:
-            self.counters["refused_queues"] += 1
-
-    def _give_back(self, peer: Peer, name: bytes, body: bytes) -> None:
-        queue = name.decode()
-        envelopes = map(self._envelope, frames.unpack_many(body))
-        self._give(queue, [envelope for envelope in envelopes if envelope is not None])
-        peer.done += 1
-
-    def _give(self, queue: str, envelopes: list[Envelope]) -> None:
-        try:
-            self.engine.give_back(queue, envelopes)
-        except ChannelFull:
-            self.counters["refused_queues"] += len(envelopes)
-
     def _add_queue(self, peer: Peer, name: bytes, body: bytes) -> None:
         group = name.decode()
         expires = frames.EXPIRES.unpack_from(body)[0]
@@ -318,7 +289,6 @@ class Switchboard:
         self.holder.clear()
         self.engine.flush()
         for other in self.nodes.values():
-            other.pulled.clear()
             other.leased.clear()
         peer.done += 1
 

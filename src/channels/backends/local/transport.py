@@ -24,11 +24,10 @@ from channels.backends.local.frames import frame, pack_many
 from channels.backends.local.leasing import LeasingEnd
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import Lock, Place, dial
-from channels.backends.local.returns import Returns
 from channels.backends.local.server import HubServer
 from channels.exceptions import MessageTooLarge, TransportDown
+from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Capabilities, TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -50,7 +49,7 @@ class HubTransport(LeasingEnd):
         max_message_bytes: The layer's; frames are bounded by it.
     """
 
-    capabilities: Final = Capabilities(delays=True, leases=True)
+    capabilities: Final = Capabilities(delays=True, queue_members=True)
     clock_offset: Final = 0.0
 
     def __init__(self, place: Place, options: HubOptions, max_message_bytes: int) -> None:
@@ -76,11 +75,7 @@ class HubTransport(LeasingEnd):
         self._had_farewell = False
         self._was_up = False
         self._groups: dict[str, None] = {}
-        self._demands: dict[str, int] = {}
         self._leasing = {}
-        #: PULLED frames seen on this connection.
-        self._pulled = 0
-        self._returns = Returns(self._counters)
 
     # Life.
 
@@ -222,7 +217,7 @@ class HubTransport(LeasingEnd):
         connection.hub_pid = self.place.hub_pid() or 0
         if self._presence is None or not self._presence.is_current():
             self._claim(self._node.decode())
-        self._connection, self._pulled = connection, 0
+        self._connection = connection
         self._timer = self._loop.call_later(WELCOME_SECONDS, self._not_welcomed, connection)
         farewell = self._last_epoch != bytes(8) and self._had_farewell
         hello = frames.HELLO_BODY.pack(
@@ -233,10 +228,7 @@ class HubTransport(LeasingEnd):
         for at in range(0, len(groups), _BATCH):
             names = [group.encode() for group in groups[at : at + _BATCH]]
             _ignore(connection.request(frame(frames.JOIN, b"", pack_many(names))))
-        self._returns.send(connection)
-        for queue, count in self._demands.items():
-            self._send_demand(connection, queue, count)
-        for demand in self._demands_leased():
+        for demand in self._demands():
             connection.write(demand)
         connection.write(frame(frames.READY))
 
@@ -272,9 +264,7 @@ class HubTransport(LeasingEnd):
     # What comes.
 
     def _on_frame(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> None:
-        if kind == frames.PULLED:
-            self._on_pulled(data[start:name_end].decode(), data[name_end:end])
-        elif kind == frames.LEASED:
+        if kind == frames.LEASED:
             self._on_leased(data[start:name_end].decode(), data[name_end:end])
         elif kind == frames.WELCOME:
             self._on_welcome(data[name_end:end])
@@ -290,14 +280,6 @@ class HubTransport(LeasingEnd):
             )
         else:
             raise frames.FrameError(f"kind {kind} is none that a hub sends")
-
-    def _on_pulled(self, queue: str, data: bytes) -> None:  # noqa: ARG002
-        self._pulled += 1
-        left = self._demands.get(queue, 0) - 1
-        if left > 0:
-            self._demands[queue] = left
-        else:
-            self._demands.pop(queue, None)
 
     def _on_welcome(self, body: bytes) -> None:
         connection = self._connection
@@ -365,27 +347,6 @@ class HubTransport(LeasingEnd):
 
     async def discard_queue(self, group: str, queue: str) -> None:
         await self._request(frame(frames.DISCARD_QUEUE, group.encode(), queue.encode()))
-
-    def demand(self, queue: str, count: int) -> None:
-        known = self._demands.pop(queue, None)
-        if count > 0:
-            self._demands[queue] = count
-        elif known is None:
-            return
-        # Even before the welcome: what the greeting said is out of date then.
-        if self._connection is not None:
-            self._send_demand(self._connection, queue, count)
-
-    def _send_demand(self, connection: Connection, queue: str, count: int) -> None:
-        body = frames.DEMAND_BODY.pack(count, self._pulled)
-        connection.write(frame(frames.DEMAND, queue.encode(), body))
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        if not envelopes:
-            return
-        self._returns.put(queue, envelopes)
-        if self._connection is not None:
-            self._returns.send(self._connection)
 
     def statistics(self) -> Mapping[str, int]:
         hub = self.hub

@@ -31,9 +31,9 @@ class EngineBounds:
 
 
 class Reader(Protocol):
-    """Whoever takes from queues: a node, or a peer's connection."""
+    """Whoever takes from queues."""
 
-    def on_pulled(self, queue: str, data: Envelope) -> None:
+    def take(self, queue: str, envelope: Envelope) -> None:
         """Here is one that `demand` asked for."""
 
 
@@ -110,7 +110,7 @@ class MemoryEngine:
             )
         self.octets += size
 
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
+    def put_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
         """Put envelopes back at the head, in their order, whatever the capacity."""
         with self.lock:
             entry = self._queue(queue)
@@ -260,7 +260,7 @@ class MemoryEngine:
             if count > 1:
                 # To the end of the line: readers are served in turn.
                 entry.demands[reader] = count - 1
-            reader.on_pulled(queue, envelope)
+            reader.take(queue, envelope)
         self._tidy(queue, entry)
 
     def _drop_expired(self, entry: Queue) -> int:

@@ -18,8 +18,8 @@ from typing import Final
 from channels.backends.memory.engine import MemoryEngine, envelope_octets
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Leased
 
 #: Told of a message that was leased out; under the engine's lock.
 Taker = Callable[[Leased], None]
@@ -52,8 +52,8 @@ class LeaseReader:
         self.seconds = seconds
         self.taker = taker
 
-    def on_pulled(self, queue: str, data: Envelope) -> None:
-        self._holder.lease_out(self, queue, data)
+    def take(self, queue: str, envelope: Envelope) -> None:
+        self._holder.lease_out(self, queue, envelope)
 
 
 class Holder:
@@ -85,7 +85,7 @@ class Holder:
         self.run_out = 0
 
     def delay(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
-        """Hold an envelope until `due`; as `DelayingTransport.push_later`.
+        """Hold an envelope until `due`; as `DelayedQueue.push_later`.
 
         Raises:
             ChannelFull: If `bound` are held already.
@@ -102,7 +102,7 @@ class Holder:
             self._hold(self._token(), held)
 
     def demand(self, reader: object, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        """Lease so many to a reader from now on; as `LeasingTransport.demand_leased`."""
+        """Lease so many to a reader from now on; as `WorkQueue.demand`."""
         with self.engine.lock:
             self.tick()
             entry = self._readers.get((reader, queue))
@@ -258,7 +258,7 @@ class Holder:
         for envelope in envelopes:
             self.engine.octets -= envelope_octets(envelope)
         try:
-            self.engine.give_back(queue, envelopes)
+            self.engine.put_back(queue, envelopes)
         except ChannelFull:
             # As many queues as there may be; none for this one at the moment.
             due = self._clock.monotonic() + _NO_ROOM_SECONDS

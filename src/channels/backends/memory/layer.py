@@ -8,12 +8,12 @@ from typing import Any, Final, TypeVar
 from channels.backends.memory.engine import MemoryEngine
 from channels.backends.memory.holding import Holder, Taker
 from channels.kit.clock import Clock, SystemClock
+from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.copies import InProcessSerializer
 from channels.layers.envelope import Envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
-from channels.layers.transport import Capabilities, TransportEvents
 
 V = TypeVar("V")
 
@@ -26,9 +26,7 @@ IN_PROCESS: Final = "in-process"
 class MemoryTransport:
     """An engine in the same process: nothing waits, nothing is lost, nothing leaves."""
 
-    capabilities: Final = Capabilities(
-        spans_processes=False, is_direct=True, joins=False, delays=True, leases=True
-    )
+    capabilities: Final = Capabilities(is_direct=True, delays=True, queue_members=True)
     clock_offset: Final = 0.0
 
     def __init__(self, engine: MemoryEngine, clock: Clock) -> None:
@@ -64,7 +62,7 @@ class MemoryTransport:
         full, members = self.engine.publish(group, envelope, self.events.capacity_of)
         if full:
             self.events.on_over_capacity(group, full, members)
-        self.events.on_envelope(envelope)
+        self.events.on_frame(envelope)
 
     async def push_node(self, node: str, envelope: Envelope) -> None:  # noqa: ARG002 - one node
         # Only a name from another layer bears a node's mark; here it is a queue like any.
@@ -76,7 +74,7 @@ class MemoryTransport:
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         self.holder.delay(queue, envelope, due, bound)
 
-    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self.holder.demand(self.events, queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - one engine

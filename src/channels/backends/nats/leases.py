@@ -27,7 +27,7 @@ from channels.backends.nats.jetstream import JetStream, deliveries_of, nanosecon
 from channels.backends.nats.notes import Notes, identity_of
 from channels.backends.nats.queues import QueueStreams
 from channels.exceptions import ChannelsError, TransportDown
-from channels.layers.transport import Leased
+from channels.layers.contract import Leased
 
 Taker = Callable[[Leased], None]
 

@@ -8,7 +8,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Final, TypeVar
 
 from channels.backends.nats.address import Address
@@ -28,8 +27,8 @@ from channels.backends.returning import Returner
 from channels.exceptions import ChannelLayerUnavailable, MessageTooLarge, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
+from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -57,12 +56,7 @@ class NatsTransport:
         plan_of: Callable[[str], QueuePlan],
         group_expiry: Callable[[], float],
     ) -> None:
-        self.capabilities = Capabilities(
-            durable=options.persistent,
-            reconnect_window=options.window if options.reliable else 0.0,
-            delays=True,
-            leases=True,
-        )
+        self.capabilities = Capabilities(delays=True, queue_members=True)
         self._addresses = list(addresses)
         self._names = names
         self._options = options
@@ -251,16 +245,6 @@ class NatsTransport:
         identity = f"{envelope.sender.hex()}.{envelope.seq}"
         await _up(self._queues.push(stream, queue, envelope.encoded, identity))
 
-    def demand(self, queue: str, count: int) -> None:
-        self._readers.demand(queue, count)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        for envelope in envelopes:
-            # Under a name of its own: by its first it has been acknowledged.
-            word = f"back-{secrets.token_hex(8)}"
-            offer = partial(self._append_again, queue, envelope, word)
-            self._returner.give_back(queue, envelope, offer)
-
     async def _append_again(self, queue: str, envelope: Envelope, word: str) -> bool:
         stream = self._require_stream()
         await _up(self._queues.push(stream, queue, envelope.encoded, word, word))
@@ -284,7 +268,7 @@ class NatsTransport:
         stream = self._require_stream(envelope)
         await _up(self._delays.push_later(stream, envelope, due, bound))
 
-    def demand_leased(
+    def demand(
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
     ) -> None:
         self._leases.demand(queue, count, seconds, taker)

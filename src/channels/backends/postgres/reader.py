@@ -12,7 +12,7 @@ from channels.backends.postgres.holes import Holes
 from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.schema import Schema
 from channels.backends.tables.transport import TableTransport
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 #: Rows of one page; most of them are other processes' and come without their payload.
 PAGE: Final = 500

@@ -18,7 +18,7 @@ from channels.backends.tables.session import Registration, TableSession
 from channels.backends.tables.transport import TableTransport
 from channels.exceptions import ChannelsError
 from channels.kit.clock import wall_ahead
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 
 class Session(TableSession):

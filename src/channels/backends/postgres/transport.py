@@ -12,7 +12,7 @@ from channels.backends.postgres.session import Session
 from channels.backends.postgres.writer import Writer
 from channels.backends.tables.calls import CallLine
 from channels.backends.tables.transport import TableTransport
-from channels.layers.transport import Capabilities, TransportEvents
+from channels.layers.contract import Capabilities, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.7
@@ -23,9 +23,7 @@ class PostgresTransport(TableTransport):
 
     def __init__(self, places: Places, options: PostgresOptions, prefix: str) -> None:
         super().__init__(CallLine(options.max_pending), prefix, options.max_messages)
-        self.capabilities: Final = Capabilities(
-            reconnect_window=options.node_life, durable=options.logged, delays=True, leases=True
-        )
+        self.capabilities: Final = Capabilities(delays=True, queue_members=True)
         self.schema = Schema(options)
         self._options = options
         self._writer = Writer(self.line, self.schema, options, prefix)

@@ -27,7 +27,7 @@ from channels.backends.rabbitmq.consumers import Consumers
 from channels.backends.rabbitmq.tickets import attempts_of
 from channels.backends.rabbitmq.transactions import Transactions
 from channels.exceptions import TransportDown
-from channels.layers.transport import Leased
+from channels.layers.contract import Leased
 
 Taker = Callable[[Leased], None]
 

@@ -26,7 +26,7 @@ from channels.backends.rabbitmq.desk import Desk
 from channels.backends.rabbitmq.names import Names
 from channels.backends.rabbitmq.publisher import PUSHED, Publication, Publisher
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 

@@ -32,8 +32,8 @@ from channels.backends.returning import Returner
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
+from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -53,12 +53,7 @@ class RabbitMQTransport:
     def __init__(
         self, addresses: Sequence[Address], names: Names, options: RabbitMQOptions
     ) -> None:
-        self.capabilities = Capabilities(
-            reconnect_window=options.window,
-            durable=options.persistent,
-            delays=True,
-            leases=True,
-        )
+        self.capabilities = Capabilities(delays=True, queue_members=True)
         self._addresses = deque(addresses)
         self._names = names
         self._options = options
@@ -262,18 +257,10 @@ class RabbitMQTransport:
         if not await self._offers.offer(queue, envelope):
             raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
 
-    def demand(self, queue: str, count: int) -> None:
-        self._readers.demand(queue, count)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        for envelope in envelopes:
-            offer = partial(self._offers.offer, queue, envelope, head=True)
-            self._returner.give_back(queue, envelope, offer)
-
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         await self._offers.hold(queue, envelope, due, bound)
 
-    def demand_leased(
+    def demand(
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
     ) -> None:
         self._leases.demand_leased(queue, count, seconds, taker)

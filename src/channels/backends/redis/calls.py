@@ -83,7 +83,7 @@ class Calls:
             self._executed.popitem(last=False)
 
     async def join(self, groups: Sequence[str]) -> None:
-        """As `Transport.join`."""
+        """As `Bus.join`."""
         for batch in batches(groups):
             await self._urgent(
                 *scripts.evaluation(
@@ -99,7 +99,7 @@ class Calls:
             self.joined.update(dict.fromkeys(batch))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        """As `Transport.leave`."""
+        """As `Bus.leave`."""
         for batch in batches(groups):
             await self._urgent(
                 *scripts.evaluation(
@@ -123,7 +123,7 @@ class Calls:
     async def publish(
         self, group: str, envelope: Envelope, deferring: bool
     ) -> Sequence[tuple[str, int]]:
-        """As `Transport.publish`.
+        """As `Bus.publish`.
 
         Args:
             deferring: The group's queues may be on other shards: return them with their capacities
@@ -165,7 +165,7 @@ class Calls:
         return [(name.decode(), int(capacity)) for name, capacity in zip(names, names, strict=True)]
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
-        """As `Transport.push_node`."""
+        """As `Bus.push_node`."""
         keys = self.keys
         taken = await self._calling(
             self.line.call(
@@ -188,7 +188,7 @@ class Calls:
             )
 
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        """As `Transport.push`."""
+        """As `WorkQueue.push`."""
         mark, index = mark_of(queue, envelope), next(self._index)
         taken = self._known(mark)
         if taken is None:

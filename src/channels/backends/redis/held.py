@@ -13,8 +13,8 @@ from typing import Any, Final
 from channels.backends.redis import scripts
 from channels.backends.redis.calls import KEEP, Calls, mark_of
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Leased
 
 logger = logging.getLogger("channels.layers")
 
@@ -25,10 +25,10 @@ _RETRY_SECONDS: Final = 0.25
 
 
 class HeldCalls(Calls):
-    """The operations of `DelayingTransport` and `LeasingTransport` on one server."""
+    """The operations of `DelayedQueue` and `WorkQueue` on one server."""
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
-        """As `DelayingTransport.push_later`."""
+        """As `DelayedQueue.push_later`."""
         mark, index = mark_of(queue, envelope), self.next_index()
         taken = self._known(mark)
         if taken is None:
@@ -71,17 +71,17 @@ class HeldCalls(Calls):
         return [Leased(queue, data, token, attempts) for token, data, attempts in taken]
 
     async def acknowledge(self, token: bytes) -> bool:
-        """As `LeasingTransport.acknowledge`."""
+        """As `WorkQueue.acknowledge`."""
         return await self._on_lease(scripts.ACKNOWLEDGE, token)
 
     async def release(self, token: bytes, delay: float, counted: bool) -> bool:
-        """As `LeasingTransport.release`."""
+        """As `WorkQueue.release`."""
         return await self._on_lease(
             scripts.RELEASE, token, self.keys.base, int(delay * 1000), int(counted)
         )
 
     async def extend(self, token: bytes, seconds: float) -> bool:
-        """As `LeasingTransport.extend`."""
+        """As `WorkQueue.extend`."""
         return await self._on_lease(scripts.EXTEND, token, int(seconds * 1000))
 
     async def tick(self) -> float | None:

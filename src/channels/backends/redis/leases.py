@@ -25,7 +25,7 @@ from channels.backends.redis.packing import pack
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
 from channels.kit.tasks import TaskScope
-from channels.layers.transport import Leased
+from channels.layers.contract import Leased
 
 logger = logging.getLogger("channels.layers")
 
@@ -65,7 +65,7 @@ class LeaseReaders:
         self._scope = TaskScope("readers by lease")
 
     def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        """As `LeasingTransport.demand_leased`."""
+        """As `WorkQueue.demand`."""
         reader = self._readers.get(queue)
         if reader is None:
             if count <= 0:

@@ -19,9 +19,9 @@ from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.shard import Shard, ShardOwner
 from channels.backends.redis.subscriber import Subscriber
 from channels.exceptions import NodeGone
+from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
 from channels.layers.names import ALL_NODES
-from channels.layers.transport import TransportEvents
 
 
 class PubSubCalls(HeldCalls):

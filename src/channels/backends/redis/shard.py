@@ -27,8 +27,8 @@ from channels.backends.redis.line import Broken, Line, Pause, StateLost
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.puller import QueueReader
 from channels.backends.ticker import Ticker
+from channels.layers.contract import TransportEvents
 from channels.layers.names import new_node
-from channels.layers.transport import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 

@@ -17,8 +17,8 @@ from channels.backends.redis.shard import InboxShard, Shard
 from channels.exceptions import ChannelFull, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
+from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Capabilities, Leased, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.8
@@ -64,9 +64,7 @@ class RedisTransport:
         expiry: Callable[[], float],
         kind: type[Shard] = InboxShard,
     ) -> None:
-        self.capabilities = Capabilities(
-            reconnect_window=options.lease if kind.keeps else 0.0, delays=True, leases=True
-        )
+        self.capabilities = Capabilities(delays=True, queue_members=True)
         self._servers = list(servers)
         self._names = [server.name for server in servers]
         self._prefix = prefix
@@ -207,23 +205,12 @@ class RedisTransport:
     def push(self, queue: str, envelope: Envelope, capacity: int) -> Coroutine[Any, Any, None]:
         return self._of(queue).push(queue, envelope, capacity)
 
-    def demand(self, queue: str, count: int) -> None:
-        # What a reader says that ends after the transport has stopped.
-        if self.shards:
-            self._shard(queue).queues.demand(queue, count)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        if not self.shards:
-            self._counters["dropped_given_back"] += len(envelopes)
-            return
-        self._of(queue).give_back(queue, [envelope.encoded for envelope in envelopes])
-
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         shard = self._shard(queue)
         await shard.calls.push_later(queue, envelope, due, bound)
         shard.ticker.due_in(due - time.monotonic() - shard.calls.clock_offset)
 
-    def demand_leased(
+    def demand(
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
     ) -> None:
         if self.shards:

@@ -16,8 +16,8 @@ from typing import Final
 from channels.backends.tables.calls import NEVER, Call, CallLine, Result, target_hash
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelLayerUnavailable, MalformedEnvelope
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, decode_envelope
-from channels.layers.transport import Leased
 
 #: Messages taken from a queue at a time.
 MOST_PULLED: Final = 100

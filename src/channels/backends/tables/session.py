@@ -17,7 +17,7 @@ from channels.backends.tables.calls import Result
 from channels.backends.tables.transport import TableTransport
 from channels.exceptions import ChannelsError
 from channels.kit.tasks import TaskScope
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 

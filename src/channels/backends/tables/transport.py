@@ -12,8 +12,8 @@ from channels.backends.tables.readers import QueueReaders, Taker, read_token
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
+from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import TransportEvents
 
 
 class TableTransport:
@@ -150,12 +150,6 @@ class TableTransport:
 
     # Queues.
 
-    def demand(self, queue: str, count: int) -> None:
-        self.readers.demand(queue, count)
-
-    def give_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        self.readers.give_back(queue, envelopes)
-
     def woken(self, hashes: set[int] | None) -> None:
         """There is something in these; None: perhaps in any."""
         self.readers.woken(hashes)
@@ -170,7 +164,7 @@ class TableTransport:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
         self.ticker.due_in(due - time.monotonic() - self.clock_offset)
 
-    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self.readers.demand_leased(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - tokens differ

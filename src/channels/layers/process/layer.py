@@ -11,12 +11,12 @@ from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.codec import Serializer
+from channels.layers.contract import Capabilities, Transport
 from channels.layers.delivery import Delivery
 from channels.layers.options import LayerOptions
 from channels.layers.process.blocking import BlockingLayer
 from channels.layers.process.leases import Lease
 from channels.layers.process.node import GapListener, Node
-from channels.layers.transport import Capabilities, Transport
 
 
 class NodeChannelLayer(BaseChannelLayer):

@@ -16,15 +16,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Final, Self
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MessageTooLarge
 from channels.kit.types import Message
+from channels.layers.contract import Leased, WorkQueue
 from channels.layers.delivery import DEAD_LETTER, Delivery
 from channels.layers.process.link import Link
 from channels.layers.process.readers import Push, QueueReaders
 from channels.layers.process.reception import Reception
-from channels.layers.transport import Leased, LeasingTransport
 
 logger = logging.getLogger("channels.layers")
 
@@ -151,8 +151,8 @@ class Leases:
         self._push = push
 
     @property
-    def _transport(self) -> LeasingTransport:
-        return cast(LeasingTransport, self._link.transport)
+    def _transport(self) -> WorkQueue:
+        return self._link.transport
 
     async def receive(self, channel: str, delivery: Delivery) -> tuple[Message, Lease]:
         """The next message of a queue, on lease; what is void or used up is seen to on the way.

@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
+from channels.layers.contract import Transport, TransportEvents
 from channels.layers.options import LayerOptions
 from channels.layers.process.outbox import Outbox
 from channels.layers.process.port import OwnerLoop, Ports
 from channels.layers.process.subscriptions import Subscriptions
 from channels.layers.redaction import printable
-from channels.layers.transport import Transport, TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -61,7 +61,6 @@ class Link:
     ) -> None:
         self.transport = transport
         self.is_direct = transport.capabilities.is_direct
-        self.joins = transport.capabilities.joins
         self.owner = OwnerLoop(ports, self._owner_lost, self._close_here)
         self._options = options
         self._node = node
@@ -166,7 +165,7 @@ class Link:
 
     async def join(self, group: str) -> bool:
         """Join a group; False if that is still under way after `send_timeout`."""
-        if not self.joins or self.subscriptions.is_joined(group):
+        if self.is_direct or self.subscriptions.is_joined(group):
             return True
         try:
             return await self.owner.call(partial(self.join_here, group), self.patience)
@@ -175,13 +174,11 @@ class Link:
 
     async def join_here(self, group: str) -> bool:
         await self._ensure_started()
-        if not self.joins:
-            return True
         return await self.subscriptions.ensure(group, self._options.send_timeout)
 
     def release(self, group: str) -> None:
         """A group has lost its last member here."""
-        if self.joins:
+        if not self.is_direct:
             self.owner.post(lambda: self.subscriptions.release(group))
 
     # Up and down, told on the owner loop.

@@ -1,6 +1,6 @@
 """One per process and layer: everything that has meaning, on top of a transport.
 
-Addresses (see `channels.layers.transport`): a channel that is attached here or bears this node's
+Addresses (see `channels.layers.contract`): a channel that is attached here or bears this node's
 mark is delivered in the process; one that bears another node's mark goes to that node's inbox; any
 other is a queue.  Groups have members here, in the hub, and elsewhere, which the transport knows.
 
@@ -28,6 +28,7 @@ from channels.fanout.member import Member
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, Serializer
+from channels.layers.contract import DelayedQueue, QueueMembers, Transport
 from channels.layers.delivery import Deliveries
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import ALL_NODES, local_part, new_node, new_sender, node_of
@@ -44,7 +45,6 @@ from channels.layers.process.queues import Queues
 from channels.layers.process.readers import QueueReaders
 from channels.layers.process.reception import Reception
 from channels.layers.seal import Seal
-from channels.layers.transport import DelayingTransport, Transport
 
 logger = logging.getLogger("channels.layers")
 
@@ -90,9 +90,7 @@ class Node:
         self._options = options
         self._clock = clock or SystemClock()
         self._fixed_mark = mark
-        self.deliveries = Deliveries(
-            options.delivery, transport.capabilities, type(policy).__name__
-        )
+        self.deliveries = Deliveries(options.delivery)
         self._become_new()
         watch_forks(self)
 
@@ -188,7 +186,7 @@ class Node:
         envelope = self._envelope(
             Kind.CHANNEL, channel, payload, None if life is None else life + delay
         )
-        transport = cast(DelayingTransport, self.transport)
+        transport = cast(DelayedQueue, self.transport)
         return partial(transport.push_later, channel, envelope, due, self._options.max_delayed)
 
     def receive(self, channel: str) -> Awaitable[Message]:
@@ -219,7 +217,8 @@ class Node:
             await self.control.ask(Kind.ADD, node, group, channel)
         else:
             expires = self._broker_time() + self._policy.group_expiry
-            await self.link.do(0, partial(self.transport.add_queue, group, channel, expires))
+            add = partial(self._queue_members(channel).add_queue, group, channel, expires)
+            await self.link.do(0, add)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """The reverse; as `BaseChannelLayer.group_discard`."""
@@ -228,7 +227,17 @@ class Node:
         elif (node := node_of(channel)) is not None:
             await self.control.ask(Kind.DISCARD, node, group, channel)
         else:
-            await self.link.do(0, partial(self.transport.discard_queue, group, channel))
+            discard = partial(self._queue_members(channel).discard_queue, group, channel)
+            await self.link.do(0, discard)
+
+    def _queue_members(self, channel: str) -> QueueMembers:
+        if not self.transport.capabilities.queue_members:
+            raise InvalidChannelLayerError(
+                f"{type(self._policy).__name__} cannot make {channel!r} a member of a group: it is "
+                "no channel of a process.  Send to it, or use a backend that can "
+                "(RedisChannelLayer for one)."
+            )
+        return cast(QueueMembers, self.transport)
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send an encoded message to a group; as `BaseChannelLayer.group_send`."""
@@ -261,7 +270,7 @@ class Node:
         """Forget all messages and groups, here and wherever the transport reaches."""
         self.local.clear()
         await self.link.do(0, self.transport.flush)
-        if self.link.joins:
+        if not self.link.is_direct:
             envelope = self._control_envelope(Kind.FLUSH, ALL_NODES, b"")
             await self.link.do(0, partial(self.transport.publish, ALL_NODES, envelope))
 
@@ -309,9 +318,6 @@ class Node:
         return dict(total)
 
     # What the transport tells.
-
-    def on_envelope(self, envelope: Envelope) -> None:
-        self.reception.on_envelope(envelope)
 
     def on_over_capacity(self, group: str, full: int, members: int) -> None:
         self.counters["dropped_full_queue"] += full

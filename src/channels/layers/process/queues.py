@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 from channels.exceptions import ChannelLayerUnavailable
 from channels.kit.types import Message
 from channels.layers.process.link import Link
 from channels.layers.process.read_queue import Taken
 from channels.layers.process.readers import QueueReaders
-from channels.layers.transport import LeasingTransport
 
 #: Between two attempts to acknowledge over a backend that is out of reach.
 _RETRY_SECONDS: Final = 0.1
@@ -46,7 +45,7 @@ class Queues:
 
     async def _acknowledge(self, taken: Taken) -> bool:
         """Acknowledge a message; False if another reader may get it, or has it already."""
-        transport = cast(LeasingTransport, self._link.transport)
+        transport = self._link.transport
         clock = self._readers.clock
 
         def acknowledge() -> Awaitable[bool]:

@@ -8,7 +8,7 @@ from collections import deque
 from operator import attrgetter
 
 from channels.fanout.event import Event
-from channels.layers.transport import Leased
+from channels.layers.contract import Leased
 
 
 class Taken:

@@ -14,19 +14,19 @@ import itertools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.fanout.hub import running_loop
 from channels.kit.types import Message
+from channels.layers.contract import Leased, WorkQueue
 from channels.layers.delivery import Deliveries
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.process.link import Link
 from channels.layers.process.port import Ports
 from channels.layers.process.read_queue import ReadQueue, Taken, Waiter
 from channels.layers.process.reception import Reception
-from channels.layers.transport import Leased, LeasingTransport
 
 #: Sends (channel, message, seconds until it expires or None for never) to a queue.
 Push = Callable[[str, Message, float | None], Awaitable[None]]
@@ -156,8 +156,8 @@ class QueueReaders:
     # What the transport is asked for, and what it brings.
 
     @property
-    def _transport(self) -> LeasingTransport:
-        return cast(LeasingTransport, self._link.transport)
+    def _transport(self) -> WorkQueue:
+        return self._link.transport
 
     def _ask(self, channel: str) -> None:
         self._link.tell(partial(self._ask_direct if self._link.is_direct else self._tell, channel))
@@ -173,7 +173,7 @@ class QueueReaders:
             if count <= told:
                 return
             told = count
-            self._transport.demand_leased(channel, count, seconds, self._on_leased)
+            self._transport.demand(channel, count, seconds, self._on_leased)
 
     def _tell(self, channel: str) -> None:
         """Ask for as many as there are readers; if that is less than before, not at once."""
@@ -183,7 +183,7 @@ class QueueReaders:
         count = len(queue.waiters)
         if count > queue.asked:
             queue.asked = count
-            self._transport.demand_leased(channel, count, queue.seconds, self._on_leased)
+            self._transport.demand(channel, count, queue.seconds, self._on_leased)
         elif count < queue.asked:
             self._calm_later(channel, queue)
 
@@ -198,7 +198,7 @@ class QueueReaders:
         count = len(queue.waiters)
         if count < queue.asked:
             queue.asked = count
-            self._transport.demand_leased(channel, count, queue.seconds, self._on_leased)
+            self._transport.demand(channel, count, queue.seconds, self._on_leased)
         with self._lock:
             self._tidy(channel, queue)
         if any(not taken.is_acknowledged for taken in queue.kept):

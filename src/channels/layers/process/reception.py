@@ -55,7 +55,10 @@ class Reception:
         self._seal = seal
         self._seen = SeenWindow()
 
-    def on_frame(self, data: bytes) -> None:
+    def on_frame(self, data: bytes | Envelope) -> None:
+        if isinstance(data, Envelope):
+            self.on_envelope(data)
+            return
         try:
             self._check_size(data)
             envelope = decode_envelope(data)

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Final
 
 from channels.exceptions import TransportDown
-from channels.layers.transport import Transport
+from channels.layers.contract import Transport
 
 logger = logging.getLogger("channels.layers")
 

@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 raise CommandError("You do not have any CHANNEL_LAYERS configured.")
             raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
         capabilities = getattr(layer, "capabilities", None)
-        if capabilities is not None and not capabilities.spans_processes:
+        if capabilities is not None and capabilities.is_direct:
             self.stderr.write(
                 self.style.WARNING(
                     f"The channel layer {alias!r} stays inside one process, so no message of "
