@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from channels.backends.memory.engine import MemoryEngine
-from channels.backends.memory.holding import Holder, Taker
+from channels.backends.memory.engine import MemoryEngine, Taker
+from channels.backends.memory.holding import Holder
 from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
 from channels.layers.contract import Capabilities, Leased, TransportEvents
@@ -221,7 +220,7 @@ class LoopbackTransport:
             self._leasing.pop(queue, None)
             if left > 1:
                 self._leasing[queue] = (left - 1, seconds, taker)
-            self._soon(lambda: taker(replace(leased, data=leased.data.encoded)))
+            self._soon(lambda: taker(leased._replace(data=leased.data.encoded)))
 
         if self._is_up:
             self.broker.holder.demand(self, queue, count, seconds, take)

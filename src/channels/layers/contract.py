@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from channels.layers.envelope import Envelope
 
@@ -145,8 +145,7 @@ class Bus(Protocol):
         """Counters since `start` of what only the backend knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leased:
+class Leased(NamedTuple):
     """An envelope on lease; the broker still has it."""
 
     queue: str

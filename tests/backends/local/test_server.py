@@ -162,8 +162,8 @@ def leased(client: Client) -> tuple[int, bytes]:
     """(number, lease) of the next message of the queue, which has come on lease."""
     name, body = client.expect(frames.LEASED)
     assert name == b"q"
-    token, data = body[: frames.TOKEN_OCTETS], body[frames.TOKEN_OCTETS :]
-    return decode_envelope(data).seq, token
+    token, _ = frames.LEASED_BODY.unpack_from(body)
+    return decode_envelope(body[frames.LEASED_BODY.size :]).seq, token
 
 
 def test_a_groups_message_goes_to_all_who_joined_as_it_came(

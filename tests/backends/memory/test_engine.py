@@ -1,19 +1,32 @@
 """The engine as the hub of the local layer uses it: several readers, fairness, put-back."""
 
+from typing import Any
+
 import pytest
 
-from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.engine import Demand, MemoryEngine
 from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
 from channels.layers.envelope import Envelope, Kind
 
 
 class Taker:
-    def __init__(self) -> None:
+    """A reader that notes what it gets."""
+
+    def __init__(self, engine: MemoryEngine) -> None:
         self.got: list[int] = []
+        self.engine = engine
+        engine.lease_out = lease_out
+
+    def demand(self, queue: str, count: int) -> None:
+        self.engine.demand(self, queue, Demand(count, 10, lambda _: None))
 
     def take(self, queue: str, envelope: Envelope) -> None:
         self.got.append(envelope.seq)
+
+
+def lease_out(queue: str, envelope: Envelope, reader: Any, demand: Demand) -> None:
+    reader.take(queue, envelope)
 
 
 @pytest.fixture
@@ -36,23 +49,23 @@ def push(engine: MemoryEngine, *numbers: int, queue: str = "q") -> None:
 
 
 def test_readers_are_served_in_turn_as_far_as_they_asked(engine: MemoryEngine) -> None:
-    one, two = Taker(), Taker()
-    engine.demand(one, "q", 3)
-    engine.demand(two, "q", 1)
+    one, two = Taker(engine), Taker(engine)
+    one.demand("q", 3)
+    two.demand("q", 1)
     push(engine, 1, 2, 3, 4, 5)
     assert (one.got, two.got) == ([1, 3, 4], [2])
-    engine.demand(two, "q", 1)
+    two.demand("q", 1)
     assert two.got == [2, 5]
     assert engine.queues == {}
 
 
 def test_the_latest_demand_holds(engine: MemoryEngine) -> None:
-    taker = Taker()
-    engine.demand(taker, "q", 5)
-    engine.demand(taker, "q", 0)
+    taker = Taker(engine)
+    taker.demand("q", 5)
+    taker.demand("q", 0)
     push(engine, 1)
     assert taker.got == []
-    engine.demand(taker, "q", 1)
+    taker.demand("q", 1)
     assert taker.got == [1]
 
 
@@ -61,8 +74,8 @@ def test_what_is_put_back_comes_first_and_counts_against_nobody(engine: MemoryEn
     engine.put_back("q", [envelope(1), envelope(2)])
     with pytest.raises(ChannelFull):
         engine.push("q", envelope(4), 3)
-    taker = Taker()
-    engine.demand(taker, "q", 9)
+    taker = Taker(engine)
+    taker.demand("q", 9)
     assert taker.got == [1, 2, 3]
 
 
@@ -72,19 +85,19 @@ def test_a_reader_that_puts_back_at_once_does_not_spin(engine: MemoryEngine) -> 
             super().take(queue, envelope)
             engine.put_back(queue, [envelope])
 
-    refuser = Refuser()
+    refuser = Refuser(engine)
     push(engine, 1)
-    engine.demand(refuser, "q", 2)
+    refuser.demand("q", 2)
     assert refuser.got == [1, 1]
-    taker = Taker()
-    engine.demand(taker, "q", 1)
+    taker = Taker(engine)
+    taker.demand("q", 1)
     assert taker.got == [1]
 
 
 def test_a_reader_that_is_gone_gets_nothing(engine: MemoryEngine) -> None:
-    gone = Taker()
-    engine.demand(gone, "q", 1)
-    engine.demand(gone, "r", 1)
+    gone = Taker(engine)
+    gone.demand("q", 1)
+    gone.demand("r", 1)
     engine.forget_reader(gone)
     assert engine.queues == {}
     push(engine, 1)
@@ -99,8 +112,8 @@ def test_expired_envelopes_are_passed_over_and_counted(
         engine.push("q", envelope(2), 1)
     clock.advance(6)
     engine.push("q", envelope(3), 1)
-    taker = Taker()
-    engine.demand(taker, "q", 1)
+    taker = Taker(engine)
+    taker.demand("q", 1)
     assert taker.got == [3]
     assert engine.expired == 1
 
@@ -132,9 +145,9 @@ def test_a_queue_that_expired_unread_leaves_its_groups(
 
 
 def test_flush_leaves_readers_waiting(engine: MemoryEngine) -> None:
-    taker = Taker()
+    taker = Taker(engine)
     push(engine, 1)
-    engine.demand(taker, "r", 1)
+    taker.demand("r", 1)
     engine.flush()
     assert list(engine.queues) == ["r"]
     push(engine, 2, queue="r")

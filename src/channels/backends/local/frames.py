@@ -83,8 +83,8 @@ LEASE_BODY: Final = struct.Struct("!Id")
 RELEASE_BODY: Final = struct.Struct("!16sd?")
 #: The lease, seconds from now.
 EXTEND_BODY: Final = struct.Struct("!16sd")
-#: What LEASED begins with, and all of ACKNOWLEDGE: the lease.
-TOKEN_OCTETS: Final = 16
+#: The lease, how often the envelope was leased; the envelope follows.
+LEASED_BODY: Final = struct.Struct("!16sB")
 TALLY: Final = struct.Struct("!II")
 _LENGTH: Final = struct.Struct("!I")
 
@@ -102,11 +102,6 @@ class FrameError(ChannelsError, ValueError):
 def frame(kind: int, name: bytes = b"", body: bytes = b"") -> bytes:
     """A whole frame."""
     return HEAD.pack(len(name) + len(body), kind, len(name)) + name + body
-
-
-def attempts_of(envelope: bytes) -> int:
-    """How often an envelope was leased: the upper bits of its flags."""
-    return envelope[1] >> 2 if len(envelope) > 1 else 0
 
 
 def pack_many(parts: Iterable[bytes]) -> bytes:

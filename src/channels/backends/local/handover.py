@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgpack
 
 from channels.backends.local.switchboard import Switchboard
+from channels.backends.memory.engine import envelope_octets
 from channels.backends.memory.holding import Held
 from channels.exceptions import ChannelsError
 from channels.layers.envelope import Envelope, decode_envelope
@@ -100,6 +101,7 @@ def take_over(board: Switchboard, path: Path) -> bytes:
         # Whatever msgpack and the loop make of a torn or foreign file.
         logger.warning("What the last hub left in %s cannot be read: %r", path, error)
     for queue, envelopes in unread.items():
+        board.engine.octets += sum(map(envelope_octets, envelopes))
         board.engine.put_back(queue, envelopes)
     return epoch
 

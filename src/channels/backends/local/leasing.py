@@ -65,8 +65,8 @@ class LeasingEnd:
         ]
 
     def _on_leased(self, queue: str, body: bytes) -> None:
-        token, data = body[: frames.TOKEN_OCTETS], body[frames.TOKEN_OCTETS :]
-        attempts = frames.attempts_of(data)
+        token, attempts = frames.LEASED_BODY.unpack_from(body)
+        data = body[frames.LEASED_BODY.size :]
         found = self._leasing.pop(queue, None)
         if found is None:
             # Nobody wants it any more; the hub is told so at once.

@@ -16,6 +16,7 @@ from channels.backends.local.frames import (
     ANSWERED,
     GAP,
     LEASED,
+    LEASED_BODY,
     NUMBER,
     REFUSED,
     REFUSED_BODY,
@@ -123,8 +124,9 @@ class Peer:
         while self.leased:
             leased = self.leased.popleft()
             data = leased.data
-            body = data.encoded if isinstance(data, Envelope) else data
-            self.write(frame(LEASED, leased.queue.encode(), leased.token + body))
+            body = LEASED_BODY.pack(leased.token, min(leased.attempts, 255))
+            body += data.encoded if isinstance(data, Envelope) else data
+            self.write(frame(LEASED, leased.queue.encode(), body))
 
     def flush(self) -> bool:
         """Write as much as goes; True if nothing is left."""

@@ -10,11 +10,15 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
+
+#: Told of a message that was leased out; under the engine's lock.
+Taker = Callable[[Leased], None]
 
 #: Octets that an unread envelope takes beside its payload: 272 by tracemalloc, and the rounding up.
 ENVELOPE_OCTETS: Final = 400
@@ -30,11 +34,13 @@ class EngineBounds:
     memberships: int | None = None
 
 
-class Reader(Protocol):
-    """Whoever takes from queues."""
+@dataclass(slots=True)
+class Demand:
+    """How many a reader takes, for how long each is leased, and who is told of it."""
 
-    def take(self, queue: str, envelope: Envelope) -> None:
-        """Here is one that `demand` asked for."""
+    count: int
+    seconds: float
+    taker: Taker
 
 
 class Queue:
@@ -44,8 +50,8 @@ class Queue:
 
     def __init__(self) -> None:
         self.envelopes: deque[Envelope] = deque()
-        #: Reader -> how many it takes; served in turn.
-        self.demands: OrderedDict[Reader, int] = OrderedDict()
+        #: By reader; served in turn.
+        self.demands: OrderedDict[object, Demand] = OrderedDict()
 
 
 class MemoryEngine:
@@ -67,6 +73,8 @@ class MemoryEngine:
         #: Group -> queue -> when its membership ends; oldest first.
         self.groups: dict[str, dict[str, float]] = {}
         self.expired = 0
+        #: Leases an envelope out, which keeps its room: (queue, envelope, reader, demand).
+        self.lease_out: Callable[[str, Envelope, object, Demand], None] = lambda *_: None
         #: What the unread envelopes take.
         self.octets = 0
         self._bounds = bounds
@@ -111,15 +119,17 @@ class MemoryEngine:
         self.octets += size
 
     def put_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        """Put envelopes back at the head, in their order, whatever the capacity."""
+        """Put envelopes back at the head, in their order, whatever the capacity.
+
+        They have taken their room already.
+        """
         with self.lock:
             entry = self._queue(queue)
             entry.envelopes.extendleft(reversed(envelopes))
-            self.octets += _octets(envelopes)
             self._serve(queue, entry)
 
-    def demand(self, reader: Reader, queue: str, count: int) -> None:
-        """Let a reader take so many from now on, instead of what it asked for before.
+    def demand(self, reader: object, queue: str, demand: Demand) -> None:
+        """Lease to a reader as it demands from now on, instead of what it demanded before.
 
         Raises:
             ChannelFull: If this would be one queue more than the bound.
@@ -127,13 +137,13 @@ class MemoryEngine:
         with self.lock:
             self.sweep()
             entry = self._queue(queue)
-            if count > 0:
-                entry.demands[reader] = count
+            if demand.count > 0:
+                entry.demands[reader] = demand
             else:
                 entry.demands.pop(reader, None)
             self._serve(queue, entry)
 
-    def forget_reader(self, reader: Reader) -> None:
+    def forget_reader(self, reader: object) -> None:
         """It has gone."""
         with self.lock:
             for queue, entry in list(self.queues.items()):
@@ -252,15 +262,16 @@ class MemoryEngine:
         """Hand out as long as there is something and someone."""
         while entry.envelopes and entry.demands:
             envelope = entry.envelopes.popleft()
-            self.octets -= envelope_octets(envelope)
             if envelope.is_expired(self._clock.monotonic()):
+                self.octets -= envelope_octets(envelope)
                 self.expired += 1
                 continue
-            reader, count = entry.demands.popitem(last=False)
-            if count > 1:
+            reader, demand = entry.demands.popitem(last=False)
+            demand.count -= 1
+            if demand.count > 0:
                 # To the end of the line: readers are served in turn.
-                entry.demands[reader] = count - 1
-            reader.take(queue, envelope)
+                entry.demands[reader] = demand
+            self.lease_out(queue, envelope, reader, demand)
         self._tidy(queue, entry)
 
     def _drop_expired(self, entry: Queue) -> int:
@@ -281,7 +292,3 @@ class MemoryEngine:
 def envelope_octets(envelope: Envelope) -> int:
     """What an unread envelope takes."""
     return ENVELOPE_OCTETS + len(envelope.payload)
-
-
-def _octets(envelopes: Sequence[Envelope]) -> int:
-    return sum(envelope_octets(envelope) for envelope in envelopes)

@@ -15,14 +15,11 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from channels.backends.memory.engine import MemoryEngine, envelope_octets
+from channels.backends.memory.engine import Demand, MemoryEngine, Taker, envelope_octets
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-
-#: Told of a message that was leased out; under the engine's lock.
-Taker = Callable[[Leased], None]
 
 #: Seconds until the next try when there is no room for what is due.
 _NO_ROOM_SECONDS: Final = 1.0
@@ -42,18 +39,9 @@ class Held:
         #: It was never in its queue.
         self.is_delayed = False
 
-
-class LeaseReader:
-    """Stands in the engine for a reader that leases: what it is handed is out on lease."""
-
-    def __init__(self, holder: Holder, reader: object, seconds: float, taker: Taker) -> None:
-        self._holder = holder
-        self.reader = reader
-        self.seconds = seconds
-        self.taker = taker
-
-    def take(self, queue: str, envelope: Envelope) -> None:
-        self._holder.lease_out(self, queue, envelope)
+    def count(self) -> None:
+        """The lease was an attempt.  A copy: it may be in several queues."""
+        self.envelope = self.envelope.again(self.envelope.attempts + 1)
 
 
 class Holder:
@@ -72,6 +60,7 @@ class Holder:
         on_due: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.engine = engine
+        engine.lease_out = self._lease_out
         self.on_due = on_due
         self._clock = clock
         self._boot = os.urandom(8)
@@ -79,7 +68,6 @@ class Holder:
         self._held: dict[bytes, Held] = {}
         #: (due, token), with entries of what is held no more, or until another time.
         self._heap: list[tuple[float, bytes]] = []
-        self._readers: dict[tuple[object, str], LeaseReader] = {}
         self._delayed = 0
         #: Leases that ran out.
         self.run_out = 0
@@ -105,25 +93,12 @@ class Holder:
         """Lease so many to a reader from now on; as `WorkQueue.demand`."""
         with self.engine.lock:
             self.tick()
-            entry = self._readers.get((reader, queue))
-            if entry is None:
-                if count <= 0:
-                    return
-                entry = self._readers[reader, queue] = LeaseReader(self, reader, seconds, taker)
-            entry.seconds, entry.taker = seconds, taker
-            if count <= 0:
-                del self._readers[reader, queue]
-            self.engine.demand(entry, queue, count)
+            self.engine.demand(reader, queue, Demand(count, seconds, taker))
 
-    def lease_out(self, entry: LeaseReader, queue: str, envelope: Envelope) -> None:
-        """The engine has taken an envelope out of its queue for this reader."""
+    def _lease_out(self, queue: str, envelope: Envelope, reader: object, demand: Demand) -> None:
         token = self._token()
-        leased = envelope.again(envelope.attempts + 1)
-        held = Held(queue, leased, self._clock.monotonic() + entry.seconds, entry.reader)
-        # On lease it takes its room as before.
-        self.engine.octets += envelope_octets(leased)
-        self._hold(token, held)
-        entry.taker(Leased(queue, leased, token, leased.attempts))
+        self._hold(token, Held(queue, envelope, self._clock.monotonic() + demand.seconds, reader))
+        demand.taker(Leased(queue, envelope, token, envelope.attempts + 1))
 
     def acknowledge(self, token: bytes) -> bool:
         """Forget what is on this lease; False if the lease is over."""
@@ -143,8 +118,8 @@ class Holder:
             if held is None or held.reader is None:
                 return False
             del self._held[token]
-            if not counted:
-                held.envelope = held.envelope.again(held.envelope.attempts - 1)
+            if counted:
+                held.count()
             held.reader = None
             if delay <= 0:
                 self._return(held.queue, [held.envelope])
@@ -167,10 +142,7 @@ class Holder:
     def forget_reader(self, reader: object, successor: object = None) -> None:
         """It has gone: what it had on lease goes back at once, or is its successor's."""
         with self.engine.lock:
-            for key, entry in list(self._readers.items()):
-                if key[0] is reader:
-                    self.engine.forget_reader(entry)
-                    del self._readers[key]
+            self.engine.forget_reader(reader)
             returned: dict[str, list[Envelope]] = {}
             for token, held in list(self._held.items()):
                 if held.reader is not reader:
@@ -180,6 +152,7 @@ class Holder:
                 else:
                     self.run_out += 1
                     del self._held[token]
+                    held.count()
                     returned.setdefault(held.queue, []).append(held.envelope)
             for queue, envelopes in returned.items():
                 self._return(queue, envelopes)
@@ -199,7 +172,9 @@ class Holder:
                     delayed.append((token, held))
                     continue
                 del self._held[token]
-                self.run_out += held.reader is not None
+                if held.reader is not None:
+                    self.run_out += 1
+                    held.count()
                 returned.setdefault(held.queue, []).append(held.envelope)
             # Readers may wait: those that were in the queue before come first.
             for queue, envelopes in returned.items():
@@ -230,12 +205,6 @@ class Holder:
             self._heap.clear()
             self._delayed = 0
 
-    def forget(self) -> None:
-        """Forget everything, readers too."""
-        with self.engine.lock:
-            self.clear()
-            self._readers.clear()
-
     def statistics(self) -> dict[str, int]:
         with self.engine.lock:
             leased = sum(held.reader is not None for held in self._held.values())
@@ -255,15 +224,12 @@ class Holder:
 
     def _return(self, queue: str, envelopes: list[Envelope]) -> None:
         """Put what was held at the head of its queue."""
-        for envelope in envelopes:
-            self.engine.octets -= envelope_octets(envelope)
         try:
             self.engine.put_back(queue, envelopes)
         except ChannelFull:
             # As many queues as there may be; none for this one at the moment.
             due = self._clock.monotonic() + _NO_ROOM_SECONDS
             for envelope in envelopes:
-                self.engine.octets += envelope_octets(envelope)
                 self._hold(self._token(), Held(queue, envelope, due))
 
     def _append(self, token: bytes, held: Held) -> None:

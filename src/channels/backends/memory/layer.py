@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from channels.backends.memory.engine import MemoryEngine
-from channels.backends.memory.holding import Holder, Taker
+from channels.backends.memory.engine import MemoryEngine, Taker
+from channels.backends.memory.holding import Holder
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.copies import InProcessSerializer
@@ -45,7 +45,7 @@ class MemoryTransport:
     def abandon(self) -> None:
         # In a forked child what waits there belongs to the parent.
         self._alarm.cancel()
-        self.holder.forget()
+        self.holder.clear()
         self.engine.clear()
 
     async def flush(self) -> None:

@@ -133,12 +133,17 @@ class Link:
 
         self.owner.post(spawn)
 
+    @property
+    def is_started(self) -> bool:
+        """True if `start` has nothing to do."""
+        return self.is_direct or (self._is_ready and self.owner.current is not None)
+
     async def start(self) -> None:
         """Have the transport started, and give it `send_timeout` for its first connection.
 
         From then on this node has an address that others can send to.
         """
-        if not self.is_direct and not (self._is_ready and self.owner.current is not None):
+        if not self.is_started:
             await self.owner.call(self._start_here, self.patience)
 
     async def _start_here(self) -> None:

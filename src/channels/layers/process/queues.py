@@ -29,7 +29,8 @@ class Queues:
 
         Cancel safety: a cancelled call takes nothing.
         """
-        await self._link.start()
+        if not self._link.is_started:
+            await self._link.start()
         while True:
             taken = await self._readers.take(channel, is_plain=True)
             event = self._readers.open(taken)

@@ -69,7 +69,7 @@ class ReadQueue:
 
     def next_pair(self) -> tuple[Taken, Waiter] | None:
         """Remove and return the first message and the first reader that can have it."""
-        if self.unsettled:
+        if self.unsettled or not self.waiters:
             return None
         for taken in self.kept:
             for waiter in self.waiters:
@@ -81,7 +81,10 @@ class ReadQueue:
 
     def keep(self, taken: Taken) -> None:
         """Keep a message, in its place."""
-        insort(self.kept, taken, key=attrgetter("number"))
+        if not self.kept or self.kept[-1].number < taken.number:
+            self.kept.append(taken)
+        else:
+            insort(self.kept, taken, key=attrgetter("number"))
 
     def remove_leased(self) -> list[Taken]:
         """Remove and return what is kept and not acknowledged."""

@@ -72,7 +72,8 @@ class QueueReaders:
         with self._lock:
             queue = self._queue(channel)
             queue.waiters.append(waiter)
-        if queue.kept:
+            is_left = bool(queue.kept)
+        if is_left:
             self._serve(channel)
         self._ask(channel)
         try:
@@ -160,7 +161,12 @@ class QueueReaders:
         return self._link.transport
 
     def _ask(self, channel: str) -> None:
-        self._link.tell(partial(self._ask_direct if self._link.is_direct else self._tell, channel))
+        if self._link.is_direct:
+            self._ask_direct(channel)
+        elif self._link.owner.is_mine:
+            self._tell(channel)
+        else:
+            self._link.tell(partial(self._tell, channel))
 
     def _ask_direct(self, channel: str) -> None:
         told = -1
@@ -213,32 +219,28 @@ class QueueReaders:
 
     def _give(self, taken: Taken) -> None:
         """Give a message to the first reader here; without one, keep it for the next."""
-        channel = taken.leased.queue
-        with self._lock:
-            self._queue(channel).keep(taken)
-        self._serve(channel)
-        with self._lock:
-            queue = self._queue(channel)
-            is_left = taken in queue.kept
-            if is_left and self._link.is_direct:
-                queue.kept.remove(taken)
-            self._tidy(channel, queue)
-        if is_left:
+        if not self._serve(taken.leased.queue, taken):
             self._put_back(taken)
 
-    def _serve(self, channel: str) -> None:
-        """Hand over as long as there is a message and a reader for it."""
+    def _serve(self, channel: str, given: Taken | None = None) -> bool:
+        """Hand over as long as there is a message and a reader for it; False if `given` is left."""
+        kept = given
         while True:
             with self._lock:
                 queue = self._queue(channel)
-                found = queue.next_pair()
+                if kept is not None:
+                    queue.keep(kept)
+                pair = queue.next_pair()
+                is_left = pair is None and given in queue.kept
+                if is_left and given is not None and self._link.is_direct:
+                    queue.kept.remove(given)
                 self._tidy(channel, queue)
-            if found is None:
-                return
-            taken, waiter = found
-            if not self._hand_over(waiter, taken):
-                with self._lock:
-                    self._queue(channel).keep(taken)
+            if pair is None:
+                return not is_left
+            taken, waiter = pair
+            kept = None if self._hand_over(waiter, taken) else taken
+            if taken is given and kept is None:
+                return True
 
     def _hand_over(self, waiter: Waiter, taken: Taken) -> bool:
         """Give a message to a reader; False if that is gone."""
