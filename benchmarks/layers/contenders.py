@@ -73,9 +73,6 @@ OURS = [
         # NATS keeps nothing of a group for who is cut off.
         unpromised=frozenset({"kill", "restart"}),
     ),
-    Contender(
-        "nats-reliable", "channels.layers.NatsChannelLayer", "nats", {**ROOMY, "reliable": True}
-    ),
     Contender("database-postgres", DATABASE, "database-postgres", ROOMY, unpromised=WAITS),
     Contender("database-sqlite", DATABASE, "database-sqlite", ROOMY, unpromised=WAITS),
 ]

@@ -28,10 +28,6 @@ def _nats(port: int, prefix: str) -> dict[str, Any]:
     return {"servers": f"nats://127.0.0.1:{port}", "prefix": prefix}
 
 
-def _reliable_nats(port: int, prefix: str) -> dict[str, Any]:
-    return {**_nats(port, prefix), "reliable": True}
-
-
 def _rabbitmq(port: int, prefix: str) -> dict[str, Any]:
     return {"url": f"amqp://guest:guest@127.0.0.1:{port}/", "prefix": prefix}
 
@@ -81,6 +77,8 @@ class Row:
         options: Others that make cases short.
         has_window: What is sent to a group while a process is cut off waits for it.
         has_one_order: All processes see a group's messages in one order.
+        delays: `send` takes `delay`.
+        exact_attempts: Leases count attempts, and not what was given back or reached nobody.
         queue_once: No message of a queue comes twice when connections break.
         restarts: One for each way to be configured that makes a difference.
         loses_only_unread: When the broker was killed, a group misses nothing but what lay unread:
@@ -99,6 +97,8 @@ class Row:
     has_window: bool = True
     has_one_order: bool = True
     queue_once: bool = True
+    delays: bool = True
+    exact_attempts: bool = True
     restarts: tuple[Restart, ...] = (Restart(),)
     loses_only_unread: bool = True
     visibility_timeout: float = 1.0
@@ -124,6 +124,9 @@ _NATS: Final = Row(
     options={"ack_wait": 3.0},
     has_window=False,
     has_one_order=False,
+    queue_once=False,
+    delays=False,
+    exact_attempts=False,
     restarts=(Restart({"persistent": True}, keeps_queues=True),),
     loses_only_unread=False,
 )
@@ -167,17 +170,7 @@ BROKERS: Final[Mapping[str, Row]] = {
         visibility_timeout=30.0,
     ),
     "nats": _NATS,
-    "nats-reliable": replace(
-        _NATS,
-        configure=_reliable_nats,
-        has_window=True,
-        has_one_order=True,
-        restarts=(Restart({"persistent": True}, keeps_groups=True, keeps_queues=True),),
-        loses_only_unread=True,
-    ),
 }
-#: Those whose queues are not another row's.
-QUEUES: Final = [name for name in BROKERS if name != "nats-reliable"]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from tests.cluster.proxy import ChaosProxy
-from tests.cluster.sites import BROKERS, QUEUES, Restart, Site
+from tests.cluster.sites import BROKERS, Restart, Site
 from tests.cluster.traffic import Breaker, beside, finish, until
 
 MakeLayer = Callable[..., Any]
 RESTARTS = [
     pytest.param(name, restart, id="-".join([name, *restart.options]))
-    for name in QUEUES
+    for name in BROKERS
     for restart in BROKERS[name].restarts
 ]
 
@@ -30,7 +30,7 @@ def delivery(site: Site, patience: float = 1.0) -> dict[str, Any]:
     return {"jobs": {"visibility_timeout": patience, "max_attempts": 50, "retry_delay": 0.05}}
 
 
-@pytest.mark.parametrize("site", QUEUES, indirect=True)
+@pytest.mark.parametrize("site", BROKERS, indirect=True)
 async def test_connections_that_break_all_the_time_lose_no_lease_and_no_delayed_message(
     site: Site, proxy: ChaosProxy, make_layer: MakeLayer
 ) -> None:
@@ -41,7 +41,7 @@ async def test_connections_that_break_all_the_time_lose_no_lease_and_no_delayed_
         async with breaker.cutting(*layers):
             while sent < site.row.many // 2 or not breaker.is_enough():
                 message = {"type": "x", "number": sent}
-                await sender.send("jobs", message, delay=sent % 3 * 0.3)
+                await sender.send("jobs", message, delay=sent % 3 * 0.3 * site.row.delays)
                 sent += 1
                 await asyncio.sleep(0.002)
         await until(lambda: len(done) == sent, "all are done", 40)
@@ -50,7 +50,7 @@ async def test_connections_that_break_all_the_time_lose_no_lease_and_no_delayed_
     assert sum(done.values()) - sent <= 8 * breaker.cuts
 
 
-@pytest.mark.parametrize("site", QUEUES, indirect=True)
+@pytest.mark.parametrize("site", BROKERS, indirect=True)
 async def test_what_a_vanished_process_had_comes_to_another(
     site: Site, proxy: ChaosProxy, make_layer: MakeLayer
 ) -> None:
@@ -85,7 +85,7 @@ async def test_a_broker_killed_and_started_again(
     layer, other = make_layer(**options), make_layer(**options)
     await layer.send("jobs", {"type": "x", "number": 0})
     _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-    await layer.send("jobs", {"type": "x", "number": 1}, delay=0.5)
+    await layer.send("jobs", {"type": "x", "number": 1}, delay=0.5 * site.row.delays)
     await layer.send("jobs", {"type": "x", "number": 2})
     await asyncio.to_thread(site.server.kill)
     await asyncio.to_thread(site.server.start)

@@ -6,7 +6,7 @@ Each case runs over all rows of `sites.BROKERS` whose promise covers it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from channels.exceptions import ChannelLayerUnavailable
 from tests.cluster.history import Outcome, PublisherLog, Verdict, judge_group, judge_queue
 from tests.cluster.member import Member
 from tests.cluster.proxy import ChaosProxy
-from tests.cluster.sites import BROKERS, QUEUES, Restart, Site
+from tests.cluster.sites import BROKERS, Restart, Site
 from tests.cluster.traffic import Breaker, Reader, every, is_connected, publish, quiet, until
 
 MakeLayer = Callable[..., Any]
@@ -24,8 +24,8 @@ MakeLayer = Callable[..., Any]
 pytestmark = pytest.mark.timeout(180)
 
 
-def over(names: list[str]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("site", names, indirect=True)
+def over(names: Iterable[str]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("site", list(names), indirect=True)
 
 
 WITH_WINDOW = [name for name, row in BROKERS.items() if row.has_window]
@@ -51,7 +51,7 @@ def process(site: Site, role: str, name: str, port: int | None = None) -> Member
 # Processes.
 
 
-@over(QUEUES)
+@over(BROKERS)
 async def test_three_processes_on_one_channel_get_each_message_once(
     site: Site, make_layer: MakeLayer
 ) -> None:
@@ -70,7 +70,7 @@ async def test_three_processes_on_one_channel_get_each_message_once(
     assert all(len(marks) > count // 12 for marks in readers.values()), "the work is shared"
 
 
-@over(QUEUES)
+@over(BROKERS)
 async def test_a_killed_worker_loses_nothing_that_comes_later(
     site: Site, make_layer: MakeLayer
 ) -> None:
@@ -158,7 +158,7 @@ async def test_connections_that_break_all_the_time_lose_only_what_is_told(
     assert set(told) == {None}
 
 
-@over(QUEUES)
+@over(BROKERS)
 async def test_connections_that_break_all_the_time_double_nothing_of_a_queue(
     site: Site, proxy: ChaosProxy, make_layer: MakeLayer
 ) -> None:

@@ -19,7 +19,7 @@ from channels.layers import LocalChannelLayer, channel_layers
 from channels.server import Server, ServerOptions, parse_endpoint
 from channels.testing.proxy import ChaosProxy
 from tests.cluster.member import Member, make_layer
-from tests.cluster.sites import BROKERS, QUEUES, Site, site_on
+from tests.cluster.sites import BROKERS, Site, site_on
 from tests.cluster.test_local import BACKEND as LOCAL
 from tests.cluster.test_local import hub_pid
 from tests.cluster.traffic import is_connected, until
@@ -47,7 +47,7 @@ class Chat(AsyncWebsocketConsumer):
         await self.send(event["text"])
 
 
-@pytest.fixture(params=QUEUES)
+@pytest.fixture(params=list(BROKERS))
 def site(request: pytest.FixtureRequest, alias: Callable[..., str]) -> Site:
     return site_on(request.param, request.getfixturevalue(BROKERS[request.param].server), alias)
 

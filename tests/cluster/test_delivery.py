@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.member import make_layer
-from tests.cluster.sites import BROKERS, site_on
+from tests.cluster.sites import BROKERS, Row, site_on
 from tests.cluster.traffic import until
 from tests.cluster.worker import WorkerProcess
 
@@ -53,6 +53,8 @@ class Jobs:
         self.backend = backend
         self.config = {"delivery": DELIVERY, "capacity": 10_000, **config}
         self.many = many
+        #: What is particular to it; None: it has no server.
+        self.row: Row | None = None
         self.layer = make_layer(backend, self.config)
         self._databases = databases
         self._workers = contextlib.AsyncExitStack()
@@ -64,6 +66,11 @@ class Jobs:
     async def send(self, number: int, do: str, seconds: float = 0.0, **more: Any) -> None:
         message = {"type": "job", "number": number, "do": do, "seconds": seconds}
         await self.layer.send("jobs", message, **more)
+
+    def need(self, feature: str) -> None:
+        """Skip the test unless the layer has it."""
+        if self.row is not None and not getattr(self.row, feature):
+            pytest.skip(f"the layer has not: {feature}")
 
     async def close(self) -> None:
         await self._workers.aclose()
@@ -83,11 +90,13 @@ async def jobs(
     else:
         site = site_on(name, request.getfixturevalue(BROKERS[name].server), alias)
         made = Jobs(site.backend, site.config(send_timeout=10.0), site.databases(), many)
+        made.row = site.row
     yield made
     await made.close()
 
 
 async def test_what_a_killed_worker_had_in_hand_is_done_by_another(jobs: Jobs) -> None:
+    jobs.need("exact_attempts")
     first = await jobs.worker()
     await jobs.send(1, "work", 30)
     await until(lambda: first.began == [(1, 1)], "the first worker has it")
@@ -100,6 +109,7 @@ async def test_what_a_killed_worker_had_in_hand_is_done_by_another(jobs: Jobs) -
 
 
 async def test_it_comes_once_more_and_no_oftener(jobs: Jobs) -> None:
+    jobs.need("exact_attempts")
     one = await jobs.worker()
     await jobs.send(1, "hang")
     await until(lambda: one.began == [(1, 1)], "the first worker has it")
@@ -139,6 +149,7 @@ async def test_what_fails_is_tried_again_and_buried(jobs: Jobs) -> None:
 
 
 async def test_a_stopped_worker_gives_back_what_it_cannot_finish(jobs: Jobs) -> None:
+    jobs.need("exact_attempts")
     first = await jobs.worker(shutdown_timeout=0.2)
     await jobs.send(1, "hang")
     await jobs.send(2, "work", 0.05)
@@ -183,6 +194,7 @@ async def test_nothing_is_lost_while_workers_are_killed(jobs: Jobs) -> None:
 
 
 async def test_a_delayed_message_outlives_its_sender(jobs: Jobs) -> None:
+    jobs.need("delays")
     sender = make_layer(jobs.backend, jobs.config)
     await sender.send("jobs", {"type": "x", "number": 1, "do": "work", "seconds": 0}, delay=1.0)
     await sender.close()

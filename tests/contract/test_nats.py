@@ -8,13 +8,6 @@ import pytest
 
 from channels.layers import NatsChannelLayer
 from channels.testing.layers import Broker, Features, LayerConformance
-from channels.testing.layers.chaos import ChaosCases
-from channels.testing.layers.groups import GroupCases
-from channels.testing.layers.hostile import HostileCases
-from channels.testing.layers.life import LifeCases
-from channels.testing.layers.members import MemberCases
-from channels.testing.layers.messages import MessageCases
-from channels.testing.layers.sealed import SealedCases
 from tests.cluster.servers import OwnServer, nats_server
 
 
@@ -24,11 +17,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         yield server
 
 
-def broker_of(server: OwnServer, **fixed: Any) -> Broker:
+def broker_of(server: OwnServer) -> Broker:
     prefix = f"test-{uuid.uuid4().hex[:8]}"
 
     def make(address: tuple[str, int], **config: Any) -> NatsChannelLayer:
-        config = {"ack_wait": 3.0, **fixed, **config}
+        config = {"ack_wait": 3.0, **config}
         return NatsChannelLayer("nats://{}:{}".format(*address), prefix, **config)
 
     return Broker(("127.0.0.1", server.port), make, {"ping_interval": 0.4})
@@ -37,22 +30,15 @@ def broker_of(server: OwnServer, **fixed: Any) -> Broker:
 class TestNats(LayerConformance):
     #: Two senders' messages may reach two processes in different orders.
     features: ClassVar[Features] = Features(
-        ordered_groups=False, reconnect_window=False, delays=True, leases=True
+        ordered_groups=False,
+        reconnect_window=False,
+        queue_members=False,
+        queue_once=False,
+        exact_attempts=False,
+        leases=True,
     )
     cancelled_readers = 400
 
     @pytest.fixture
     def broker(self, server: OwnServer) -> Broker:
         return broker_of(server)
-
-
-class TestReliableNats(
-    MessageCases, GroupCases, MemberCases, LifeCases, SealedCases, HostileCases, ChaosCases
-):
-    """What `reliable` changes; queues are the same."""
-
-    features: ClassVar[Features] = Features(delays=True, leases=True)
-
-    @pytest.fixture
-    def broker(self, server: OwnServer) -> Broker:
-        return broker_of(server, reliable=True)

@@ -1,347 +1,210 @@
-"""NATS' protocol on one connection: all in order, nothing that waits.
+"""One connection to a NATS server, by nats-py: until it breaks, and then no more.
 
-Each message is handed on as it comes; `channels.backends.nats` says why that matters.
+nats-py's own reconnecting is off: it would send again, in silence, what the process's end of the
+layer has given up meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
-import ssl
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError, SlowConsumerError
 
 from channels.backends.descriptors import let_go
 from channels.backends.nats.address import Address
-from channels.backends.nats.credentials import read_credentials
+from channels.exceptions import ChannelsError
 
 logger = logging.getLogger("channels.layers")
 
-#: Bytes that may wait to be written; a connection that holds more is stuck.
-MAX_UNWRITTEN: Final = 16 * 1024 * 1024
-#: Ping intervals without a sign of the server.
-_SILENT_PINGS: Final = 2.5
-_HEADERS: Final = b"NATS/1.0"
-NO_RESPONDERS: Final = 503
+T = TypeVar("T")
+
+CONNECT_SECONDS: Final = 5
+_CLOSE_SECONDS: Final = 0.3
+#: For an answer of JetStream's, and for the word that what was published is there.
+ANSWER_SECONDS: Final = 5.0
 
 
-class Broken(Exception):
-    """A connection serves no more; the cause is in its text."""
+class Broken(ChannelsError):
+    """The connection is of no use any more."""
 
 
-@dataclass(slots=True)
-class Message:
-    """One that came.
+class NatsConnection:
+    """A connection that is open.
 
-    Attributes:
-        status: Of a notice from the server itself; 0 for a message.
-        subject: Where it was sent.
+    Args:
+        on_slow: Called when messages were dropped here because this process is behind.
     """
 
-    reply: str
-    data: bytes
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    subject: str = ""
+    def __init__(self, on_slow: Callable[[], None]) -> None:
+        self.client = Client()
+        self.js = self.client.jetstream(timeout=ANSWER_SECONDS)
+        self._loop = asyncio.get_running_loop()
+        #: Done, with what happened, once it is broken.
+        self.ended: asyncio.Future[BaseException] = self._loop.create_future()
+        self._on_slow = on_slow
+        self._is_connecting = True
+        self._last_error: BaseException | None = None
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._barrier: asyncio.Future[None] | None = None
 
-
-class NatsConnection(asyncio.Protocol):
-    """One connection; open when `opened` is done, over when `ended` is."""
-
-    def __init__(self, address: Address, ping_interval: float, inbox: str) -> None:
-        loop = asyncio.get_running_loop()
-        self.greeted: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-        #: Its result says why.
-        self.ended: asyncio.Future[Broken] = loop.create_future()
-        self.max_payload = 1024 * 1024
-        self._loop = loop
-        self._address = address
-        self._ping_interval = ping_interval
-        self._inbox = inbox
-        self._transport: asyncio.Transport | None = None
-        self._data = bytearray()
-        self._out: list[bytes] = []
-        self._pongs: deque[asyncio.Future[None]] = deque()
-        self._handlers: dict[int, Callable[[Message], None]] = {}
-        self._requests: dict[str, asyncio.Future[Message]] = {}
-        self._numbers = 0
-        self._heard = loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def open(self) -> None:
-        """Log in.
+    async def open(self, address: Address, ping_interval: float) -> None:
+        """Connect and log in.
 
         Raises:
-            Broken: If the server refuses.
+            NatsError, OSError, TimeoutError: If that fails.
         """
-        info = await asyncio.shield(self.greeted)
-        self.max_payload = int(info.get("max_payload") or self.max_payload)
-        if self._address.tls is not None or info.get("tls_required"):
-            await self._secure(bool(info.get("tls_required") or info.get("tls_available")))
-        said: dict[str, Any] = {
-            "verbose": False,
-            "pedantic": False,
-            "headers": True,
-            "no_responders": True,
-            "lang": "python",
-            "version": "channels",
-            "protocol": 1,
-        }
-        if self._address.credentials:
-            # Read anew each time: it may have been replaced.
-            said |= read_credentials(self._address.credentials).answer(info.get("nonce", ""))
-        elif self._address.token:
-            said["auth_token"] = self._address.token
-        elif self._address.user:
-            said["user"], said["pass"] = self._address.user, self._address.password
-        self.write(b"CONNECT " + json.dumps(said).encode() + b"\r\n")
-        self.subscribe(f"{self._inbox}.*", self._ignore)
-        await self.barrier()
-
-    async def _secure(self, is_offered: bool) -> None:
-        address, context = self._address, self._address.tls
-        if context is None or self._transport is None:
-            raise Broken(f"the NATS server {address} asks for TLS: expected a URL tls://...")
-        if not is_offered:
-            raise Broken(f"the NATS server {address} offers no TLS, which tls:// asks for")
         try:
-            self._transport = await self._loop.start_tls(
-                self._transport, self, context, server_hostname=address.host
-            )
-        except ssl.SSLCertVerificationError as error:
+            await self._connect(address, ping_interval)
+        finally:
+            self._is_connecting = False
+
+    async def _connect(self, address: Address, ping_interval: float) -> None:
+        said = address.arguments
+        words: dict[str, Any] = said
+
+        def told(word: str) -> str:
+            """A secret, asked for when the server has said whether it encrypts."""
+            self._require_tls(address)
+            return str(said[word])
+
+        for word in {"user", "password", "token"} & said.keys():
+            words = {**words, word: partial(told, word)}
+        await self.client.connect(
+            **words,
+            name="channels",
+            allow_reconnect=False,
+            connect_timeout=CONNECT_SECONDS,
+            # It only sleeps for them, so they may be fractions.
+            ping_interval=ping_interval,  # type: ignore[arg-type]
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            closed_cb=self._on_disconnected,
+        )
+        self._require_tls(address)
+
+    def _require_tls(self, address: Address) -> None:
+        """nats-py goes on in clear with a server that offers no TLS, or an attacker that hides it.
+
+        Raises:
+            Broken: If TLS is asked for and is not there.
+        """
+        writer = self._writer
+        if address.tls and (writer is None or writer.get_extra_info("ssl_object") is None):
             raise Broken(
-                f"the certificate of the NATS server {address} is not trusted "
-                f"({error.verify_message}): give an ssl_context that knows who signed it"
-            ) from error
-        except ssl.SSLError as error:
-            raise Broken(f"TLS with the NATS server {address} failed: {error}") from error
+                f"{address} offers no TLS: expected it, because its URL begins with tls://"
+            )
+
+    async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Any:
+        """Hear a subject; the server knows it once `barrier` has returned."""
+
+        async def on_message(message: Msg) -> None:
+            take(message)
+
+        return await self.client.subscribe(subject, cb=on_message)
+
+    async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Send, in the order of the calls."""
+        await self.client.publish(subject, data, reply)
+
+    def barrier(self) -> Awaitable[None]:
+        """Done when the server has all that was published so far; one question for a loop's turn.
+
+        Raises:
+            Broken: If the connection breaks before.
+        """
+        if self._barrier is None:
+            self._barrier = self._loop.create_task(self._ask_whether_it_is_there())
+            self._watch(self._barrier)
+        return self._outcome(asyncio.shield(self._barrier))
+
+    async def _ask_whether_it_is_there(self) -> None:
+        await asyncio.sleep(0)
+        self._barrier = None
+        await self.client.flush(ANSWER_SECONDS)  # type: ignore[arg-type]
+
+    async def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of a request, begun in the order of the calls.
+
+        Raises:
+            Broken: If the connection breaks before, or nothing answers in time.
+            NatsError: What the server answers.
+        """
+        task = self._loop.create_task(work)
+        self._watch(task)
+        return await self._outcome(task)
+
+    def _watch(self, call: asyncio.Future[Any]) -> None:
+        """End a call when the connection ends: nats-py would leave it to its timeout."""
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        if self.ended.done():
+            call.cancel()
+
+    async def _outcome(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.ended.done() and (task is None or not task.cancelling()):
+                raise Broken(str(self.ended.result())) from None
+            raise
+        except NoRespondersError:
+            raise
+        except (TimeoutError, OSError) as error:
+            self.fail(Broken("no answer came in time"))
+            raise Broken(str(self.ended.result())) from error
+
+    def fail(self, error: BaseException) -> None:
+        """Give it up: whatever is under way ends."""
+        if not self.ended.done():
+            self.ended.set_result(error)
+        for call in [*self._calls]:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Let go of the socket; what was written leaves."""
+        self.fail(Broken("The connection to NATS was closed."))
+        with contextlib.suppress(NatsError, OSError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self.client.close()
+        if (writer := self._writer) is not None:
+            # After a TLS handshake that failed nobody tells asyncio that it is closed.
+            writer.transport.abort()
 
     @property
-    def next_number(self) -> int:
-        """What the next call of `subscribe` returns."""
-        return self._numbers + 1
-
-    # Writing.
-
-    def write(self, data: bytes) -> None:
-        """Send this with all else of this turn of the loop."""
-        if self.ended.done():
-            return
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-
-    def _flush(self) -> None:
-        data, self._out = b"".join(self._out), []
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-            if self._transport.get_write_buffer_size() > MAX_UNWRITTEN:
-                self.fail(Broken("NATS does not take what is sent"))
-
-    def publish(
-        self, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
-        """Send a message."""
-        if headers:
-            lines = "".join(f"{key}: {value}\r\n" for key, value in headers.items())
-            head = b"%b\r\n%b\r\n" % (_HEADERS, lines.encode())
-            sizes = f"{len(head)} {len(head) + len(data)}"
-            verb = "HPUB"
-        else:
-            head, sizes, verb = b"", str(len(data)), "PUB"
-        words = " ".join(word for word in (verb, subject, reply, sizes) if word)
-        self.write(b"%b\r\n%b%b\r\n" % (words.encode(), head, data))
-
-    def barrier(self) -> asyncio.Future[None]:
-        """Done when the server has taken all that was sent before."""
-        pong: asyncio.Future[None] = self._loop.create_future()
-        pong.add_done_callback(_retrieve)
-        if self.ended.done():
-            pong.set_exception(self.ended.result())
-        else:
-            self._pongs.append(pong)
-            self.write(b"PING\r\n")
-        return pong
-
-    def request(
-        self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
-    ) -> asyncio.Future[Message]:
-        """Send a message that has an answer."""
-        answer: asyncio.Future[Message] = self._loop.create_future()
-        answer.add_done_callback(_retrieve)
-        if self.ended.done():
-            answer.set_exception(self.ended.result())
-            return answer
-        self._numbers += 1
-        name = f"{self._inbox}.{self._numbers}"
-        self._requests[name] = answer
-        answer.add_done_callback(lambda _: self._requests.pop(name, None))
-        self.publish(subject, data, name, headers)
-        return answer
-
-    def subscribe(self, subject: str, handler: Callable[[Message], None]) -> int:
-        """Have what comes under a subject handled; returns a number for `unsubscribe`."""
-        self._numbers += 1
-        self._handlers[self._numbers] = handler
-        self.write(f"SUB {subject} {self._numbers}\r\n".encode())
-        return self._numbers
-
-    def unsubscribe(self, number: int) -> None:
-        """No more is sent; what is on its way is still handled."""
-        self.write(f"UNSUB {number}\r\n".encode())
-        self.barrier().add_done_callback(lambda _: self._handlers.pop(number, None))
-
-    # The end.
-
-    def fail(self, error: Broken) -> None:
-        """The connection is over."""
-        if self.ended.done():
-            return
-        self.ended.set_result(error)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        waiting: list[asyncio.Future[Any]] = [
-            self.greeted,
-            *self._pongs,
-            *self._requests.values(),
-        ]
-        self._pongs.clear()
-        for each in waiting:
-            if not each.done():
-                each.set_exception(error)
-                each.exception()
+    def _writer(self) -> asyncio.StreamWriter | None:
+        # nats-py has no public way to its socket.
+        return getattr(getattr(self.client, "_transport", None), "_io_writer", None)
 
     def abandon(self) -> None:
-        """Let go without the loop."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            let_go(transport)
+        """Close the descriptor without the loop: it is closed, or this is a forked child."""
+        if (writer := self._writer) is not None:
+            let_go(writer.transport)
+        _abandoned.append(self.client)
 
-    # What the loop tells.
+    # Called by nats-py.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # By its verbs: uvloop's is none of asyncio's classes.
-        self._transport = cast(asyncio.Transport, transport)
-        if self._timer is None:
-            self._tick()
+    async def _on_error(self, error: Exception) -> None:
+        self._last_error = error
+        if isinstance(error, SlowConsumerError):
+            self._on_slow()
+        logger.debug("NATS: %s", error)
+        if self._is_connecting:
+            # Otherwise nats-py tries this one server again and again, in silence.
+            raise error
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.fail(Broken(f"the connection to NATS ended: {exc or 'closed by the server'}"))
-
-    def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        self._data += data
-        try:
-            start = 0
-            while (end := self._take(start)) > start:
-                start = end
-            del self._data[:start]
-        except (ValueError, IndexError) as error:
-            self.fail(Broken(f"NATS sent what cannot be understood: {error}"))
-
-    def _tick(self) -> None:
-        silent = self._loop.time() - self._heard
-        if silent > _SILENT_PINGS * self._ping_interval:
-            self.fail(Broken(f"NATS has been silent for {silent:.1f} s"))
-            return
-        if self.greeted.done():
-            self.barrier()
-        self._timer = self._loop.call_later(self._ping_interval / 2, self._tick)
-
-    # Reading.
-
-    def _take(self, start: int) -> int:
-        """Handle what begins at `start`; returns where it ends, `start` if more must come."""
-        stop = self._data.find(b"\r\n", start)
-        if stop < 0 or self.ended.done():
-            if len(self._data) - start > 65_536:
-                raise ValueError("a line without an end")
-            return start
-        line = self._data[start:stop].decode("utf-8", "replace")
-        verb, _, rest = line.partition(" ")
-        if verb in {"MSG", "HMSG"}:
-            return self._take_message(verb, rest.split(), start, stop + 2)
-        if verb == "PING":
-            self.write(b"PONG\r\n")
-        elif verb == "PONG":
-            pong = self._pongs.popleft()
-            if not pong.done():
-                pong.set_result(None)
-        elif verb == "INFO":
-            if not self.greeted.done():
-                self.greeted.set_result(json.loads(rest))
-        elif verb == "-ERR" and "Permissions Violation" in rest:
-            # Of one subject; the connection stands.
-            logger.warning("NATS said %s", rest)
-        elif verb == "-ERR":
-            self.fail(Broken(f"NATS said {rest}"))
-        return stop + 2
-
-    def _take_message(self, verb: str, words: list[str], start: int, body: int) -> int:
-        head = int(words[-2]) if verb == "HMSG" else 0
-        total = int(words[-1])
-        end = body + total
-        if len(self._data) < end + 2:
-            return start
-        sizes = 2 if verb == "HMSG" else 1
-        reply = words[2] if len(words) == 3 + sizes else ""
-        status, headers = _read_headers(bytes(self._data[body : body + head]))
-        message = Message(reply, bytes(self._data[body + head : end]), status, headers, words[0])
-        if (answer := self._requests.get(words[0])) is not None:
-            if not answer.done():
-                answer.set_result(message)
-        elif (handler := self._handlers.get(int(words[1]))) is not None:
-            handler(message)
-        return end + 2
-
-    def _ignore(self, _: Message) -> None:
-        """The answer to a request that nobody waits for any more."""
+    async def _on_disconnected(self) -> None:
+        self.fail(self._last_error or Broken("NATS has closed the connection"))
 
 
-def _read_headers(data: bytes) -> tuple[int, dict[str, str]]:
-    if not data:
-        return 0, {}
-    first, *lines = data.decode("utf-8", "replace").split("\r\n")
-    words = first.split(" ")
-    status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
-    pairs = (line.partition(":") for line in lines if line)
-    return status, {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _retrieve(answer: asyncio.Future[Any]) -> None:
-    """An answer that nobody waits for is no error that nobody has seen."""
-    if not answer.cancelled():
-        answer.exception()
-
-
-async def connect(
-    address: Address, ping_interval: float, inbox: str, seconds: float
-) -> NatsConnection:
-    """Connect and log in.
-
-    Raises:
-        Broken: If the server refuses, or has not let us in within `seconds`.
-        OSError: If there is no such server.
-    """
-    loop = asyncio.get_running_loop()
-    connection: NatsConnection | None = None
-    try:
-        async with asyncio.timeout(seconds):
-            _, connection = await loop.create_connection(
-                lambda: NatsConnection(address, ping_interval, inbox), address.host, address.port
-            )
-            await connection.open()
-    except TimeoutError:
-        if connection is not None:
-            connection.fail(Broken("NATS did not answer in time"))
-        raise Broken("NATS did not answer in time") from None
-    except BaseException:
-        if connection is not None:
-            connection.fail(Broken("given up"))
-        raise
-    return connection
+#: Clients of a loop that is no more: collected, they would warn of it.
+_abandoned: Final[list[Client]] = []

@@ -10,8 +10,6 @@ from dataclasses import fields
 from typing import Any, Final
 
 from channels.backends.nats.address import parse_addresses
-from channels.backends.nats.credentials import read_credentials
-from channels.backends.nats.leases import MARGIN
 from channels.backends.nats.names import Names, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.backends.nats.transport import NatsTransport
@@ -19,6 +17,10 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers.options import layer_options
 from channels.layers.process.layer import NodeChannelLayer
 
+#: Options of releases that kept messages for processes that were cut off.
+_REMOVED: Final = frozenset(
+    {"reliable", "window", "window_messages", "window_bytes", "max_queue_members", "max_notes"}
+)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -46,21 +48,23 @@ class NatsChannelLayer(NodeChannelLayer):
         credentials: str | os.PathLike[str] = "",
         **config: Any,
     ) -> None:
-        if credentials:
-            read_credentials(os.fspath(credentials))
         self.addresses = parse_addresses(servers, ssl_context, os.fspath(credentials))
         if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix):
             raise InvalidChannelLayerError(
                 f"prefix={prefix!r}: expected at most 32 letters, digits, hyphens and underscores."
             )
         self.prefix = prefix
+        if gone := sorted(_REMOVED & config.keys()):
+            raise InvalidChannelLayerError(
+                f"NatsChannelLayer has no {', '.join(gone)} any more: what is sent to groups while "
+                "a process is cut off is lost to it and told by a gap. RedisChannelLayer and "
+                "PostgresChannelLayer keep it."
+            )
         known = {field.name for field in fields(NatsOptions)}
         own = NatsOptions(**{key: config.pop(key) for key in known & config.keys()})
         options = layer_options(config, layer=type(self).__name__)
         self.nats_options = own
-        transport = NatsTransport(
-            self.addresses, Names(prefix), own, self._plan_of, lambda: self.group_expiry
-        )
+        transport = NatsTransport(self.addresses, Names(prefix), own, self._plan_of)
         super().__init__(transport, options)
 
     def _plan_of(self, channel: str) -> QueuePlan:
@@ -68,7 +72,7 @@ class NatsChannelLayer(NodeChannelLayer):
         deliveries = self.node.deliveries
         delivery, ack_wait = deliveries.find(channel), self.nats_options.ack_wait
         if delivery is not None:
-            ack_wait = delivery.visibility_timeout + MARGIN
+            ack_wait = min(ack_wait, max(1.0, delivery.visibility_timeout))
         is_usual = not deliveries.keeps(channel)
         life = self.expiry if is_usual else None if delivery is None else delivery.expiry
         return QueuePlan(self.get_capacity(channel), life, is_usual, ack_wait)

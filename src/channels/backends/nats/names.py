@@ -1,41 +1,26 @@
 """What things are called in NATS.
 
-    <prefix>.g.<group>                  a group
-    <prefix>.n.<node>                   inbox of a process
-    <prefix>.q.<kind>.<name>.0          a channel that no process owns, bounded by its capacity
-    <prefix>.q.<kind>.<name>.<word>     one message for it beside that bound
-    <prefix>.d.<identity>               a message that is delayed
-    <prefix>.m.<group>.<channel>        that a channel no process owns is a member of a group
-    <prefix>.a.<group>.<channel>        the same, told to all processes
-    <prefix>.u.<what>.<identity>        a note on a message that was delivered more than once
-    <prefix>.r.g.<group>, .r.n.<node>   with `reliable`: what is sent, and kept for a while
-    <prefix>.l.g.<group>, .l.n.<node>   with `reliable`: the same, passed on
+    <prefix>.g.<group>           a group
+    <prefix>.n.<node>            the inbox of a process
+    <prefix>.q.<kind>.<channel>  a channel that no process owns, in the stream <prefix>_Q_<kind>
 
-Streams are <prefix>_Q_<kind>, <prefix>_D, _M, _N (notes) and _R.  A kind is what the channels of
-one stream have in common: their capacity, and how long their messages live.
-
-Full stops divide subjects, so names have "=d" for them, "=x" for "!" and "=q" for "?".
+A kind is what the channels of one stream have in common: their capacity, and how long their
+messages live.  Full stops divide subjects, so names have "=d" for them, "=x" for "!" and "=q" for
+"?".
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
 _ENCODED: Final = str.maketrans({".": "=d", "!": "=x", "?": "=q"})
-_DECODED: Final = {"=d": ".", "=x": "!", "=q": "?"}
 
 
 def encode(name: str) -> str:
     """A name as one word of a subject."""
     return name.translate(_ENCODED)
-
-
-def decode(word: str) -> str:
-    """The name that a word of a subject stands for."""
-    for code, sign in _DECODED.items():
-        word = word.replace(code, sign)
-    return word
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +30,8 @@ class QueuePlan:
     Attributes:
         life: Seconds for which its messages live; None: for ever.
         is_usual: They live as long as those of any channel, `expiry`.
-        ack_wait: Seconds after which a message that was taken and not confirmed comes again.
+        ack_wait: Seconds after which JetStream gives a message to another, if it hears nothing of
+            the process that has it.
     """
 
     capacity: int
@@ -67,28 +53,24 @@ class Names:
         self.prefix = prefix
 
     def group(self, group: str) -> str:
-        return f"g.{encode(group)}"
+        return f"{self.prefix}.g.{encode(group)}"
 
     def node(self, node: str) -> str:
-        return f"n.{node}"
+        return f"{self.prefix}.n.{node}"
 
-    def plain(self, path: str) -> str:
-        """Where a group or an inbox is, if NATS keeps nothing."""
-        return f"{self.prefix}.{path}"
-
-    def kept(self, path: str) -> str:
-        """Where one is sent to, if NATS keeps it."""
-        return f"{self.prefix}.r.{path}"
-
-    def live(self, path: str) -> str:
-        """Where one is heard, if NATS keeps it."""
-        return f"{self.prefix}.l.{path}"
-
-    def queue(self, plan: QueuePlan, channel: str, word: str = "0") -> str:
-        return f"{self.prefix}.q.{plan.kind}.{encode(channel)}.{word}"
+    def queue(self, plan: QueuePlan, channel: str) -> str:
+        return f"{self.prefix}.q.{plan.kind}.{encode(channel)}"
 
     def stream(self, plan: QueuePlan) -> str:
-        return f"{self.prefix}_Q_{plan.kind}"
+        return f"{self.stream_prefix}{plan.kind}"
+
+    @property
+    def stream_prefix(self) -> str:
+        return f"{self.prefix}_Q_"
 
     def stream_subjects(self, plan: QueuePlan) -> str:
-        return f"{self.prefix}.q.{plan.kind}.>"
+        return f"{self.prefix}.q.{plan.kind}.*"
+
+    def consumer(self, channel: str) -> str:
+        """Shared by all processes that read the channel; any name fits, in a bounded length."""
+        return hashlib.sha256(channel.encode()).hexdigest()[:24]

@@ -1,78 +1,443 @@
-"""Channels that no process owns, as JetStream has them: one stream for each kind of queue.
+"""Channels that no process owns, on JetStream: sent to streams, and read on lease.
 
-A stream counts its messages by subject, so a subject has the channel's capacity as its bound.  What
-must enter whatever the capacity has a subject of its own under the channel's.
+A stream holds the channels of one kind and refuses the message that is one over a channel's
+capacity.  Each channel has a pull consumer that all its readers share.  A message that was taken is
+another's after `ack_wait` unless its process says that it goes on with it, which this does until
+the lease is over.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
-from channels.backends.nats.jetstream import JetStream, nanoseconds
-from channels.backends.nats.names import Names, QueuePlan, encode
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+
+from channels.backends.nats.connection import Broken, NatsConnection
+from channels.backends.nats.names import Names, QueuePlan
+from channels.backends.nats.options import NatsOptions
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
+from channels.kit.tasks import TaskScope
+from channels.layers.contract import Leased
+from channels.layers.envelope import Envelope
+
+logger = logging.getLogger("channels.layers")
+
+Taker = Callable[[Leased], None]
+
+#: Error codes of JetStream: the name of a stream, or of a consumer, is taken by another make.
+_NAME_IN_USE: Final = frozenset({10058, 10065, 10013, 10148})
+#: Statuses of a question: its consumer was deleted, nobody hears the question.
+_GONE: Final = frozenset({"409", "503"})
+#: How long a question for messages stands.
+_PULL_SECONDS: Final = 5.0
+#: ... and how much longer the word that it has ended may take.
+_SILENCE_SECONDS: Final = 1.0
+_STOP_SECONDS: Final = 0.4
+#: Messages that are remembered as given back without an attempt; of more the oldest go.
+_MOST_REMEMBERED: Final = 10_000
+_NANO: Final = 1_000_000_000
 
 
-class QueueStreams:
-    """The queues of a layer.
+class _Held:
+    """One message on lease."""
+
+    __slots__ = ("due", "patience", "reply", "sequence", "timer")
+
+    def __init__(self, message: Msg, sequence: int, due: float, patience: float) -> None:
+        self.reply = message.reply
+        self.sequence = sequence
+        #: When the lease is over.
+        self.due = due
+        #: JetStream's, in seconds.
+        self.patience = patience
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class _Reader:
+    """A channel that is read here."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self.wanted = 0
+        self.seconds = 0.0
+        self.taker: Taker
+        #: Messages that the server was asked for and has not sent.
+        self.asked = 0
+        self.is_asking = False
+        #: On the present connection: whether the consumer is there, and where answers come.
+        self.has_consumer = False
+        self.inbox: Subscription | None = None
+        self.check: asyncio.TimerHandle | None = None
+
+
+class NatsQueues:
+    """The queues of a process.
 
     Args:
         plan_of: How a channel is kept.
-        queue_life: Seconds after which a consumer that nobody uses is forgotten.
     """
 
     def __init__(
-        self, names: Names, plan_of: Callable[[str], QueuePlan], queue_life: float
+        self,
+        names: Names,
+        options: NatsOptions,
+        plan_of: Callable[[str], QueuePlan],
+        counters: Counter[str],
     ) -> None:
-        self.plan_of = plan_of
         self._names = names
-        self._queue_life = queue_life
+        self._options = options
+        self._plan_of = plan_of
+        self._counters = counters
+        self._scope = TaskScope("queues on NATS")
+        self._connection: NatsConnection | None = None
+        self._streams: set[str] = set()
+        self._readers: dict[str, _Reader] = {}
+        self._held: dict[bytes, _Held] = {}
+        #: Stream's number of a message -> how many of its deliveries were no attempts.
+        self._returned: dict[int, int] = {}
+        self._boot = os.urandom(8)
+        self._numbers = itertools.count(1)
 
-    def _config(self, plan: QueuePlan) -> dict[str, Any]:
-        return {
-            "name": self._names.stream(plan),
-            "subjects": [self._names.stream_subjects(plan)],
-            "retention": "workqueue",
-            "discard": "new",
-            "discard_new_per_subject": True,
-            "max_msgs_per_subject": plan.capacity,
-            "max_age": 0 if plan.life is None else nanoseconds(plan.life),
-        }
+    def open(self, connection: NatsConnection) -> None:
+        """Go on over a new connection."""
+        self._connection = connection
+        self._streams.clear()
+        for reader in self._readers.values():
+            reader.has_consumer, reader.inbox, reader.asked = False, None, 0
+            self._ask(reader)
 
-    async def push(
-        self, stream: JetStream, channel: str, data: bytes, identity: str, word: str = "0"
-    ) -> None:
-        """Append to a queue, once for one identity.
+    def shut(self) -> None:
+        """The connection is no more; what is on lease runs on."""
+        self._connection = None
 
-        Args:
-            word: Another than "0": whatever the capacity.
+    async def stop(self) -> None:
+        """Take nothing more."""
+        for reader in self._readers.values():
+            reader.wanted = 0
+            self._take_back(reader)
+            if reader.check is not None:
+                reader.check.cancel()
+        for held in self._held.values():
+            if held.timer is not None:
+                held.timer.cancel()
+        # What came too late is put back, before the connection ends.
+        await self._scope.join(_STOP_SECONDS)
+        await self._scope.close()
+
+    def forget(self) -> None:
+        """The loop is another, or the process."""
+        self._readers.clear()
+        self._held.clear()
+        self._streams.clear()
+        self._scope = TaskScope("queues on NATS")
+        self._connection = None
+
+    # Sending.
+
+    async def push(self, connection: NatsConnection, queue: str, envelope: Envelope) -> None:
+        """Append a message.
 
         Raises:
-            ChannelFull: If it is full.
+            ChannelFull: If the channel holds its capacity.
+            ChannelLayerUnavailable: If the server has no JetStream.
         """
-        plan = self.plan_of(channel)
-        await stream.store(
-            self._config(plan),
-            self._names.queue(plan, channel, word),
-            data,
-            {"Nats-Msg-Id": identity},
-            f"{channel} holds its capacity of {plan.capacity} unread messages.",
-        )
+        plan = self._plan_of(queue)
+        subject = self._names.queue(plan, queue)
+        # By this JetStream drops what it is sent twice, after a broken connection.
+        headers = {"Nats-Msg-Id": f"{envelope.sender.hex()}.{envelope.seq}"}
+        for may_be_gone in (True, False):
+            await self._make_stream(connection, plan)
+            try:
+                await connection.call(
+                    connection.js.publish(subject, envelope.encoded, headers=headers)
+                )
+            except NoStreamResponseError:
+                # Somebody has deleted it.
+                self._streams.discard(self._names.stream(plan))
+                if not may_be_gone:
+                    raise ChannelLayerUnavailable("The stream of this channel is gone.") from None
+            except APIError as error:
+                raise ChannelFull(
+                    f"{queue} holds its capacity of unread messages: {error.description}"
+                ) from None
+            else:
+                return
 
-    async def consumer(self, stream: JetStream, channel: str) -> str:
-        """See to it that a queue can be read; returns the subject to ask for more."""
-        plan = self.plan_of(channel)
-        await stream.have_stream(self._config(plan))
-        return await stream.have_consumer(
-            self._names.stream(plan),
-            encode(channel),
-            {
-                "ack_wait": nanoseconds(plan.ack_wait),
-                "filter_subject": self._names.queue(plan, channel, "*"),
-                "inactive_threshold": nanoseconds(self._queue_life),
-            },
+    async def _make_stream(self, connection: NatsConnection, plan: QueuePlan) -> None:
+        name, options = self._names.stream(plan), self._options
+        if name in self._streams:
+            return
+        config = StreamConfig(
+            name=name,
+            subjects=[self._names.stream_subjects(plan)],
+            retention=RetentionPolicy.WORK_QUEUE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=plan.capacity,
+            max_age=plan.life or 0,
+            storage=StorageType.FILE if options.persistent else StorageType.MEMORY,
+            num_replicas=options.replicas,
+            duplicate_window=min(120.0, plan.life or 120.0),
         )
+        await self._manage(connection, connection.js.add_stream(config))
+        self._streams.add(name)
 
-    def forget(self, stream: JetStream, channel: str) -> None:
-        """Its consumer is gone."""
-        stream.forget(self._names.stream(self.plan_of(channel)), encode(channel))
+    async def _manage(self, connection: NatsConnection, work: Any) -> None:
+        try:
+            await connection.call(work)
+        except (ServiceUnavailableError, NoRespondersError) as error:
+            raise ChannelLayerUnavailable(
+                "Channels that no process owns need JetStream, which this NATS server does not "
+                f"offer: {error}"
+            ) from None
+        except APIError as error:
+            # Of another make, it is used as it is.
+            if error.err_code not in _NAME_IN_USE:
+                raise ChannelLayerUnavailable(f"JetStream: {error.description}") from None
+
+    async def flush(self, connection: NatsConnection) -> None:
+        """Forget all messages of all channels."""
+        try:
+            streams = await connection.call(connection.js.streams_info())
+            for stream in streams:
+                if (stream.config.name or "").startswith(self._names.stream_prefix):
+                    await connection.call(connection.js.purge_stream(stream.config.name or ""))
+        except (ServiceUnavailableError, NoRespondersError, APIError) as error:
+            logger.debug("No queues to flush: %s", error)
+
+    # Reading.
+
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        """As `WorkQueue.demand`."""
+        reader = self._readers.get(queue)
+        if reader is None:
+            if count <= 0:
+                return
+            reader = self._readers[queue] = _Reader(queue)
+        reader.wanted, reader.seconds, reader.taker = max(0, count), seconds, taker
+        if reader.wanted < reader.asked:
+            self._take_back(reader)
+        self._ask(reader)
+
+    def _take_back(self, reader: _Reader) -> None:
+        """Ask for nothing: JetStream forgets a question when nobody hears its answers any more.
+
+        What is given back would come here again otherwise, and each time count as an attempt.
+        """
+        reader.asked = 0
+        if (inbox := reader.inbox) is not None:
+            reader.inbox = None
+            self._scope.spawn(_drain(inbox), name=f"inbox of {reader.queue}")
+
+    def _ask(self, reader: _Reader) -> None:
+        """Ask for as many as are wanted.  Those that are asked for too many come and go back."""
+        if reader.wanted > reader.asked and not reader.is_asking and self._connection is not None:
+            reader.is_asking = True
+            self._scope.spawn(self._pull(reader, self._connection), name=f"pull {reader.queue}")
+
+    async def _pull(self, reader: _Reader, connection: NatsConnection) -> None:
+        try:
+            while self._connection is connection and reader.wanted > reader.asked:
+                if not reader.has_consumer:
+                    await self._make_consumer(connection, reader)
+                if reader.inbox is None:
+                    take = partial(self._on_message, reader, connection)
+                    reader.inbox = await connection.subscribe(connection.client.new_inbox(), take)
+                count = reader.wanted - reader.asked
+                if count <= 0 or not reader.has_consumer:
+                    continue
+                reader.asked += count
+                body = json.dumps({"batch": count, "expires": int(_PULL_SECONDS * _NANO)})
+                plan = self._plan_of(reader.queue)
+                place = f"{self._names.stream(plan)}.{self._names.consumer(reader.queue)}"
+                await connection.publish(
+                    f"$JS.API.CONSUMER.MSG.NEXT.{place}", body.encode(), reader.inbox.subject
+                )
+                self._check_later(reader)
+        except (Broken, NatsError, OSError):
+            # The next connection asks again.
+            reader.has_consumer = False
+        except ChannelLayerUnavailable as error:
+            logger.warning("%s cannot be read: %s", reader.queue, error)
+            reader.has_consumer = False
+            asyncio.get_running_loop().call_later(1.0, self._ask, reader)
+        finally:
+            reader.is_asking = False
+
+    async def _make_consumer(self, connection: NatsConnection, reader: _Reader) -> None:
+        plan = self._plan_of(reader.queue)
+        await self._make_stream(connection, plan)
+        config = ConsumerConfig(
+            durable_name=self._names.consumer(reader.queue),
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=plan.ack_wait,
+            filter_subject=self._names.queue(plan, reader.queue),
+            max_deliver=-1,
+            max_ack_pending=-1,
+            inactive_threshold=self._options.queue_life,
+        )
+        stream = self._names.stream(plan)
+        await self._manage(connection, connection.js.add_consumer(stream, config))
+        reader.has_consumer = True
+
+    def _check_later(self, reader: _Reader) -> None:
+        if reader.check is not None:
+            reader.check.cancel()
+        loop = asyncio.get_running_loop()
+        reader.check = loop.call_later(_PULL_SECONDS + _SILENCE_SECONDS, self._on_silence, reader)
+
+    def _on_silence(self, reader: _Reader) -> None:
+        """A question that reaches a consumer in the moment of its deletion is never answered."""
+        if reader.asked:
+            self._begin_anew(reader)
+
+    def _begin_anew(self, reader: _Reader) -> None:
+        """Look again whether stream and consumer are there, and ask."""
+        self._streams.discard(self._names.stream(self._plan_of(reader.queue)))
+        reader.has_consumer, reader.asked = False, 0
+        self._ask(reader)
+
+    def _on_message(self, reader: _Reader, connection: NatsConnection, message: Msg) -> None:
+        if self._connection is not connection:
+            return
+        status = (message.headers or {}).get("Status", "")
+        if status:
+            self._on_status(reader, status, message.headers or {})
+            return
+        reader.asked = max(0, reader.asked - 1)
+        if reader.wanted <= 0:
+            # Its reader has gone.
+            self._scope.spawn(self._nak(message.reply), name="back")
+            return
+        reader.wanted -= 1
+        self._hand_over(reader, message)
+
+    def _on_status(self, reader: _Reader, status: str, headers: dict[str, str]) -> None:
+        """A question has ended: nothing came in time, or the consumer has gone."""
+        if status == "100":
+            return
+        left = headers.get("Nats-Pending-Messages", "")
+        reader.asked = max(0, reader.asked - int(left)) if left.isdigit() else 0
+        if status in _GONE:
+            self._begin_anew(reader)
+        else:
+            self._ask(reader)
+
+    def _hand_over(self, reader: _Reader, message: Msg) -> None:
+        found = message.metadata
+        sequence = found.sequence.stream
+        token = self._boot + next(self._numbers).to_bytes(8, "big")
+        now = asyncio.get_running_loop().time()
+        patience = self._plan_of(reader.queue).ack_wait
+        self._held[token] = held = _Held(message, sequence, now + reader.seconds, patience)
+        self._arm(token, held, now)
+        attempts = max(1, (found.num_delivered or 1) - self._returned.get(sequence, 0))
+        reader.taker(Leased(reader.queue, message.data, token, attempts))
+
+    # Leases.
+
+    def _arm(self, token: bytes, held: _Held, now: float) -> None:
+        at = min(held.due, now + held.patience / 2)
+        held.timer = asyncio.get_running_loop().call_at(at, self._on_time, token, held)
+
+    def _on_time(self, token: bytes, held: _Held) -> None:
+        """Say that it goes on, or that the lease is over."""
+        now = asyncio.get_running_loop().time()
+        if now >= held.due:
+            self._held.pop(token, None)
+            self._counters["leases_run_out"] += 1
+            self._scope.spawn(self._nak(held.reply), name="lease over")
+        else:
+            self._scope.spawn(self._say(held.reply, b"+WPI"), name="lease goes on")
+            self._arm(token, held, now)
+
+    async def _nak(self, reply: str) -> None:
+        await self._say(reply, b"-NAK")
+
+    async def _say(self, reply: str, word: bytes) -> None:
+        connection = self._connection
+        if connection is not None:
+            try:
+                await connection.publish(reply, word)
+            except (NatsError, OSError):
+                # It is another's after `ack_wait`.
+                self._counters["put_back_late"] += 1
+
+    async def acknowledge(self, token: bytes) -> bool:
+        """As `WorkQueue.acknowledge`."""
+        return await self._end(token, b"+ACK")
+
+    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        """As `WorkQueue.release`.
+
+        That it was no attempt is remembered in this process alone: JetStream counts deliveries,
+        some to a process that has just gone too.
+        """
+        held = self._held.get(token)
+        if held is not None and not counted:
+            before = self._returned.pop(held.sequence, 0)
+            self._returned[held.sequence] = before + 1
+            if len(self._returned) > _MOST_REMEMBERED:
+                del self._returned[next(iter(self._returned))]
+        word = b'-NAK {"delay": %d}' % int(delay * _NANO) if delay > 0 else b"-NAK"
+        return await self._end(token, word)
+
+    async def extend(self, token: bytes, seconds: float) -> bool:
+        """As `WorkQueue.extend`."""
+        held = self._held.get(token)
+        if held is None or not await self._confirm(held.reply, b"+WPI"):
+            return False
+        now = asyncio.get_running_loop().time()
+        held.due = now + seconds
+        if held.timer is not None:
+            held.timer.cancel()
+        self._arm(token, held, now)
+        return token in self._held
+
+    async def _end(self, token: bytes, word: bytes) -> bool:
+        held = self._held.get(token)
+        if held is None or not await self._confirm(held.reply, word):
+            return False
+        if held.timer is not None:
+            held.timer.cancel()
+        if word == b"+ACK":
+            self._returned.pop(held.sequence, None)
+        return self._held.pop(token, None) is not None
+
+    async def _confirm(self, reply: str, word: bytes) -> bool:
+        """Say something of a lease and hear that it was heard; False if it is known no more."""
+        connection = self._connection
+        if connection is None:
+            raise TransportDown("NATS is not connected")
+        try:
+            await connection.call(connection.client.request(reply, word, timeout=5))
+        except NoRespondersError:
+            return False
+        return True
+
+
+async def _drain(inbox: Subscription) -> None:
+    """Hear no more than what is on its way."""
+    with contextlib.suppress(NatsError, OSError, TimeoutError):
+        await inbox.drain()  # type: ignore[no-untyped-call]

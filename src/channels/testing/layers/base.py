@@ -63,6 +63,7 @@ class Features:
         reconnect_window: What is sent to a group while a process is cut off waits for it.
         queue_window: No message of a queue is lost when connections break.
         queue_once: None comes twice then.
+        exact_attempts: Leases count attempts, and not what was given back or reached nobody.
         most_sockets: Connections to the server that a process has, whoever calls the layer.
         delays: `send` takes `delay`; not in the contract, so it must be said.
         leases: `delivery` may be "at-least-once"; not in the contract either.
@@ -86,6 +87,7 @@ class Features:
     reconnect_window: bool = True
     queue_window: bool = True
     queue_once: bool = True
+    exact_attempts: bool = True
     most_sockets: int = 3
     delays: bool = False
     leases: bool = False

@@ -202,6 +202,7 @@ class LeaseCases(ConformanceBase):
             assert numbers == [1, 0]
 
     async def test_what_is_given_back_was_no_attempt(self, make_layer: MakeLayer) -> None:
+        self.need("leases", "exact_attempts")
         async with self.processes(make_layer, max_attempts=1) as (first, second):
             await first.send("worker", {"type": "x"})
             for layer in (second, first, second):
