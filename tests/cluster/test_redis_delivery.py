@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from channels.backends.redis import queues
 from channels.layers import RedisChannelLayer
 from tests.cluster.servers import OwnServer, redis_server
 from tests.cluster.sites import redis_command
@@ -33,18 +34,59 @@ async def make_layer(redis: OwnServer) -> AsyncIterator[Callable[..., RedisChann
         await layer.close()
 
 
-async def test_a_server_that_cannot_wait_is_asked(
+def clients(redis: OwnServer) -> int:
+    return redis_command(redis.port, "CLIENT LIST").count(b" addr=")
+
+
+async def test_two_connections_however_many_queues_are_read(
     make_layer: Callable[..., RedisChannelLayer], redis: OwnServer
 ) -> None:
+    before = clients(redis)
     layer = make_layer()
-    await layer.new_channel()
-    for shard in layer.transport.shards:
-        shard.leases.waits = False
-    reading = asyncio.create_task(layer.receive_leased("jobs"))
+    names = [f"jobs{number}" for number in range(20)]
+    readers = [asyncio.create_task(layer.receive(name)) for name in names]
+    await asyncio.sleep(0.1)
+    assert clients(redis) - before == 2
+    for name in names:
+        await layer.send(name, {"type": "x"})
+    await asyncio.wait_for(asyncio.gather(*readers), 10)
+
+
+async def test_a_process_that_died_while_it_waited_is_passed_over(
+    make_layer: Callable[..., RedisChannelLayer],
+) -> None:
+    alive, dead = make_layer(), make_layer()
+    for layer in (alive, dead):
+        layer.adopt_loop()
+    reading = asyncio.create_task(alive.receive("work"))
     await asyncio.sleep(0.05)
-    await layer.send("jobs", {"type": "x"})
-    _, lease = await asyncio.wait_for(reading, 10)
-    assert await lease.ack()
+    lost = asyncio.create_task(dead.receive("work"))
+    await asyncio.sleep(0.05)
+    # As one that was killed: its lease has run out, and Redis has it noted as waiting still.
+    for shard in dead.transport.shards:
+        shard.abandon()
+    calls = alive.transport.shards[0].calls
+    await calls.line.call("DEL", calls.keys.lease(dead.node.id))
+    await alive.send("work", {"type": "x"})
+    assert await asyncio.wait_for(reading, 2) == {"type": "x"}
+    lost.cancel()
+    await asyncio.wait([lost])
+
+
+async def test_a_process_that_does_not_take_what_it_was_woken_for_delays_it_by_a_look(
+    make_layer: Callable[..., RedisChannelLayer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "LOOK_SECONDS", 0.2)
+    alive, stuck = make_layer(), make_layer()
+    reading = asyncio.create_task(alive.receive("work"))
+    await asyncio.sleep(0.05)
+    lost = asyncio.create_task(stuck.receive("work"))
+    await asyncio.sleep(0.05)
+    monkeypatch.setattr(stuck.transport.shards[0].queues, "_ask", lambda _: None)
+    await alive.send("work", {"type": "x"})
+    assert await asyncio.wait_for(reading, 2) == {"type": "x"}
+    lost.cancel()
+    await asyncio.wait([lost])
 
 
 async def test_what_does_not_expire_does_not_vanish_with_its_queue(

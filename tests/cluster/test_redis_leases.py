@@ -41,7 +41,7 @@ async def test_a_command_of_a_former_connection_is_refused(
         ):
             with pytest.raises(ResponseError, match=STALE):
                 await carry_out(redis, script, (lease,), *arguments)
-        renewal = [calls.keys.epoch, lease, *[calls.keys.wake("x")] * 3]
+        renewal = [calls.keys.epoch, lease, *["x"] * 3]
         with pytest.raises(ResponseError, match=STALE):
             await carry_out(redis, scripts.RENEW, renewal, 9000, 9000, 9000, former)
         await publish(layer, PublisherLog("q"), 1, group="room")

@@ -4,7 +4,7 @@ Inboxes (`RedisChannelLayer`)
     Each process has an inbox, a stream, and a lease that says it lives.  A group is the set of the
     processes with members.  A send to a group is one command, which appends the message to the
     inbox of each of them; a send to a channel of a process appends to its inbox; any other channel
-    is a list.  Two connections for a process, three once it reads a queue.
+    is a list.  Two connections for a process, however many queues it reads.
 
 Publish and subscribe (`RedisPubSubChannelLayer`)
     A process is subscribed to its groups while they have members.  One cheap command for a send to

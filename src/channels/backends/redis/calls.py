@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from channels.backends.redis import scripts
+from channels.backends.redis import queue_scripts, scripts
 from channels.backends.redis.keys import Keys
 from channels.backends.redis.line import Line, Mark
 from channels.backends.redis.options import RedisOptions
@@ -32,8 +29,6 @@ FOREVER: Final = 315_360_000_000
 BATCH: Final = 500
 #: Calls remembered of which is known that they were carried out, until they are made again.
 MAX_EXECUTED: Final = 10_000
-#: What may wait to be given back while Redis is out of reach.
-MAX_GIVEN_BACK: Final = 1000
 
 #: Told of (group, queues that were full, queues).
 OverCapacity = Callable[[str, int, int], None]
@@ -60,14 +55,13 @@ class Calls:
         #: What the process's lease says while this connection's commands hold; see `scripts.STALE`.
         self.token = ""
         self.node = ""
+        #: How queues note this process as waiting; see `queue_scripts.WAKE`.
+        self.waiter = ""
         self.on_over_capacity: OverCapacity = lambda _group, _full, _members: None
         self._options = options
         self._queue_life = queue_life
         self._index = itertools.count(1)
         self._executed: OrderedDict[Mark, bool] = OrderedDict()
-        #: (queue, what names this return, envelopes)
-        self._returned: list[tuple[str, str, list[bytes]]] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def next_index(self) -> int:
         """Higher than that of any call before."""
@@ -197,7 +191,7 @@ class Calls:
                 mark,
                 index,
                 *scripts.evaluation(
-                    scripts.PUSH,
+                    queue_scripts.PUSH,
                     (
                         keys.queue(queue),
                         keys.sequence(self.session),
@@ -208,6 +202,8 @@ class Calls:
                     self._life() if envelope.deadline else FOREVER,
                     index,
                     KEEP,
+                    keys.base,
+                    queue,
                 ),
             )
         if taken == -1:
@@ -216,16 +212,6 @@ class Calls:
     def note_pushed(self, queue: str, envelope: Envelope) -> None:
         """This push was carried out: should it be asked for again, it is not."""
         self._executed[mark_of(queue, envelope)] = True
-
-    def give_back(self, queue: str, envelopes: Sequence[bytes]) -> None:
-        """As `Transport.give_back`; kept until Redis is in reach."""
-        if envelopes:
-            self._returned.append((queue, secrets.token_hex(8), list(envelopes)))
-        if self.line.is_open:
-            self.give_back_returned()
-        while len(self._returned) > MAX_GIVEN_BACK:
-            self._returned.pop(0)
-            self.counters["dropped_given_back"] += 1
 
     async def add_queue(self, group: str, queue: str, expires: float, capacity: int) -> None:
         now = time.monotonic() + self.clock_offset
@@ -296,35 +282,6 @@ class Calls:
         except ResponseError as error:
             self.counters["refused"] += 1
             raise ChannelLayerUnavailable(f"Redis refused a command: {error}") from error
-
-    def give_back_returned(self) -> None:
-        """Give back what could not be while Redis was out of reach."""
-        returned, self._returned = self._returned, []
-        for each in returned:
-            queue, token, envelopes = each
-            call = self.line.call(
-                *scripts.evaluation(
-                    scripts.GIVE_BACK,
-                    (self.keys.queue(queue), self.keys.returned(token)),
-                    self._life(),
-                    KEEP,
-                    *envelopes,
-                )
-            )
-            self.later(call, partial(self._returned.append, each))
-
-    def later(self, work: Any, on_failure: Callable[[], None]) -> None:
-        """Do something that nobody waits for."""
-
-        async def do() -> None:
-            try:
-                await work
-            except (TransportDown, ResponseError):
-                on_failure()
-
-        task = asyncio.get_running_loop().create_task(do())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def mark_of(queue: str, envelope: Envelope) -> Mark:

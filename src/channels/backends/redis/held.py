@@ -7,13 +7,13 @@ behind that the others do not find.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, Final
 
-from channels.backends.redis import scripts
+from channels.backends.redis import queue_scripts, scripts
 from channels.backends.redis.calls import KEEP, Calls, mark_of
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
-from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
@@ -36,7 +36,7 @@ class HeldCalls(Calls):
                 mark,
                 index,
                 *scripts.evaluation(
-                    scripts.PUSH_LATER,
+                    queue_scripts.PUSH_LATER,
                     (
                         *self.keys.held,
                         self.keys.sequence(self.session),
@@ -54,35 +54,36 @@ class HeldCalls(Calls):
         if taken == -1:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
 
-    async def lease(self, queue: str, token: str, count: int, seconds: float) -> list[Leased]:
+    def begin_lease(
+        self, queue: str, token: str, count: int, seconds: float
+    ) -> asyncio.Future[Any]:
         """Take up to `count`; the same again, after the answer was lost, if `token` is the same."""
-        taken = await self._calling(
-            self.line.call(
-                *scripts.evaluation(
-                    scripts.LEASE,
-                    (*self.keys.held, self.keys.queue(queue)),
-                    token,
-                    queue,
-                    count,
-                    int(seconds * 1000),
-                )
+        return self.line.begin(
+            *scripts.evaluation(
+                queue_scripts.LEASE,
+                (*self.keys.held, self.keys.queue(queue)),
+                token,
+                queue,
+                count,
+                int(seconds * 1000),
+                self.keys.base,
+                self.waiter,
             )
         )
-        return [Leased(queue, data, token, attempts) for token, data, attempts in taken]
 
     async def acknowledge(self, token: bytes) -> bool:
         """As `WorkQueue.acknowledge`."""
-        return await self._on_lease(scripts.ACKNOWLEDGE, token)
+        return await self._on_lease(queue_scripts.ACKNOWLEDGE, token)
 
     async def release(self, token: bytes, delay: float, counted: bool) -> bool:
         """As `WorkQueue.release`."""
         return await self._on_lease(
-            scripts.RELEASE, token, self.keys.base, int(delay * 1000), int(counted)
+            queue_scripts.RELEASE, token, self.keys.base, int(delay * 1000), int(counted)
         )
 
     async def extend(self, token: bytes, seconds: float) -> bool:
         """As `WorkQueue.extend`."""
-        return await self._on_lease(scripts.EXTEND, token, int(seconds * 1000))
+        return await self._on_lease(queue_scripts.EXTEND, token, int(seconds * 1000))
 
     async def tick(self) -> float | None:
         """As `Tick`, through failures."""
@@ -97,7 +98,7 @@ class HeldCalls(Calls):
     async def _tick(self) -> float | None:
         wait, run_out = await self._calling(
             self.line.call_first(
-                *scripts.evaluation(scripts.TICK, self.keys.held, self.keys.base, MOST)
+                *scripts.evaluation(queue_scripts.TICK, self.keys.held, self.keys.base, MOST)
             )
         )
         self.counters["leases_run_out"] += run_out

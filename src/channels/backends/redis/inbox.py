@@ -62,26 +62,19 @@ class InboxReader:
         self._read: list[bytes] = []
         self._is_trimming = False
         self._pause = Pause(random.random)
-        self._reading: asyncio.Task[None] | None = None
+        self._is_stale = asyncio.Event()
         self._connection: OwnConnection | None = None
 
     def restart(self) -> None:
         """The stream is a new one: read it from its beginning."""
         self._last = _START
         self._read.clear()
-        if self._reading is not None:
-            self._reading.cancel()
+        self._is_stale.set()
 
     async def run(self) -> None:
         """Read until cancelled, through failures."""
         while True:
-            self._reading = asyncio.get_running_loop().create_task(self._serve())
-            try:
-                await asyncio.wait([self._reading])
-            finally:
-                # Without this a cancelled reader would leave its connection to a dead loop.
-                self._reading.cancel()
-                await asyncio.gather(self._reading, return_exceptions=True)
+            await self._serve()
             self.reconnected += 1
             await self._pause.wait()
 
@@ -94,11 +87,14 @@ class InboxReader:
     async def _serve(self) -> None:
         try:
             connection = self._connection = await self._open()
+            self._is_stale.clear()
             connection.take_over(self._take)
             self._pause.made()
             try:
                 self._ask(connection)
-                await run_until_one_fails(connection.serve(self._take), self._watch())
+                await run_until_one_fails(
+                    connection.serve(self._take), self._watch(), self._until_stale()
+                )
             finally:
                 self._connection = None
                 await connection.disconnect(nowait=True)
@@ -115,6 +111,10 @@ class InboxReader:
             silent = asyncio.get_running_loop().time() - self._asked
             if silent > BLOCK / 1000 + self._answer_seconds:
                 raise Broken(f"no answer for {silent:.1f} s")
+
+    async def _until_stale(self) -> None:
+        await self._is_stale.wait()
+        raise Broken("the stream is a new one")
 
     def _ask(self, connection: OwnConnection | None) -> None:
         """Remove what was read and wait for more."""

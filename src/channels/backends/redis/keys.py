@@ -12,8 +12,7 @@
     <prefix>:hb              hash: token -> queue and envelope of both
     <prefix>:sq:<session>    hash: index of the last call of a process that filled a queue
     <prefix>:sf:<session>    list: indexes of those that found it full
-    <prefix>:gb:<token>      mark: these envelopes were given back to their queue
-    <prefix>:wk:<session>    list: wakes the process's own queue reader
+    <prefix>:w:<channel>     sorted set: processes that wait for a queue, by when they began to
 
 Not kept, but published to:
 
@@ -60,18 +59,8 @@ class Keys:
     def refused(self, session: str) -> str:
         return f"{self.base}sf:{session}"
 
-    def returned(self, token: str) -> str:
-        return f"{self.base}gb:{token}"
-
-    def wake(self, session: str) -> str:
-        return f"{self.base}wk:{session}"
-
     def node_channel(self, node: str) -> str:
         return f"{self.base}n:{node}"
 
     def group_channel(self, group: str) -> str:
         return f"{self.base}c:{group}"
-
-    def queue_name(self, key: bytes) -> str:
-        """The queue whose key this is."""
-        return key[len(self.base) + 2 :].decode()

@@ -26,6 +26,7 @@ from redis.exceptions import (
 from channels.backends.redis.hosts import OwnConnection
 from channels.backends.redis.packing import Word, pack
 from channels.exceptions import TransportDown
+from channels.kit.tasks import TaskScope
 
 #: How a script refuses a command of a process that Redis has forgotten.
 STALE: Final = "STALELEASE"
@@ -125,6 +126,12 @@ class Line:
         if not self._is_open:
             raise TransportDown("Redis is not connected")
         return await self._submit(self._then, command, mark, index)
+
+    def begin(self, *command: Any) -> asyncio.Future[Any]:
+        """As `call`; the answer comes by the future."""
+        if not self._is_open:
+            raise TransportDown("Redis is not connected")
+        return self._place(self._then, command).answer
 
     async def call_first(self, *command: Any) -> Any:
         """The same, before all that waits, also while the line is being opened."""
@@ -289,16 +296,20 @@ async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
 
     Returns when all have ended without one.
     """
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(work) for work in works]
+    scope = TaskScope("a connection to Redis")
+    # Their errors are raised here, not logged by the scope.
+    tasks = [scope.spawn(work, on_done=_look) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await scope.close()
+
+
+def _look(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 class Pause:

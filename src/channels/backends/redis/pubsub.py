@@ -94,7 +94,7 @@ class PubSubShard(Shard):
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         super().prepare(node, owner, events)
-        self.calls.subscriber = Subscriber(events.on_frame)
+        self.calls.subscriber = Subscriber(self._on_frame)
 
     def abandon(self) -> None:
         super().abandon()

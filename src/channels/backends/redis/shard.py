@@ -1,8 +1,8 @@
 """One Redis server, or one slot's owner in a cluster, as a process uses it.
 
-Three connections: for commands, for what comes in, and, once a queue is read, for queues.  This
-module holds the first, keeps the process's lease alive, and says after each break what is left of
-its state: the lease (has anyone taken us for dead?) and the epoch (is it the Redis that we knew?).
+Two connections: for commands, and for what comes in.  This module holds the first, keeps the
+process's lease alive, and says after each break what is left of its state: the lease (has anyone
+taken us for dead?) and the epoch (is it the Redis that we knew?).
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from channels.backends.redis.held import HeldCalls
 from channels.backends.redis.hosts import OwnConnection
 from channels.backends.redis.inbox import InboxReader
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.leases import LeaseReaders
 from channels.backends.redis.line import Broken, Line, Pause, StateLost
 from channels.backends.redis.options import RedisOptions
-from channels.backends.redis.puller import QueueReader
+from channels.backends.redis.queues import QueueReader
 from channels.backends.ticker import Ticker
 from channels.layers.contract import TransportEvents
 from channels.layers.names import new_node
@@ -63,6 +62,7 @@ class Shard:
 
     Attributes:
         keeps: Whether Redis keeps what comes for a process that lost its connection.
+        waits_by: How queues wake this process; see `queue_scripts.WAKE`.
 
     Args:
         open_connection: Opens one to the server; with its keywords.
@@ -70,6 +70,7 @@ class Shard:
     """
 
     keeps: ClassVar[bool] = False
+    waits_by: ClassVar[str] = "p"
 
     def __init__(
         self,
@@ -95,7 +96,6 @@ class Shard:
         self._pause = Pause(random.random)
         self.queues: QueueReader
         self.ticker: Ticker
-        self.leases: LeaseReaders
 
     def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
         return HeldCalls(self.keys, self.line, options, queue_life)
@@ -104,22 +104,13 @@ class Shard:
         """Before `run`: whose shard it is."""
         self._owner, self._events = owner, events
         self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
-        self.queues = QueueReader(
-            self._open_connection,
-            self.keys,
-            self.calls.session,
-            lambda _queue, _data: None,
-            self._wake,
-            self._options.answer_timeout,
-        )
+        self.calls.waiter = f"{self.waits_by}{node}"
         self.ticker = Ticker()
-        self.leases = LeaseReaders(
-            self._open_connection, self.calls, self.ticker, self._options.answer_timeout
-        )
+        self.queues = QueueReader(self.calls, self.ticker)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the transport does."""
-        return [self.run(), self.queues.run(), self.ticker.run(self.calls.tick), self.leases.run()]
+        return [self.run(), self.queues.run(), self.ticker.run(self.calls.tick)]
 
     # Life.
 
@@ -157,12 +148,10 @@ class Shard:
         self._pause.reset()
         self.line.open()
         self._owner.shard_up(self, kept)
-        self.queues.wake_if_stale()
-        self.calls.give_back_returned()
+        self.queues.resume()
 
     async def close(self) -> None:
         """Say good-bye; may take a while if Redis does not answer."""
-        await self.leases.quiesce()
         await self.queues.quiesce()
         if self.line.is_open:
             keys, groups = self.keys, list(self.calls.joined)
@@ -172,7 +161,6 @@ class Shard:
                 keys.overflow(self.calls.node),
                 keys.sequence(self.calls.session),
                 keys.refused(self.calls.session),
-                keys.wake(self.calls.session),
             )
             await self.calls.leave(groups)
             await self.line.call(*scripts.evaluation(scripts.CLOSE, own, self.calls.token))
@@ -180,8 +168,13 @@ class Shard:
     def abandon(self) -> None:
         """Let go without the loop."""
         self.line.abandon()
-        self.queues.abandon()
-        self.leases.abandon()
+
+    def _on_frame(self, data: bytes) -> None:
+        """Something came for this process: an envelope, or a word that a queue is not empty."""
+        if data[:1] == b"\0":
+            self.queues.woken(data[1:].decode(errors="replace"))
+        else:
+            self._events.on_frame(data)
 
     def statistics(self) -> Mapping[str, int]:
         """What it has counted."""
@@ -189,8 +182,6 @@ class Shard:
 
     def _recognised(self, version: tuple[int, ...]) -> None:
         """The server says of which release it is, by Redis' count."""
-        self.queues.takes_many = version >= (7, 0)
-        self.leases.waits = version >= (6, 2)
 
     def _forgotten(self) -> None:
         """What the server knew of this process is lost."""
@@ -297,26 +288,19 @@ class Shard:
                 rejoin_at = time.monotonic() + GROUP_LIFE / 4000
                 await self.calls.join(list(self.calls.joined))
 
-    def _wake(self) -> None:
-        async def wake() -> None:
-            key = self.keys.wake(self.calls.session)
-            await self.line.call_first("RPUSH", key, b"w")
-            await self.line.call_first("PEXPIRE", key, KEEP)
-
-        self.calls.later(wake(), self.queues.wake_lost)
-
 
 class InboxShard(Shard):
     """A share with an inbox."""
 
     keeps = True
+    waits_by = "s"
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         super().prepare(node, owner, events)
         self.inbox = InboxReader(
             self._open_connection,
             self.keys.inbox(node),
-            events.on_frame,
+            self._on_frame,
             self._options.answer_timeout,
             keep=min(_READ_KEPT, self._options.node_capacity // 50),
         )

@@ -214,7 +214,7 @@ class RedisTransport:
         self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
     ) -> None:
         if self.shards:
-            self._shard(queue).leases.demand(queue, count, seconds, taker)
+            self._shard(queue).queues.demand(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:
         return await self._shard(queue).calls.acknowledge(token)
