@@ -14,9 +14,9 @@ from channels.exceptions import InvalidOption
 from channels.kit.threads import (
     Lane,
     ThreadOptions,
+    _pool,
     configure_threads,
     default_threads,
-    thread_count,
 )
 
 
@@ -44,7 +44,7 @@ def test_asgi_threads_sizes_the_pool(
     monkeypatch: pytest.MonkeyPatch, value: str, expected: int
 ) -> None:
     monkeypatch.setenv("ASGI_THREADS", value)
-    assert default_threads() == thread_count() == expected
+    assert default_threads() == expected
 
 
 @pytest.mark.parametrize("value", ["", "0", "-2", "many"])
@@ -58,7 +58,7 @@ def test_a_senseless_asgi_threads_counts_as_unset(
 def test_the_option_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ASGI_THREADS", "3")
     configure_threads(ThreadOptions(sync_threads=2))
-    assert thread_count() == 2
+    assert _pool.size == 2
 
 
 def test_a_pool_has_at_least_one_thread() -> None:

@@ -10,7 +10,7 @@ from channels.exceptions import MalformedEnvelope
 from channels.layers.envelope import MOST_ATTEMPTS, Envelope, Kind, attempted, decode_envelope
 
 U64 = st.integers(0, 2**64 - 1)
-FIELDS = ("kind", "name", "payload", "sender", "seq", "deadline", "position")
+FIELDS = ("kind", "name", "payload", "sender", "seq", "deadline")
 envelopes = st.builds(
     Envelope,
     st.sampled_from(Kind),
@@ -19,7 +19,6 @@ envelopes = st.builds(
     sender=st.binary(min_size=8, max_size=8),
     seq=U64,
     deadline=U64,
-    position=st.none() | st.tuples(U64, U64),
 )
 
 
@@ -61,20 +60,15 @@ def test_deadline() -> None:
 
 
 @pytest.mark.parametrize(("attempts", "read"), [(0, 0), (1, 1), (63, 63), (500, 63)])
-@pytest.mark.parametrize("position", [None, (1, 2)])
-def test_attempts_travel_with_it(
-    attempts: int, read: int, position: tuple[int, int] | None
-) -> None:
-    envelope = Envelope(
-        Kind.CHANNEL, "jobs", b"payload", sender=b"12345678", seq=1, position=position
-    ).again(attempts)
+def test_attempts_travel_with_it(attempts: int, read: int) -> None:
+    envelope = Envelope(Kind.CHANNEL, "jobs", b"payload", sender=b"12345678", seq=1).again(attempts)
     decoded = decode_envelope(envelope.encoded)
     assert decoded.attempts == read
-    assert (decoded.position, decoded.payload) == (position, b"payload")
+    assert decoded.payload == b"payload"
 
 
 def test_attempts_are_counted_in_the_octets() -> None:
-    envelope = Envelope(Kind.CHANNEL, "work", b"x", sender=b"12345678", seq=1, position=(1, 2))
+    envelope = Envelope(Kind.CHANNEL, "work", b"x", sender=b"12345678", seq=1)
     data = envelope.encoded
     for attempts in (1, 2, 3):
         data = attempted(data, 1)

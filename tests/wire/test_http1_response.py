@@ -88,7 +88,7 @@ def test_a_control_character_never_reaches_the_wire(byte: int) -> None:
         response = writer()
         with pytest.raises(LocalProtocolError):
             response.start(ResponseStart(200, headers))
-        assert not response.is_started
+        response.start(ResponseStart(200, []))
 
 
 @pytest.mark.parametrize("name", [b"", b"a b", b"a:b", b"\xe9", b'"'])

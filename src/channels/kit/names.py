@@ -29,13 +29,6 @@ def is_channel_name(name: object) -> TypeGuard[str]:
     )
 
 
-def is_group_name(name: object) -> TypeGuard[str]:
-    """True if `name` can name a group."""
-    return (
-        isinstance(name, str) and len(name) < MAX_NAME_LENGTH and GROUP_NAME.match(name) is not None
-    )
-
-
 def non_local_name(name: str) -> str:
     """The part of a channel's name that all channels of its process share, "!" included."""
     head, mark, _ = name.partition("!")

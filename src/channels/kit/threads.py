@@ -85,11 +85,6 @@ _pool = _Pool()
 os.register_at_fork(after_in_child=_pool.forget)
 
 
-def thread_count() -> int:
-    """How many threads the pool may have."""
-    return _pool.size
-
-
 def configure_threads(options: ThreadOptions) -> None:
     """Set the pool's size; jobs that run or wait already are finished by the former pool."""
     _pool.resize(options)

@@ -2,18 +2,16 @@
 
     octets  field
     1       version: 1, or 2 if the payload is sealed
-    1       flags: 1 = sent again after a failure, 2 = a position follows the name; the six upper
-            bits: how often it was leased, 63 for more
+    1       attempts: in its six upper bits how often it was leased, 63 for more; the others are 0
     1       kind
     8       sender: the node that sent it
     8       sequence number, rising with each envelope of one sender
     8       deadline in milliseconds by the broker's clock, 0 for none
     2       length of the name in octets
     n       name, UTF-8: a channel's or a group's
-    8+8     only with flag 2: epoch and offset in the group's history
     rest    payload: the encoded message, or what the kind says
 
-A seal (`channels.layers.seal`) binds all of it but flags and position, which brokers change.
+A seal (`channels.layers.seal`) binds all of it but the attempts, which brokers change.
 
 All numbers are in network order.  (sender, sequence number) identifies an envelope: whoever may see
 one twice drops it by that pair.
@@ -30,13 +28,10 @@ from channels.exceptions import MalformedEnvelope
 VERSION: Final = 1
 SEALED_VERSION: Final = 2
 _VERSIONS: Final = (VERSION, SEALED_VERSION)
-REPLAYED: Final = 1
-POSITIONED: Final = 2
 MOST_ATTEMPTS: Final = 63
 _ATTEMPTS_SHIFT: Final = 2
 
 _HEAD = struct.Struct("!BBB8sQQH")
-_POSITION = struct.Struct("!QQ")
 
 
 class Kind(IntEnum):
@@ -66,7 +61,6 @@ class Envelope:
 
     Attributes:
         deadline: Milliseconds by the broker's clock, after which it is void; 0: never.
-        position: (epoch, offset) in the history of its group, where the backend keeps one.
         attempts: How often it was leased already; noted by brokers that lease.
         is_sealed: Whether the payload is.
     """
@@ -79,7 +73,6 @@ class Envelope:
         "kind",
         "name",
         "payload",
-        "position",
         "sender",
         "seq",
     )
@@ -92,7 +85,6 @@ class Envelope:
         sender: bytes,
         seq: int,
         deadline: int = 0,
-        position: tuple[int, int] | None = None,
         attempts: int = 0,
     ) -> None:
         self.kind = kind
@@ -101,7 +93,6 @@ class Envelope:
         self.sender = sender
         self.seq = seq
         self.deadline = deadline
-        self.position = position
         self.attempts = attempts
         self.is_sealed = False
         self._encoded: bytes | None = None
@@ -114,24 +105,20 @@ class Envelope:
     def encoded(self) -> bytes:
         """The envelope as octets."""
         if self._encoded is None:
-            name, flags, position = self.name.encode(), 0, b""
-            if self.attempts:
-                flags = min(self.attempts, MOST_ATTEMPTS) << _ATTEMPTS_SHIFT
-            if self.position is not None:
-                flags |= POSITIONED
-                position = _POSITION.pack(*self.position)
+            name = self.name.encode()
+            attempts = min(self.attempts, MOST_ATTEMPTS) << _ATTEMPTS_SHIFT
             version = SEALED_VERSION if self.is_sealed else VERSION
             head = _HEAD.pack(
-                version, flags, self.kind, self.sender, self.seq, self.deadline, len(name)
+                version, attempts, self.kind, self.sender, self.seq, self.deadline, len(name)
             )
-            self._encoded = head + name + position + self.payload
+            self._encoded = head + name + self.payload
         return self._encoded
 
     @property
     def bound(self) -> bytes:
-        """What a seal binds beside the payload: the head of a sealed one without flags, the name.
+        """What a seal binds beside the payload: the head of a sealed one and the name.
 
-        What brokers change is not in it: how often it was leased, and a position.
+        Not the attempts, which brokers change.
         """
         name = self.name.encode()
         numbers = (self.kind, self.sender, self.seq, self.deadline, len(name))
@@ -157,7 +144,6 @@ class Envelope:
             self.sender,
             self.seq,
             self.deadline,
-            self.position,
             attempts,
         )
 
@@ -173,7 +159,7 @@ def decode_envelope(data: bytes) -> Envelope:
         MalformedEnvelope: If they are none, or of a version that this release does not know.
     """
     try:
-        version, flags, kind, sender, seq, deadline, length = _HEAD.unpack_from(data)
+        version, attempts, kind, sender, seq, deadline, length = _HEAD.unpack_from(data)
         if version not in _VERSIONS:
             raise MalformedEnvelope(
                 f"Found an envelope of version {version}, expected {VERSION} or {SEALED_VERSION}."
@@ -182,10 +168,6 @@ def decode_envelope(data: bytes) -> Envelope:
         if len(data) < end:
             raise MalformedEnvelope(f"The name of {length} octets is cut short.")
         name = data[_HEAD.size : end].decode()
-        position = None
-        if flags & POSITIONED:
-            position = _POSITION.unpack_from(data, end)
-            end += _POSITION.size
         envelope = Envelope(
             _KINDS[kind],
             name,
@@ -193,8 +175,7 @@ def decode_envelope(data: bytes) -> Envelope:
             sender,
             seq,
             deadline,
-            position,
-            flags >> _ATTEMPTS_SHIFT,
+            attempts >> _ATTEMPTS_SHIFT,
         )
         envelope.is_sealed = version == SEALED_VERSION
         return envelope
@@ -210,6 +191,5 @@ def attempted(data: bytes, more: int) -> bytes:
     """An encoded envelope with so many attempts more; what is too short to be one stays."""
     if len(data) < _HEAD.size:
         return data
-    flags = data[1] & ((1 << _ATTEMPTS_SHIFT) - 1)
     count = max(0, min(MOST_ATTEMPTS, (data[1] >> _ATTEMPTS_SHIFT) + more))
-    return data[:1] + bytes([flags | count << _ATTEMPTS_SHIFT]) + data[2:]
+    return data[:1] + bytes([count << _ATTEMPTS_SHIFT]) + data[2:]

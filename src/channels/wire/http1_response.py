@@ -131,11 +131,6 @@ class ResponseWriter:
         return self._phase is _BODY or self._phase is _COMPLETE
 
     @property
-    def is_started(self) -> bool:
-        """True once it has a status, whether it was written or not."""
-        return self._phase is not _IDLE
-
-    @property
     def ends_with_connection(self) -> bool:
         """True if the peer takes the connection's end for the body's: a false one would deceive."""
         return (

@@ -74,7 +74,6 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         options = layer_options(rest, layer=type(self).__name__)
         self.hosts = entries
         self.prefix = check_prefix(prefix)
-        self.redis_options = own
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)
         self.transport = RedisTransport(servers, self.prefix, own, lambda: self.expiry, self.kind)
         self._clients = Clients(entries)

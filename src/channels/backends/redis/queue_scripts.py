@@ -99,10 +99,8 @@ local function put(base, body, to_head)
   wake(base, name)
 end
 local function attempted(data, by)
-  local flags = string.byte(data, 2)
-  local low = flags % 4
-  local count = math.max(0, math.min(63, (flags - low) / 4 + by))
-  return string.sub(data, 1, 1) .. string.char(low + count * 4) .. string.sub(data, 3), count
+  local count = math.max(0, math.min(63, math.floor(string.byte(data, 2) / 4) + by))
+  return string.sub(data, 1, 1) .. string.char(count * 4) .. string.sub(data, 3), count
 end
 """
 
