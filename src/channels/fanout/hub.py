@@ -93,6 +93,8 @@ class Hub:
         self._on_emptied = on_emptied
         self._clock = clock
         self._log = OverCapacityLog(clock)
+        #: Told of a group some of whose members were full.
+        self.on_full: Callable[[str], None] = lambda _: None
         #: Counts of what was delivered off any loop, and of rounds whose loop has gone.
         self._tally = Tally()
 
@@ -247,6 +249,7 @@ class Hub:
     def _finished(self, delivery: Delivery) -> None:
         if delivery.full and delivery.is_group:
             self.report_full(delivery.name, delivery.full, len(delivery.members))
+            self.on_full(delivery.name)
 
     def report_full(self, group: str, full: int, members: int) -> None:
         """Log that members of a group were full, at most once in five seconds."""

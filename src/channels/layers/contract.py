@@ -1,9 +1,8 @@
 """The contract between a process's end of a layer (a node) and its backend.
 
-Everything with meaning is in the node: names, capacities, expiry, encoding, local delivery, groups,
-replay, dead letters.  A backend moves envelopes.  To write one, implement `Bus` and `WorkQueue`,
-hand an instance to `channels.layers.process.layer.NodeChannelLayer`, and run
-`channels.testing.layers` over it.
+The node does everything with meaning: names, capacities, expiry, encoding, local delivery, replay,
+dead letters.  A backend moves envelopes.  To write one, implement `Bus` and `WorkQueue`, hand it to
+`channels.layers.process.layer.NodeChannelLayer`, and run `channels.testing.layers` over it.
 
 Addresses
     group   Every node that has joined gets each envelope once, in the same order: **the sender's
@@ -21,8 +20,7 @@ What the node does
       again, in order, for up to `send_timeout`.
     * It drops an envelope for a group or a node that arrives twice, by (sender, seq).  One that was
       pushed to a queue twice must be dropped by the broker, or both are delivered.
-    * It drops what is past its deadline and what is malformed, and counts both.
-    * Names are valid and envelopes within the size bound.
+    * It drops what is past its deadline and what is malformed.  Names and sizes are valid.
 
 What the node expects
     * `start` does not wait for the broker: it begins to connect and retries, with a growing pause
@@ -34,8 +32,7 @@ What the node expects
     * A connection that is silently dead is noticed within 15 s.
     * Whatever may have been lost is reported by `on_gap`.
     * Events are called on the owner loop, never from inside an operation (except by a direct
-      backend).  They do not raise and do not wait.
-    * Every buffer is bounded; what is dropped there is counted in `statistics`.
+      backend); they neither raise nor wait.  Every buffer is bounded and counts what it drops.
 """
 
 from __future__ import annotations
@@ -67,19 +64,10 @@ class TransportEvents(Protocol):
         """An envelope arrived for this node or a group that it has joined; or malformed bytes."""
 
     def on_up(self, kept: bool) -> None:
-        """Connected.
-
-        Args:
-            kept: The broker still has this node's memberships and what arrived meanwhile.  If not,
-                the node joins its groups again and reports a gap.
-        """
+        """Connected; `kept`: the broker still has the memberships and what arrived meanwhile."""
 
     def on_down(self, error: BaseException | None) -> None:
-        """Disconnected; logged once until `on_up`.
-
-        Args:
-            error: The cause; None: the other end exited cleanly and a successor takes over.
-        """
+        """Disconnected; an error of None: the other end exited cleanly, a successor takes over."""
 
     def on_gap(self, groups: Sequence[str] | None) -> None:
         """Envelopes for these groups may have been lost; None: for all, and for the node."""
@@ -105,8 +93,7 @@ class Bus(Protocol):
     async def start(self, node: str, events: TransportEvents) -> None:
         """Begin to connect, on the running loop, as `node`: 17 lower-case letters and digits.
 
-        Raises:
-            InvalidChannelLayerError: If the settings can never work.
+        Raises InvalidChannelLayerError if the settings can never work.
         """
 
     async def stop(self) -> None:
@@ -136,9 +123,7 @@ class Bus(Protocol):
     def push_node(self, node: str, envelope: Envelope) -> Awaitable[None]:
         """Deliver to one node's inbox.
 
-        Raises:
-            NodeGone: If the broker knows that there is no such node.
-            ChannelFull: If its inbox is at its bound.
+        Raises NodeGone if the broker knows no such node, ChannelFull if its inbox is at its bound.
         """
 
     def statistics(self) -> Mapping[str, int]:
@@ -167,8 +152,7 @@ class WorkQueue(Protocol):
     def push(self, queue: str, envelope: Envelope, capacity: int) -> Awaitable[None]:
         """Append an envelope.
 
-        Raises:
-            ChannelFull: If the queue holds `capacity` envelopes within their deadline.
+        Raises ChannelFull if the queue holds `capacity` envelopes within their deadline.
         """
 
     def demand(
@@ -186,8 +170,7 @@ class WorkQueue(Protocol):
     async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
         """End a lease; the envelope can be taken again after `delay` seconds.  False as above.
 
-        Args:
-            counted: Whether this was an attempt.
+        Unless `counted` this was no attempt.
         """
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
@@ -201,9 +184,7 @@ class DelayedQueue(Protocol):
         """Append an envelope at `due`, by the broker's clock, even to a queue that is full then.
 
         Not earlier; at most a second later while the sender is connected, five while any node is.
-
-        Raises:
-            ChannelFull: If `bound` envelopes are held back already, for all queues together.
+        Raises ChannelFull if `bound` envelopes are held back already, for all queues together.
         """
 
 

@@ -15,8 +15,9 @@ from channels.layers.contract import Capabilities, Transport
 from channels.layers.delivery import Delivery
 from channels.layers.options import LayerOptions
 from channels.layers.process.blocking import BlockingLayer
+from channels.layers.process.gaps import GapListener
 from channels.layers.process.leases import Lease
-from channels.layers.process.node import GapListener, Node
+from channels.layers.process.node import Node
 
 
 class NodeChannelLayer(BaseChannelLayer):
@@ -203,5 +204,8 @@ class NodeChannelLayer(BaseChannelLayer):
         return self.node.statistics()
 
     def add_gap_listener(self, listener: GapListener) -> None:
-        """Be told, on the layer's own loop, of groups whose messages may have been lost."""
+        """Be told, on the layer's own loop, of groups whose messages may have been lost.
+
+        Lost in the backend, or because members of this process were full (within a second then).
+        """
         self.node.gap_listeners.append(listener)

@@ -35,6 +35,7 @@ from channels.layers.names import ALL_NODES, local_part, new_node, new_sender, n
 from channels.layers.options import LayerOptions
 from channels.layers.process.control import Control
 from channels.layers.process.drops import DropLog
+from channels.layers.process.gaps import GapListener, Gaps
 from channels.layers.process.later import Later, pack_later
 from channels.layers.process.leases import Leases
 from channels.layers.process.link import Link
@@ -47,9 +48,6 @@ from channels.layers.process.reception import Reception
 from channels.layers.seal import Seal
 
 logger = logging.getLogger("channels.layers")
-
-#: Told of groups (None: all) whose messages may have been lost; on the owner loop.
-GapListener = Callable[[Sequence[str] | None], None]
 
 #: Readings of counters that grow meanwhile.
 _TRIES: Final = 5
@@ -114,6 +112,8 @@ class Node:
         #: As in `TransportEvents`.
         self.on_frame = self.reception.on_frame
         self.link = Link(self.transport, self._options, self.ports, self)
+        self.gaps = Gaps(self.gap_listeners, self.counters, self.link.owner)
+        self.local.hub.on_full = self.gaps.note_full
         self.control = Control(
             self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
@@ -334,13 +334,8 @@ class Node:
         self.link.on_down(error)
 
     def on_gap(self, groups: Sequence[str] | None) -> None:
-        self.counters["gaps"] += 1
         self.reception.echoes.settle()
-        for listener in self.gap_listeners:
-            try:
-                listener(groups)
-            except Exception:
-                logger.exception("A listener for gaps failed")
+        self.gaps.tell(groups)
 
     # What the link asks.
 
