@@ -18,8 +18,8 @@ from channels.backends.local import frames
 from channels.backends.local.frames import FrameError, Span, Splitter, frame
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
 
-#: Octets read at a time: about a thousand small messages, after which the loop's others run.
-READ_OCTETS: Final = 64 * 1024
+#: Octets read at a time: some 400 small messages, after which the loop's others run.
+READ_OCTETS: Final = 32 * 1024
 #: Between a ping and the next.  If nothing has come in between, the hub is taken for dead.
 PING_SECONDS: Final = 5.0
 

@@ -20,8 +20,8 @@ from channels.backends.redis.packing import Word, pack
 
 logger = logging.getLogger("channels.layers")
 
-#: Entries taken with one command.
-BATCH: Final = 200
+#: Entries taken with one command, after which the loop's others run.
+BATCH: Final = 100
 #: Milliseconds for which a read waits at the server.
 BLOCK: Final = 4000
 _START: Final = b"0-0"

@@ -53,6 +53,8 @@ logger = logging.getLogger("channels.layers")
 _TRIES: Final = 5
 #: Deliveries that may wait on the running loop before group_send waits for them.
 _BACKLOG: Final = 64
+#: After so many messages `receive` gives the loop a turn: many may wait, and nothing else would.
+_TURN: Final = 50
 #: What nodes ask of each other is void after this; who asks waits for seconds only.
 _CONTROL_SECONDS: Final = 60.0
 
@@ -131,6 +133,7 @@ class Node:
             self._options.max_delayed,
         )
         self._seq = itertools.count(1)
+        self._received = 0
 
     async def new_channel(self, prefix: str) -> str:
         """A name that others can send to from now on, if the backend is in reach."""
@@ -197,14 +200,19 @@ class Node:
         """
         if self.local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
-        if self.local.is_own(channel):
-            return self.own.receive(channel)
-        return self.queues.receive(channel)
+        receive = self.own.receive if self.local.is_own(channel) else self.queues.receive
+        return receive(channel) if self._received % _TURN else self._receive_next_turn(channel)
+
+    async def _receive_next_turn(self, channel: str) -> Message:
+        await asyncio.sleep(0)
+        self._received += 1
+        return await self.receive(channel)
 
     def take(self, channel: str) -> Message | None:
         """The next message of a channel that has come already, or None: `receive` waits for one."""
         self.local.sweep()
-        return self.own.take(channel)
+        self._received += 1
+        return self.own.take(channel) if self._received % _TURN else None
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
