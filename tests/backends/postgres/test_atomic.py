@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import pytest
 from django.db import connections, transaction
 
 from channels.backends.postgres import PostgresChannelLayer
+from channels.backends.postgres.schema import Schema
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.transactions import atomic_group_send, atomic_send
 from tests.layers.databases import alias, postgres_alias, postgres_dsn, postgres_tables
@@ -79,58 +81,31 @@ async def test_rolled_back_is_not_sent_and_committed_is(
         assert await read(each, channel) == "last", "nothing came twice"
 
 
-async def test_an_id_that_commits_late_is_seen(make_layer: MakeLayer, postgres_dsn: str) -> None:
-    layer, other = make_layer(poll_interval=0.05), make_layer()
-    channel = await member(layer)
-    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
-        # Its id is taken now, and it commits after those that follow.
-        await asyncio.to_thread(send_uncommitted, layer, connection)
-        for number in range(20):
-            await other.group_send("room", {"type": f"{number}"})
-        assert [await read(layer, channel) for _ in range(20)] == [str(n) for n in range(20)]
-        await until_statistic(layer, "transport_holes", 1)
-        await connection.commit()
-    assert await read(layer, channel) == "late"
-    await until_statistic(layer, "transport_holes", 0)
-    assert layer.statistics()["transport_read_late"] == 1
+async def test_what_commits_late_has_its_place_then_in_one_order_for_all(
+    make_layer: MakeLayer, postgres_dsn: str
+) -> None:
+    layer, other = make_layer(), make_layer()
+    channels = [(each, await member(each)) for each in (layer, other)]
+    written, commit = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
+    def work() -> None:
+        with psycopg.connect(postgres_dsn) as connection:
+            layer.atomic_group_send(connection, "room", {"type": "late"})
+            layer.atomic_group_send(connection, "room", {"type": "later"})
+            loop.call_soon_threadsafe(written.set)
+            commit.wait(PATIENCE)
 
-def send_uncommitted(layer: PostgresChannelLayer, connection: Any) -> None:
-    """On a connection whose commit is left to the caller."""
-    asyncio.run(_execute(layer, connection))
-
-
-async def _execute(layer: PostgresChannelLayer, connection: Any) -> None:
-    class Recorder:
-        """Takes down what would be executed."""
-
-        def __init__(self) -> None:
-            self.said: list[tuple[Any, Any]] = []
-
-        def cursor(self) -> Recorder:
-            return self
-
-        def __enter__(self) -> Recorder:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-        def execute(self, query: Any, params: Any) -> None:
-            self.said.append((query, params))
-
-        def fetchone(self) -> tuple[str]:
-            return ("1",)
-
-    recorder = Recorder()
-    layer.atomic_group_send(recorder, "room", {"type": "late"})
-    for query, params in recorder.said[:2]:
-        await connection.execute(query, params)
-
-
-async def until_statistic(layer: PostgresChannelLayer, name: str, value: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while layer.statistics().get(name, 0) != value:  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.01)
+    working = asyncio.create_task(asyncio.to_thread(work))
+    await written.wait()
+    for number in range(20):
+        await other.group_send("room", {"type": f"{number}"})
+    for each, channel in channels:
+        assert [await read(each, channel) for _ in range(20)] == [str(n) for n in range(20)]
+    commit.set()
+    await working
+    for each, channel in channels:
+        assert [await read(each, channel) for _ in range(2)] == ["late", "later"]
 
 
 async def test_in_djangos_transactions(make_layer: MakeLayer, postgres_alias: str) -> None:
@@ -186,7 +161,7 @@ async def test_a_process_that_only_sends_makes_the_tables(
         await layer.close()
         await reader.close()
         async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
-            await connection.execute(layer.node.transport.schema.drop().encode())  # type: ignore[attr-defined]
+            await connection.execute(Schema(layer.postgres_options).drop().encode())
 
 
 async def test_full_channels_and_queue_members(make_layer: MakeLayer, postgres_dsn: str) -> None:
@@ -197,12 +172,14 @@ async def test_full_channels_and_queue_members(make_layer: MakeLayer, postgres_d
         with psycopg.connect(postgres_dsn) as connection:
             layer.atomic_group_send(connection, "room", {"type": "one"})
             layer.atomic_send(connection, "work", {"type": "two"})
-            layer.atomic_group_send(connection, "room", {"type": "passed over"})
+            layer.atomic_send(connection, "work", {"type": "three"})
+            # What went to the group counts from the commit on.
             with pytest.raises(ChannelFull):
-                layer.atomic_send(connection, "work", {"type": "three"})
+                layer.atomic_send(connection, "work", {"type": "four"})
+            layer.atomic_group_send(connection, "room", {"type": "passed over"})
 
     await asyncio.to_thread(work)
-    assert [await read(layer, "work") for _ in range(2)] == ["one", "two"]
+    assert [await read(layer, "work") for _ in range(3)] == ["one", "two", "three"]
 
 
 async def test_a_channel_that_is_read_at_least_once(

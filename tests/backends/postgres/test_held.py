@@ -13,7 +13,7 @@ import pytest
 
 from channels.backends.postgres import PostgresChannelLayer
 from channels.backends.postgres.functions import FUNCTIONS
-from channels.backends.postgres.schema import VERSION, schema_sql
+from channels.backends.postgres.schema import CLOCK, VERSION, Schema, schema_sql
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from tests.layers.databases import postgres_dsn
@@ -22,6 +22,7 @@ __all__ = ["postgres_dsn"]
 
 MakeLayer = Callable[..., PostgresChannelLayer]
 PATIENCE = 10.0
+WRITE_BEFORE = f"channels_layer_write_{VERSION - 1}"
 DELIVERY = {"work": {"retry_delay": 0.0, "dead_letter": None}}
 
 
@@ -62,20 +63,17 @@ async def soon(work: Any) -> Any:
         return await work
 
 
-async def make_version_1(place: Place) -> None:
+async def make_version_before(place: Place) -> None:
     """What a database has in which processes of the version before this one have been."""
     await place.run(schema_sql(schema=place.schema))
-    await place.run("DROP TABLE channels_layer_held")
-    for name, first in FUNCTIONS.items():
+    await place.run("DROP TABLE channels_layer_outbox")
+    for name in FUNCTIONS:
         await place.run(f"DROP FUNCTION channels_layer_{name}_{VERSION}")
-        if first == 1:
-            await place.run(
-                f"CREATE FUNCTION channels_layer_{name}_1() RETURNS int LANGUAGE sql AS 'SELECT 1'"
-            )
+    await place.run(f"CREATE FUNCTION {WRITE_BEFORE}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
 
 
 async def test_tables_of_the_version_before_are_used_and_completed(place: Place) -> None:
-    await make_version_1(place)
+    await make_version_before(place)
     layer = place.layer()
     # Unread from before.
     unread = Envelope(Kind.CHANNEL, "work", b"\x81\xa4type\xa3old", sender=b"12345678", seq=1)
@@ -90,15 +88,14 @@ async def test_tables_of_the_version_before_are_used_and_completed(place: Place)
         assert (message, lease.attempts) == ({"type": kind}, 1)
         assert await lease.ack()
     # Processes of that version go on beside this one.
-    for name in ("write", "wake", "register", "clean", "send"):
-        assert await place.run(f"SELECT to_regproc('channels_layer_{name}_1') IS NOT NULL")
+    assert await place.run(f"SELECT to_regproc('{WRITE_BEFORE}') IS NOT NULL") == [(True,)]
 
 
 async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "channels.layers")
-    await make_version_1(place)
+    await make_version_before(place)
     layer = place.layer(create_schema=False, send_timeout=0.3)
     with pytest.raises(ChannelLayerUnavailable):
         await layer.send("work", {"type": "x"})
@@ -117,12 +114,11 @@ async def until_sent(layer: PostgresChannelLayer) -> None:
         return
 
 
-async def test_all_versions_are_dropped(place: Place) -> None:
-    await make_version_1(place)
+async def test_all_that_was_made_is_dropped(place: Place) -> None:
     layer = place.layer()
     await layer.send("work", {"type": "x"})
     await layer.close()
-    await place.run(layer.node.transport.schema.drop())  # type: ignore[attr-defined]
+    await place.run(Schema(layer.postgres_options).drop())
     for catalog, column in (("pg_class", "relnamespace"), ("pg_proc", "pronamespace")):
         found = f"SELECT * FROM {catalog} WHERE {column} = '{place.schema}'::regnamespace"
         assert await place.run(found) == []
@@ -154,41 +150,6 @@ async def test_a_place_that_is_taken_loses_nothing(place: Place) -> None:
         message, lease = await soon(layer.receive_leased("work"))
         assert message["number"] == 0
         assert await lease.ack()
-
-
-async def test_a_reader_by_demand_and_one_by_lease_share_a_queue(place: Place) -> None:
-    # The one process has not heard yet that the channel is to be delivered at least once.
-    old, new = place.layer(delivery=None), place.layer()
-    got: list[int] = []
-
-    async def by_demand() -> None:
-        while True:
-            got.append((await old.receive("work"))["number"])
-
-    async def by_lease() -> None:
-        while True:
-            message, lease = await new.receive_leased("work")
-            got.append(message["number"])
-            await lease.ack()
-
-    readers = [asyncio.create_task(read()) for read in (by_demand, by_lease)]
-    for number in range(40):
-        await new.send("work", {"type": "x", "number": number})
-    async with asyncio.timeout(PATIENCE):
-        while len(got) < 40:  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0.01)
-    for reader in readers:
-        reader.cancel()
-    await asyncio.wait(readers)
-    assert sorted(got) == list(range(40))
-
-
-async def test_what_was_taken_by_demand_after_failed_attempts_comes_whole(place: Place) -> None:
-    leasing, other = place.layer(), place.layer(delivery=None)
-    await leasing.send("work", {"type": "x"})
-    _, lease = await soon(leasing.receive_leased("work"))
-    assert await lease.retry(delay=0)
-    assert await soon(other.receive("work")) == {"type": "x"}
 
 
 @pytest.mark.parametrize("turns", [0, 3, 8, 20])
@@ -273,7 +234,7 @@ async def test_the_attempts_stand_in_the_envelope(place: Place) -> None:
 async def test_who_has_nothing_that_is_due_does_not_look_again_and_again(place: Place) -> None:
     layer = place.layer()
     await layer.new_channel()
-    tick = f"SELECT * FROM channels_layer_tick_{VERSION}(100)"
+    tick = f"SELECT * FROM channels_layer_tick_{VERSION}({CLOCK}, 100)"
     assert await place.run(tick) == [(None, 0)]
     await layer.send("work", {"type": "x"}, delay=60)
     ((wait, run_out),) = await place.run(tick)

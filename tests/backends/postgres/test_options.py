@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from channels.backends.postgres import PostgresChannelLayer
-from channels.backends.postgres.options import Places
+from channels.backends.postgres.address import Places
 from channels.exceptions import InvalidChannelLayerError, InvalidOption
 from channels.settings import postgres_parameters
 from tests.layers.databases import alias

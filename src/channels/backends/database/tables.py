@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from django.apps.registry import Apps
@@ -19,16 +17,17 @@ ONE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The models, for one beginning of their tables' names.
+    """The models, for one beginning of their tables' names; as on PostgreSQL, but for `counter`.
 
     Attributes:
-        message: The log.  Times are milliseconds since 1970.
+        message: The log.
         queue: Unread messages of channels that no process owns.
         held: Messages that are to enter their queue later: delayed ones, and those that were taken
             from it on lease or are tried again.
         member: Such channels as members of groups.
         node: Processes: when they were last heard of, their fence and their journal.
-        counter: One row: the log's last id and incarnation, and the highest id cleaned away.
+        counter: One row: the log's last id and incarnation, the highest id cleaned away, and what
+            is to be added to the database's clock.
     """
 
     message: Any
@@ -66,7 +65,7 @@ class Tables:
                 if name not in connection.introspection.table_names():
                     raise
         self.counter.objects.using(alias).get_or_create(
-            id=ONE, defaults={"last": 0, "horizon": 0, "incarnation": uuid.uuid4().hex}
+            id=ONE, defaults={"incarnation": uuid.uuid4().hex}
         )
 
     def drop(self, alias: str) -> None:
@@ -81,30 +80,54 @@ class Tables:
 
 def make_tables(begin: str) -> Tables:
     """The models of tables whose names begin so."""
-    model = partial(_model, Apps(), begin)
+    registry = Apps()
+
+    def model(name: str, /, *indexed: tuple[str, ...], **columns: Any) -> Any:
+        indexes = [
+            models.Index(fields=fields, name=f"{begin[:20]}_{name}_{fields[-1][0]}")
+            for fields in indexed
+        ]
+        meta = {
+            "apps": registry,
+            "app_label": "channels_database",
+            "db_table": f"{begin}_{name}",
+            "indexes": indexes,
+        }
+        body = {"__module__": __name__, "Meta": type("Meta", (), meta), **columns}
+        return type(name.title(), (models.Model,), body)
+
+    number = models.BigIntegerField
+
+    def content() -> dict[str, Any]:
+        return {
+            "hash": number(),
+            "prefix": models.CharField(max_length=100),
+            "expires": number(db_index=True),
+            "payload": models.BinaryField(),
+        }
+
+    def key() -> Any:
+        return models.BigAutoField(primary_key=True)
+
     return Tables(
-        message=model(
-            "message",
-            id=number(primary_key=True),
-            hash=number(),
-            expires=number(db_index=True),
-            payload=models.BinaryField(),
+        message=model("message", id=number(primary_key=True), **content()),
+        queue=model("queue", ("hash", "place"), id=key(), place=number(), **content()),
+        held=model(
+            "held",
+            ("due", "id"),
+            ("prefix", "place"),
+            id=key(),
+            # Of its lease; None: it is on none.
+            token=number(null=True, unique=True),
+            # That it had in its queue; None: it was never in it.
+            place=number(null=True),
+            due=number(),
+            **content(),
         ),
-        queue=model(
-            "queue",
-            [models.Index(fields=["hash", "place"], name=f"{begin[:20]}_queue_p")],
-            id=models.BigAutoField(primary_key=True),
-            hash=number(),
-            place=number(),
-            prefix=models.CharField(max_length=100),
-            expires=number(db_index=True),
-            payload=models.BinaryField(),
-        ),
-        held=_held(model, begin),
         member=model(
             "member",
-            [models.Index(fields=["hash", "queue"], name=f"{begin[:20]}_member_q")],
-            id=models.BigAutoField(primary_key=True),
+            ("hash", "queue"),
+            id=key(),
             hash=number(),
             queue=number(),
             prefix=models.CharField(max_length=100),
@@ -122,51 +145,9 @@ def make_tables(begin: str) -> Tables:
         counter=model(
             "counter",
             id=models.IntegerField(primary_key=True),
-            last=number(),
-            horizon=number(),
+            last=number(default=0),
+            horizon=number(default=0),
+            shift=number(default=0),
             incarnation=models.CharField(max_length=32),
         ),
     )
-
-
-def _held(model: Callable[..., Any], begin: str) -> Any:
-    return model(
-        "held",
-        [
-            models.Index(fields=["due", "id"], name=f"{begin[:20]}_held_d"),
-            models.Index(fields=["prefix", "place"], name=f"{begin[:20]}_held_p"),
-        ],
-        id=models.BigAutoField(primary_key=True),
-        # Of its lease; None: it is on none.
-        token=number(null=True, unique=True),
-        hash=number(),
-        # That it had in its queue; None: it was never in it.
-        place=number(null=True),
-        prefix=models.CharField(max_length=100),
-        due=number(),
-        expires=number(),
-        payload=models.BinaryField(),
-    )
-
-
-def _model(
-    registry: Apps,
-    begin: str,
-    name: str,
-    indexes: list[models.Index] | None = None,
-    /,
-    **columns: Any,
-) -> Any:
-    meta = {
-        "apps": registry,
-        "app_label": "channels_database",
-        "db_table": f"{begin}_{name}",
-        "indexes": indexes or [],
-    }
-    body = {"__module__": __name__, "Meta": type("Meta", (), meta), **columns}
-    return type(name.title(), (models.Model,), body)
-
-
-def number(**options: Any) -> models.BigIntegerField[Any, Any]:
-    """A column of 64 bits."""
-    return models.BigIntegerField(**options)

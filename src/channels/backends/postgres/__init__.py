@@ -2,45 +2,58 @@
 
 Topology
     Messages for groups and processes are rows of one table, a log that every process reads on from
-    where it was; a channel that no process owns is a row in a second table, taken by whoever
-    deletes it first.  NOTIFY only wakes readers up; they look each second anyway.  Two connections
-    for a process: one writes, takes and cleans; one listens and reads.  The first may go through a
-    pooler in transaction mode, the second may not (`listen_dsn`).
+    where it was; a channel that no process owns is a queue in a second table.  NOTIFY only wakes
+    readers up; they look each second anyway.  Two connections for a process: one writes, leases
+    and cleans; one listens and reads.  The first may go through a pooler in transaction mode, the
+    second may not (`listen_dsn`).
 
 What is guaranteed
     * The log's order is the order of commits (writers take a lock for the one statement that they
       need), so all processes see a group's messages in one order.
     * While a connection is away the log keeps what comes: nothing is lost, doubled or reordered,
-      for as long as messages live (`expiry`).  A batch whose answer was lost is looked up in a
-      journal that is written with it, and a fence keeps the old connection from carrying it out
-      later; so queues too get and give each message once.
+      for as long as messages live (`expiry`); what a process did not read in that time is told as
+      a gap.  A batch whose answer was lost is looked up in a journal that is written with it, and a
+      fence keeps the old connection from carrying it out later; so queues too get and give each
+      message once.
     * The tables are UNLOGGED unless `logged` is set: a crash of the server empties them.  Lost is
       what lay unread; each process tells its listeners of a gap and reads the new log from its
       beginning, so what is sent after the restart is not missed.
-    * A message that joins the caller's own transaction (`atomic_send`, `atomic_group_send`) is
-      sent if that commits and as it commits.  Its id is older than its commit, so readers look for
-      ids that were missing until the transactions of that time have ended.  Each process gets it
-      once; its place among other senders' messages may differ from process to process.
+    * A message that joins the caller's own transaction (`atomic_send`, `atomic_group_send`) lies in
+      an outbox until that commits; then whatever process looks first puts it into the log.
     * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
       exact, but for sends that join a transaction.
     * What is delayed, and what was taken on lease, is in a third table until it is due: then
       whatever process is connected puts it into its queue, within five seconds.
+    * A clock that steps, a process's or the server's, expires nothing and keeps nothing for longer.
 
 The layer makes its tables and functions itself when they are not there (`create_schema`);
 `channels.backends.postgres.schema.schema_sql` prints them for whoever may do that instead.  They
 are no models: migrations do not see them.
+
+All but the statements is the same for `channels.backends.database`, which is without the driver:
+hence the layer is imported when it is asked for.
 """
 
 from __future__ import annotations
 
-try:
-    import psycopg  # noqa: F401 - the extra's driver
-except ImportError as error:
-    raise ImportError(
-        "PostgresChannelLayer needs the package psycopg, version 3: "
-        "pip install 'channels[postgres]'."
-    ) from error
+import importlib
+from typing import TYPE_CHECKING
 
-from channels.backends.postgres.layer import PostgresChannelLayer
+if TYPE_CHECKING:
+    from channels.backends.postgres.layer import PostgresChannelLayer
 
 __all__ = ["PostgresChannelLayer"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return importlib.import_module("channels.backends.postgres.layer").PostgresChannelLayer
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise
+        raise ImportError(
+            "PostgresChannelLayer needs the package psycopg, version 3: "
+            "pip install 'channels[postgres]'."
+        ) from error

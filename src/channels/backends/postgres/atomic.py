@@ -1,29 +1,27 @@
-"""Sends that join a transaction of the caller's: rows written on the caller's own connection."""
+"""Sends that join a transaction of the caller's: rows written on the caller's own connection.
+
+They lie in the outbox, or with what is delayed.  A row there is nobody's business before the
+commit; after it, whoever ticks first moves it on.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, Protocol
 
-from channels.backends.postgres.schema import VERSION
-from channels.backends.postgres.transport import PostgresTransport
-from channels.backends.tables.calls import NEVER
+from channels.backends.postgres.calls import NEVER
+from channels.backends.postgres.schema import Schema
+from channels.backends.postgres.session import DUE
+from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import new_sender, node_of
 from channels.layers.process.later import pack_later
 from channels.layers.process.node import Node
-
-
-class Cursor(Protocol):
-    """A cursor as DB-API has it."""
-
-    def execute(self, query: Any, params: Sequence[Any]) -> Any: ...
-
-    def fetchone(self) -> Any: ...
 
 
 class CallerConnection(Protocol):
@@ -46,24 +44,37 @@ class AtomicSender:
 
     def __init__(
         self,
-        transport: PostgresTransport,
+        transport: TableTransport,
+        schema: Schema,
         node: Node,
         expiry: Callable[[], float],
         max_delayed: int,
     ) -> None:
         self._transport = transport
+        self._schema = schema
         self._node = node
         self._expiry = expiry
         self._max_delayed = max_delayed
         self._is_prepared = False
-        schema = transport.schema
-        self._send = f"SELECT {schema.function('send')}(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-        self._wake = f"SELECT {schema.function('wake')}(string_to_array(%s, ','))"
+        queue, outbox, held = map(schema.table, ("queue", "outbox", "held"))
+        self._append = (
+            f"INSERT INTO {outbox} (kind, hash, prefix, target, expires, payload) "
+            "SELECT %s, %s, %s, %s, %s, %s WHERE %s > (SELECT count(*) FROM ("
+            f"SELECT FROM {queue} WHERE hash = %s AND expires > %s "
+            f"UNION ALL SELECT FROM {outbox} WHERE hash = %s) unread) RETURNING 1"
+        )
+        self._hold = (
+            f"INSERT INTO {held} (hash, prefix, target, expires, payload, due) "
+            "SELECT %s, %s, %s, %s, %s, %s WHERE %s > (SELECT count(*) FROM "
+            f"{held} WHERE prefix = %s AND place IS NULL) RETURNING 1"
+        )
+        self._wake = f"SELECT {schema.function('wake')}(ARRAY['{DUE}'])"
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
-        envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
-        self._write(connection, "g", group, envelope)
+        self._write(
+            connection, "g", group, self._envelope(Kind.GROUP, group, payload, self._expiry())
+        )
 
     def send(
         self, connection: CallerConnection, channel: str, payload: bytes, delay: float
@@ -81,12 +92,7 @@ class AtomicSender:
             return
         envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
         if delay:
-            due = math.ceil((self._now() + delay) * 1000)
-            if not self._write(connection, "q", channel, envelope, 0, due):
-                raise ChannelFull(
-                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
-                )
-            self._tell_ticker(connection, delay)
+            self._write_later(connection, channel, envelope, delay)
             return
         capacity = self._node.capacity_of(channel)
         if not self._write(connection, "q", channel, envelope, capacity):
@@ -103,10 +109,54 @@ class AtomicSender:
         envelope = Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
         return envelope if self._node.seal is None else self._node.seal.close(envelope)
 
-    def _tell_ticker(self, connection: CallerConnection, delay: float) -> None:
+    def _row(self, kind: str, name: str, envelope: Envelope) -> tuple[Any, ...]:
+        transport = self._transport
+        expires = envelope.deadline or NEVER
+        return transport.hash_of(kind, name), transport.prefix, name, expires, envelope.encoded
+
+    def _write(
+        self,
+        connection: CallerConnection,
+        kind: str,
+        name: str,
+        envelope: Envelope,
+        capacity: int = NEVER,
+    ) -> bool:
+        """Write it into the outbox; False if its queue holds `capacity`."""
+        row = self._row(kind, name, envelope)
+        hashed, now = row[0], int(self._now() * 1000)
+        with self._cursor(connection) as cursor:
+            cursor.execute(self._append, (kind, *row, capacity, hashed, now, hashed))
+            if cursor.fetchone() is None:
+                return False
+            on_commit = getattr(connection, "on_commit", None)
+            if on_commit is None:
+                cursor.execute(self._wake, ())
+            else:
+                # Whoever polls finds it, should this process end before that.
+                on_commit(partial(self._wake_up, connection), robust=True)
+        return True
+
+    def _wake_up(self, connection: CallerConnection) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(self._wake, ())
+
+    def _write_later(
+        self, connection: CallerConnection, channel: str, envelope: Envelope, delay: float
+    ) -> None:
+        due = math.ceil((self._now() + delay) * 1000)
+        row = self._row("q", channel, envelope)
+        with self._cursor(connection) as cursor:
+            cursor.execute(self._hold, (*row, due, self._max_delayed, self._transport.prefix))
+            if cursor.fetchone() is None:
+                raise ChannelFull(
+                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
+                )
+        self._tell_ticker(connection, time.monotonic() + delay)
+
+    def _tell_ticker(self, connection: CallerConnection, due: float) -> None:
         """Look when it is due; and after the commit, which may come later than that."""
-        due = time.monotonic() + delay
-        link, ticker = self._node.link, self._transport.ticker
+        link, ticker = self._node.link, self._transport.session.ticker
 
         def look_when_due() -> None:
             link.tell(lambda: ticker.due_in(max(0.0, due - time.monotonic())))
@@ -116,19 +166,12 @@ class AtomicSender:
         if on_commit is not None:
             on_commit(look_when_due, robust=True)
 
-    def _write(
-        self,
-        connection: CallerConnection,
-        kind: str,
-        name: str,
-        envelope: Envelope,
-        capacity: int = 0,
-        due: int = 0,
-    ) -> bool:
-        """True if it was taken.
+    @contextmanager
+    def _cursor(self, connection: CallerConnection) -> Iterator[Any]:
+        """A cursor in a database that has the tables, which are made if nobody has done so.
 
-        Args:
-            due: When it enters its queue, in milliseconds; 0: now.
+        Raises:
+            InvalidChannelLayerError: If it is another database, or they cannot be seen even then.
         """
         vendor = getattr(connection, "vendor", "postgresql")
         if vendor != "postgresql":
@@ -136,55 +179,17 @@ class AtomicSender:
                 f"Found a connection to {vendor}: a send joins a transaction only of the "
                 "PostgreSQL database that the layer is in."
             )
-        transport = self._transport
         with connection.cursor() as cursor:
-            self._ensure_prepared(cursor)
-            cursor.execute(
-                self._send,
-                (
-                    kind,
-                    name,
-                    transport.hash_of(kind, name),
-                    transport.prefix,
-                    capacity,
-                    envelope.deadline or NEVER,
-                    envelope.encoded,
-                    due,
-                    self._max_delayed,
-                ),
-            )
-            woken = cursor.fetchone()[0]
-            if not woken:
-                return woken is not None
-            on_commit = getattr(connection, "on_commit", None)
-            if on_commit is None:
-                cursor.execute(self._wake, (woken,))
-            else:
-                # Readers look by themselves, should this process end before it.
-                on_commit(self._waker(connection, woken), robust=True)
-        return True
+            if not self._is_prepared:
+                self._prepare(cursor)
+                self._is_prepared = True
+            yield cursor
 
-    def _waker(self, connection: CallerConnection, woken: str) -> Callable[[], None]:
-        # A function of its own: Django names it when it fails.
-        def wake_readers() -> None:
-            with connection.cursor() as cursor:
-                cursor.execute(self._wake, (woken,))
-
-        return wake_readers
-
-    def _ensure_prepared(self, cursor: Cursor) -> None:
-        """Have the tables made if nobody has done it yet.
-
-        Raises:
-            InvalidChannelLayerError: If they cannot be seen even then.
-        """
-        if self._is_prepared:
-            return
-        name = self._transport.schema.function("send")
+    def _prepare(self, cursor: Any) -> None:
+        name = self._schema.function("wake")
         for attempt in range(2):
             cursor.execute("SELECT to_regproc(%s)", (name,))
             if cursor.fetchone()[0] is not None:
-                self._is_prepared = True
                 return
             if attempt == 0:
                 self._node.link.owner.call_sync(self._node.link.start, self._node.link.patience)
@@ -192,6 +197,6 @@ class AtomicSender:
                 # a table that it had not locked yet; this is one that nobody uses.
                 cursor.execute("SELECT FROM pg_catalog.pg_conversion LIMIT 0", ())
         raise InvalidChannelLayerError(
-            f"The connection's database has no function {name} of version {VERSION}: expected the "
-            "database that the layer is in, and the schema in its search path."
+            f"The connection's database has no function {name}: expected the database that the "
+            "layer is in, and the schema in its search path."
         )

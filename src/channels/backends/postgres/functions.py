@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from string import Template
 from typing import Final
 
-#: Names of all functions -> the version with which they came.
-FUNCTIONS: Final[Mapping[str, int]] = {
-    "write": 1,
-    "wake": 1,
-    "register": 1,
-    "clean": 1,
-    "send": 1,
-    "attempted": 2,
-    "put_back": 2,
-    "tick": 2,
-}
+#: Names of all functions.
+FUNCTIONS: Final = (
+    *("write", "register", "tick", "clean"),
+    *("append", "publish", "put_back", "attempted", "wake"),
+)
 
 OTHERS: Final = Template("""
 CREATE OR REPLACE FUNCTION ${base}_wake_$version(woken text[])
@@ -26,7 +19,9 @@ DECLARE
     said text := (SELECT string_agg(DISTINCT h, ',') FROM unnest(woken) AS item (h));
 BEGIN
     -- A payload has less than 8000 bytes.
-    PERFORM pg_notify('$channel', CASE WHEN length(said) > 7900 THEN '*' ELSE said END);
+    IF said IS NOT NULL THEN
+        PERFORM pg_notify('$channel', CASE WHEN length(said) > 7900 THEN '*' ELSE said END);
+    END IF;
 END
 $$body$$;
 CREATE OR REPLACE FUNCTION ${base}_attempted_$version(payload bytea, more bigint)
@@ -41,29 +36,87 @@ CREATE OR REPLACE FUNCTION ${base}_put_back_$version(
 ) RETURNS void LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 BEGIN
-    -- To its old place, or if it has none, or another is there, to the head.
+    -- To its old place; to the head if another is there.
     LOOP
-        IF place IS NULL THEN
-            place := coalesce(
-                (SELECT min(t.id) FROM ${base}_queue t WHERE t.hash = hash_), 0) - 1;
-        END IF;
         INSERT INTO ${base}_queue (hash, id, prefix, target, expires, payload)
             VALUES (hash_, place, prefix, name, deadline, payload) ON CONFLICT DO NOTHING;
         EXIT WHEN FOUND;
-        place := NULL;
+        place := (SELECT min(t.id) FROM ${base}_queue t WHERE t.hash = hash_) - 1;
     END LOOP;
 END
 $$body$$;
-CREATE OR REPLACE FUNCTION ${base}_tick_$version(most bigint, OUT wait bigint, OUT run_out bigint)
-LANGUAGE plpgsql AS $$body$$
+CREATE OR REPLACE FUNCTION ${base}_append_$version(
+    hash_ bigint, prefix text, name text, deadline bigint, payload bytea, capacity bigint,
+    now_ms bigint
+) RETURNS boolean LANGUAGE plpgsql AS $$body$$
+#variable_conflict use_variable
+BEGIN
+    -- False if the queue is full; without a capacity it never is.
+    IF capacity IS NOT NULL AND capacity <= (SELECT count(*) FROM (SELECT FROM ${base}_queue t
+        WHERE t.hash = hash_ AND t.expires > now_ms LIMIT capacity) AS counted)
+    THEN
+        RETURN false;
+    END IF;
+    INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
+        VALUES (hash_, prefix, name, deadline, payload);
+    RETURN true;
+END
+$$body$$;
+CREATE OR REPLACE FUNCTION ${base}_publish_$version(
+    hash_ bigint, prefix text, name text, deadline bigint, payload bytea, now_ms bigint,
+    OUT full_ bigint, OUT members bigint, OUT woken text[]
+) LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 DECLARE
-    now_ms bigint := $now;
+    member record;
+BEGIN
+    -- To the queues that are members of a group.
+    full_ := 0;
+    members := 0;
+    woken := '{}';
+    FOR member IN SELECT * FROM ${base}_member t WHERE t.hash = hash_ AND t.expires > now_ms LOOP
+        members := members + 1;
+        IF ${base}_append_$version(member.queue, prefix, member.target, deadline, payload,
+            member.capacity, now_ms)
+        THEN
+            woken := woken || member.queue::text;
+        ELSE
+            full_ := full_ + 1;
+        END IF;
+    END LOOP;
+END
+$$body$$;
+CREATE OR REPLACE FUNCTION ${base}_tick_$version(
+    now_ms bigint, most bigint, OUT wait bigint, OUT run_out bigint
+) LANGUAGE plpgsql AS $$body$$
+#variable_conflict use_variable
+DECLARE
     item record;
     woken text[] := '{}';
 BEGIN
     $commit
     run_out := 0;
+    IF EXISTS (SELECT FROM ${base}_outbox) THEN
+        PERFORM pg_advisory_xact_lock($lock);
+        FOR item IN
+            WITH gone AS (DELETE FROM ${base}_outbox t WHERE t.id = ANY (ARRAY(
+                SELECT s.id FROM ${base}_outbox s ORDER BY s.id LIMIT most)) RETURNING t.*)
+            SELECT * FROM gone ORDER BY gone.id
+        LOOP
+            IF item.kind = 'q' THEN
+                PERFORM ${base}_append_$version(item.hash, item.prefix, item.target, item.expires,
+                    item.payload, NULL, now_ms);
+            ELSE
+                INSERT INTO ${base}_message (hash, target, expires, payload)
+                    VALUES (item.hash, item.target, item.expires, item.payload);
+                woken := woken || (SELECT p.woken FROM ${base}_publish_$version(item.hash,
+                    item.prefix, item.target, item.expires, item.payload, now_ms) p);
+            END IF;
+            woken := woken || item.hash::text;
+            -- As many again may follow.
+            wait := 0;
+        END LOOP;
+    END IF;
     -- Waits for no other process, and so locks itself up with none.
     FOR item IN
         WITH gone AS (
@@ -78,46 +131,41 @@ BEGIN
         END IF;
         CONTINUE WHEN item.expires <= now_ms;
         IF item.place IS NULL THEN
-            INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
-                VALUES (item.hash, item.prefix, item.target, item.expires, item.payload);
+            PERFORM ${base}_append_$version(item.hash, item.prefix, item.target, item.expires,
+                item.payload, NULL, now_ms);
         ELSE
             PERFORM ${base}_put_back_$version(item.hash, item.place, item.prefix, item.target,
                 item.expires, item.payload);
         END IF;
         woken := woken || item.hash::text;
     END LOOP;
-    SELECT min(t.due) - now_ms INTO wait FROM ${base}_held t;
-    IF cardinality(woken) > 0 THEN
-        PERFORM ${base}_wake_$version(woken);
-    END IF;
+    wait := coalesce(wait, (SELECT min(t.due) - now_ms FROM ${base}_held t));
+    PERFORM ${base}_wake_$version(woken);
 END
 $$body$$;
 CREATE OR REPLACE FUNCTION ${base}_register_$version(node text,
     OUT fence bigint, OUT number bigint, OUT firsts bigint[], OUT seconds bigint[],
-    OUT pulled_by bigint[], OUT pulled_id bigint[], OUT pulled bytea[],
-    OUT incarnation text, OUT horizon bigint, OUT last bigint, OUT now_ms bigint
+    OUT incarnation text, OUT last bigint, OUT now_ms bigint, OUT shift bigint
 ) LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 BEGIN
     INSERT INTO ${base}_meta DEFAULT VALUES ON CONFLICT DO NOTHING;
-    now_ms := $now;
+    SELECT m.incarnation, m.shift INTO incarnation, shift FROM ${base}_meta m;
+    now_ms := $clock + shift;
     -- Waits for a batch that an older connection of this process still carries out.
-    INSERT INTO ${base}_node AS t VALUES (node, 1, now_ms, 0, '{}', '{}', '{}', '{}', '{}')
+    INSERT INTO ${base}_node AS t VALUES (node, 1, now_ms, 0, '{}', '{}')
         ON CONFLICT (name) DO UPDATE SET epoch = t.epoch + 1, seen = excluded.seen
-        RETURNING t.epoch, t.batch, t.firsts, t.seconds, t.pulled_by, t.pulled_id, t.pulled
-        INTO fence, number, firsts, seconds, pulled_by, pulled_id, pulled;
+        RETURNING t.epoch, t.batch, t.firsts, t.seconds INTO fence, number, firsts, seconds;
     PERFORM pg_advisory_xact_lock($lock);
-    SELECT m.incarnation, m.horizon INTO incarnation, horizon FROM ${base}_meta m;
     SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO last
         FROM ${base}_message_id_seq s;
-    now_ms := $now;
+    now_ms := $clock + shift;
 END
 $$body$$;
-CREATE OR REPLACE FUNCTION ${base}_clean_$version(most bigint, node_life bigint)
+CREATE OR REPLACE FUNCTION ${base}_clean_$version(now_ms bigint, most bigint, node_life bigint)
 RETURNS bigint LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 DECLARE
-    now_ms bigint := $now;
     highest bigint;
     counted bigint;
     more bigint;
@@ -144,51 +192,6 @@ BEGIN
     DELETE FROM ${base}_member WHERE expires <= now_ms;
     DELETE FROM ${base}_node WHERE seen <= now_ms - node_life;
     RETURN greatest(counted, more);
-END
-$$body$$;
-CREATE OR REPLACE FUNCTION ${base}_send_$version(
-    kind text, name text, hash_ bigint, prefix text, capacity bigint, deadline bigint,
-    payload bytea, due bigint, bound bigint
-) RETURNS text LANGUAGE plpgsql AS $$body$$
-#variable_conflict use_variable
-DECLARE
-    now_ms bigint := $now;
-    member record;
-    filled bigint;
-    woken text := hash_::text;
-BEGIN
-    -- In a transaction of the caller's: takes no lock, so its ids may be seen late.
-    IF due > 0 THEN
-        SELECT count(*) INTO filled FROM ${base}_held t
-            WHERE t.prefix = prefix AND t.place IS NULL;
-        IF filled >= bound THEN
-            RETURN NULL;
-        END IF;
-        INSERT INTO ${base}_held (hash, prefix, target, due, expires, payload)
-            VALUES (hash_, prefix, name, due, deadline, payload);
-        RETURN '';
-    END IF;
-    IF kind <> 'q' THEN
-        INSERT INTO ${base}_message (hash, target, expires, payload)
-            VALUES (hash_, name, deadline, payload);
-    END IF;
-    FOR member IN
-        SELECT hash_ AS queue, name AS target, capacity AS most WHERE kind = 'q'
-        UNION ALL
-        SELECT t.queue, t.target, t.capacity FROM ${base}_member t
-            WHERE kind = 'g' AND t.hash = hash_ AND t.expires > now_ms
-    LOOP
-        SELECT count(*) INTO filled FROM (SELECT 1 FROM ${base}_queue t
-            WHERE t.hash = member.queue AND t.expires > now_ms LIMIT member.most) AS counted;
-        IF filled < member.most THEN
-            INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
-                VALUES (member.queue, prefix, member.target, deadline, payload);
-            woken := woken || ',' || member.queue;
-        ELSIF kind = 'q' THEN
-            RETURN NULL;
-        END IF;
-    END LOOP;
-    RETURN woken;
 END
 $$body$$;
 """)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from channels.backends.postgres.address import Place, Places
 from channels.backends.postgres.atomic import AtomicSender, CallerConnection
-from channels.backends.postgres.options import Place, Places, PostgresOptions
-from channels.backends.postgres.transport import PostgresTransport
+from channels.backends.postgres.options import PostgresOptions
+from channels.backends.postgres.store import PostgresStore
+from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import InvalidChannelLayerError
 from channels.kit.types import Message
 from channels.layers.options import layer_options
@@ -43,9 +45,12 @@ class PostgresChannelLayer(NodeChannelLayer):
         own = PostgresOptions(**{key: config.pop(key) for key in names & config.keys()})
         options = layer_options(config, layer=type(self).__name__)
         self.postgres_options = own
-        transport = PostgresTransport(Places(dsn, listen_dsn, database), own, prefix)
+        store = PostgresStore(Places(dsn, listen_dsn, database), own, prefix)
+        transport = TableTransport(store, own, prefix, durable=own.logged)
         super().__init__(transport, options)
-        self._atomic = AtomicSender(transport, self.node, lambda: self.expiry, options.max_delayed)
+        self._atomic = AtomicSender(
+            transport, store.schema, self.node, lambda: self.expiry, options.max_delayed
+        )
 
     def atomic_send(
         self,

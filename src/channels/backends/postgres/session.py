@@ -1,136 +1,403 @@
-"""Both connections of a process to PostgreSQL; they stand and fall together."""
+"""A process's connections to the tables: made, used, and made again when they fail.
+
+With each new pair of them the process's fence is raised, so that a batch which an old connection
+left behind is either in the journal or never carried out.
+
+The tables have a clock of their own: the database's, and a shift that is stored with them.  A
+process goes by it, and from look to look by its own monotonic clock.  If both differ by more than
+`node_life`, the database's clock has stepped (a process that was paused for so long has lost its
+row), and the shift is set so that the tables' clock goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import time
-from functools import partial
-from typing import Any
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-import psycopg
-
-from channels.backends.postgres.connection import Connection
-from channels.backends.postgres.options import Places, PostgresOptions
-from channels.backends.postgres.reader import Reader
-from channels.backends.postgres.schema import NOW, Schema
-from channels.backends.postgres.writer import Writer, results_of_row
-from channels.backends.tables.session import Registration, TableSession
-from channels.backends.tables.transport import TableTransport
+from channels.backends.postgres.calls import Call, CallQueue, Numbers
+from channels.backends.postgres.options import TableOptions
+from channels.backends.postgres.readers import QueueReaders
+from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelsError
 from channels.kit.clock import wall_ahead
-from channels.layers.contract import TransportEvents
+from channels.kit.tasks import TaskScope
+from channels.layers.transport import TransportEvents
+
+logger = logging.getLogger("channels.layers")
+
+#: Seconds between attempts to connect: the first, and the longest.
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 1.0
+#: Seconds of silence after which an empty batch says that this process lives.
+HEARTBEAT: Final = 5.0
+#: In place of a hash: messages of committed transactions wait for someone to put them into the log.
+DUE: Final = 0
+#: How often a batch is tried that the database refuses.
+ATTEMPTS: Final = 3
 
 
-class Session(TableSession):
-    """Keeps a node connected, with a connection for each of a writer and a reader."""
+class Refused(ChannelsError):
+    """The database does not carry out a batch, although the connection works."""
 
-    def __init__(
-        self, places: Places, schema: Schema, options: PostgresOptions, transport: TableTransport
-    ) -> None:
-        super().__init__(transport, (psycopg.Error,), "channel layer on PostgreSQL")
-        # Until the server has told its time.
-        self.clock_offset = wall_ahead()
-        self._places = places
-        self._schema = schema
-        self._options = options
-        self._connections: list[Connection] = []
-        self._writer: Writer
-        self._reader: Reader
 
-    def start(self, node: str, writer: Writer, reader: Reader, events: TransportEvents) -> None:
-        """Begin to connect.
+class TablesReplaced(ChannelsError):
+    """The tables were emptied or made anew under a process."""
 
-        Raises:
-            InvalidChannelLayerError: If there is no such database in the settings.
-        """
-        self._places.work()
-        self._writer, self._reader = writer, reader
-        self._connections = []
-        self.begin(node, events)
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a process finds when it connects.
+
+    Attributes:
+        batch: The last one that was carried out; `results` is what came of its calls.
+        last: The log's last id.
+        now: By the tables' clock, whose shift is `shift`.
+    """
+
+    fence: int
+    batch: int
+    results: Sequence[Numbers]
+    incarnation: str
+    last: int
+    now: int
+    shift: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What of the log follows a cursor.
+
+    Attributes:
+        cursor: Up to which id it is complete.
+        rows: (id, hash, payload) of what is wanted, in order.
+        horizon: The highest id that was cleaned away.
+        last: The log's last id.
+        is_last: Nothing more follows now.
+        is_due: As `DUE`.
+    """
+
+    cursor: int
+    rows: Sequence[tuple[int, int, bytes]]
+    horizon: int
+    incarnation: str
+    last: int
+    is_last: bool
+    is_due: bool = False
+
+
+class TableStore(Protocol):
+    """The statements, on two connections that stand and fall together.
+
+    One reads (`read`, `wait`), the other does all else.  Times are milliseconds by the tables'
+    clock.  When a connection breaks or is aborted, each raises one of `errors`.
+    """
+
+    name: str
+    errors: tuple[type[Exception], ...]
+
+    def check(self) -> None:
+        """Raise InvalidChannelLayerError if the settings can never work."""
+
+    async def open(self) -> None:
+        """Connect, and make the tables if they are missing."""
+
+    async def close(self) -> None: ...
+
+    def abort(self) -> None:
+        """Fail what is under way, and what follows."""
 
     def abandon(self) -> None:
-        self._transport.is_up = False
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.abandon()
+        """Close the descriptors, in a forked child or without the loop."""
 
-    async def _open(self, parameters: dict[str, object]) -> Connection:
-        connection = await Connection.open(parameters, self._options.answer_timeout)
-        self._connections.append(connection)
-        return connection
+    async def register(self, node: str) -> Registration: ...
 
-    async def _close(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            await connection.close()
+    async def leave(self, node: str, fence: int) -> None: ...
 
-    def _abort(self) -> None:
-        for connection in self._connections:
-            connection.abort()
+    async def clock(self) -> tuple[int, int]:
+        """The time by the tables' clock, and its shift."""
 
-    async def _interrupt(self, tasks: list[asyncio.Task[Any]]) -> None:  # noqa: ARG002
-        # Not cancelled: the driver would ask the server first, which may not answer.
-        self._abort()
-        self._transport.line.rouse()
-        self._transport.ticker.due_in(0.0)
+    async def set_shift(self, before: int, after: int) -> None:
+        """Shift the clock, unless another process has done so."""
 
-    async def _hold(self) -> None:
-        work = await self._open(self._places.work())
-        await self._ensure_schema(work)
-        found = await self._register(work)
-        listener = await self._open(self._places.listen())
-        await listener.fetch(f'LISTEN "{self._schema.channel}"')
-        resumption = self._take_up(found, self._reader.cursor)
-        if resumption.cursor != self._reader.cursor or not resumption.kept:
-            self._reader.begin(resumption.cursor)
-        if resumption.is_first:
-            await self._reader.look_back(listener)
-        self._go_up(resumption)
-        await self._serve(
-            self._writer.run(work, found.fence, self),
-            self._reader.run(listener),
-            self._transport.ticker.run(partial(self._writer.tick, work)),
-        )
-
-    async def measure(self, connection: Connection) -> None:
-        """Look at the server's clock, which may have stepped."""
-        began = time.monotonic()
-        ((now,),) = await connection.fetch(f"SELECT {NOW}")
-        self._tell_time(began, now)
-
-    def _tell_time(self, began: float, now: int) -> None:
-        self.clock_offset = now / 1000 - (began + time.monotonic()) / 2
-
-    async def _register(self, work: Connection) -> Registration:
-        began = time.monotonic()
-        query = f"SELECT * FROM {self._schema.function('register')}(%s)"
-        ((fence, number, *row, incarnation, horizon, last, now),) = await work.fetch(
-            query, (self._node,)
-        )
-        self._tell_time(began, now)
-        return Registration(fence, number, results_of_row(row), incarnation, horizon, last)
-
-    async def _ensure_schema(self, connection: Connection) -> None:
-        """Make the tables and functions unless they are there.
+    async def write(
+        self, node: str, fence: int, number: int, now: int, calls: Sequence[Call]
+    ) -> tuple[Sequence[Numbers], Mapping[int, bytes]]:
+        """Carry out a batch; what came of each call, and payloads by the token of their lease.
 
         Raises:
-            ChannelsError: If they are not, and must not or cannot be made.
+            Refused: If the database will not.
         """
-        name = self._schema.function("write")
-        if (await connection.fetch("SELECT to_regproc(%s)", (name,)))[0][0] is not None:
-            return
-        hint = (
-            f"have someone who may run what channels.backends.postgres.schema.schema_sql() returns "
-            f"and grant the rights to use it (found: no function {name})"
+
+    async def tick(self, now: int) -> tuple[int | None, int]:
+        """Put what is due into its queue.
+
+        Returns:
+            Milliseconds until the next is due, and how many leases had run out.
+        """
+
+    async def clean(self, now: int, node_life: int) -> tuple[int, bool]:
+        """Delete some of what has expired: how much that was, and whether there may be more."""
+
+    async def read(self, cursor: int, wanted: Mapping[int, int]) -> Page: ...
+
+    async def wait(self, wanted: Mapping[int, int]) -> set[int] | None:
+        """Wait for news or for the next poll; the hashes of what has some, None: perhaps any.
+
+        One may be `DUE`.
+        """
+
+
+class Session:
+    """Keeps one process connected, and runs its writer, its reader and its ticker.
+
+    Attributes:
+        is_up: Whether calls may be made.
+        wanted: What is read: hash of a group or node -> the id after which it counts.
+        clock_offset: As `Transport.clock_offset`.
+    """
+
+    def __init__(
+        self, store: TableStore, options: TableOptions, calls: CallQueue, prefix: str
+    ) -> None:
+        self.is_up = False
+        self.wanted: dict[int, int] = {}
+        self.clock_offset = wall_ahead()
+        self.calls = calls
+        self.ticker = Ticker()
+        self.readers = QueueReaders(calls, prefix, self.ticker)
+        self._store = store
+        self._options = options
+        self._errors: tuple[type[Exception], ...] = (
+            *store.errors,
+            *(OSError, TimeoutError, ChannelsError),
         )
-        if not self._options.create_schema:
-            raise ChannelsError(f"The tables of the channel layer are missing: {hint}.")
+        self._scope = TaskScope(store.name)
+        self._is_stopping = self._is_broken = False
+        self._pause = FIRST_PAUSE
+        self._shift = self._failures = 0
+        self._events: TransportEvents
+        self._node = ""
+        self._node_hash = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.is_up = False
+        self.wanted.clear()
+        self.readers.begin()
+        self._incarnation: str | None = None
+        #: The id up to which the log was read, and up to which a loss was told.
+        self._cursor = self._told = 0
+
+    def start(self, node: str, node_hash: int, events: TransportEvents) -> None:
+        """Begin to connect."""
+        self._store.check()
+        self._node, self._node_hash, self._events = node, node_hash, events
+        self._reset()
+        self.calls.prepare()
+        self._is_stopping = False
+        self._scope = TaskScope(self._store.name)
+        self._scope.spawn(self._run(), name=f"connections of {self._store.name}")
+
+    async def stop(self, patience: float) -> None:
+        """Send what waits and close; rudely after `patience` seconds."""
+        self._is_stopping = True
+        self.readers.quiesce()
+        self.calls.rouse()
+        if not (self.is_up and await self._scope.join(patience)):
+            self._break()
+        await self._scope.close()
+        self._reset()
+
+    def abandon(self) -> None:
+        """As `Transport.abandon`."""
+        self._store.abandon()
+        self._reset()
+
+    @property
+    def is_finishing(self) -> bool:
+        """True once all that was to be sent has been."""
+        return self._is_stopping and not self.calls.is_waiting
+
+    def now(self) -> int:
+        """Milliseconds by the tables' clock."""
+        return int((time.monotonic() + self.clock_offset) * 1000)
+
+    # Connecting.
+
+    async def _run(self) -> None:
+        is_told_down = False
+        while not self._is_stopping:
+            error: BaseException | None = None
+            was_up = False
+            try:
+                await self._connect_and_serve()
+            except self._errors as problem:
+                error = problem
+            except Exception as problem:
+                # A mistake of ours must not end the process's messages for good; told once.
+                if self.is_up or not is_told_down:
+                    logger.exception("The channel layer failed and connects again")
+                error = problem
+            finally:
+                was_up, self.is_up = self.is_up, False
+                await self._store.close()
+            if self._is_stopping:
+                return
+            if was_up or not is_told_down:
+                is_told_down = True
+                self._events.on_down(error)
+            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+
+    async def _connect_and_serve(self) -> None:
+        self._is_broken = False
+        await self._store.open()
+        began = time.monotonic()
+        found = await self._store.register(self._node)
+        self._take_time(began, found.now, found.shift)
+        # The batch whose answer was lost.
+        self.calls.recover(found.batch, found.results)
+        kept = self._incarnation == found.incarnation
+        is_first, self._incarnation = self._incarnation is None, found.incarnation
+        has_lost_end = kept and found.last < self._cursor
+        if is_first or has_lost_end:
+            # The server may have lost the log's end, and will give out its ids again.
+            self._cursor = found.last
+        elif not kept:
+            # The server lost the old log, or another has taken its place.  All of it is new.
+            self._cursor = 0
+            self.wanted.update(dict.fromkeys(self.wanted, 0))
+        self.wanted.setdefault(self._node_hash, self._cursor)
+        self._told = self._cursor
+        self._pause = FIRST_PAUSE
+        self.is_up = True
+        self._events.on_up(kept)
+        if has_lost_end:
+            self._events.on_gap(None)
+        await self._serve(self._write(found.fence), self._read(), self.ticker.run(self._tick))
+
+    async def _serve(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Run these beside each other until the first of them ends; raises what that raised."""
+
+        def seen(task: asyncio.Task[Any]) -> None:
+            """Its error is raised below."""
+
+        tasks = [self._scope.spawn(work, on_done=seen) for work in works]
         try:
-            # One transaction; processes that start together take turns.
-            await connection.fetch(
-                f"SELECT pg_advisory_xact_lock({self._schema.lock + 2});" + self._schema.create()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            first = next(task for task in tasks if task in done)
+        finally:
+            # Not cancelled: drivers would ask the server first, which may not answer.
+            self._break()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()
+        first.result()
+
+    def _break(self) -> None:
+        """Have all that uses the connections end."""
+        self._is_broken = True
+        self._store.abort()
+        self.calls.rouse()
+        self.ticker.due_in(0.0)
+
+    # The tables' clock.
+
+    def _take_time(self, began: float, now: int, shift: int) -> None:
+        self.clock_offset = now / 1000 - (began + time.monotonic()) / 2
+        self._shift = shift
+
+    async def _compare_clocks(self) -> None:
+        began = time.monotonic()
+        now, shift = await self._store.clock()
+        step = now - self.now()
+        if shift == self._shift and abs(step) > self._options.node_life * 1000:
+            await self._store.set_shift(shift, shift - step)
+        else:
+            self._take_time(began, now, shift)
+
+    # Writing.
+
+    async def _write(self, fence: int) -> None:
+        loop, options, calls = asyncio.get_running_loop(), self._options, self.calls
+        clean_at = loop.time() + random.random() * options.clean_interval
+        beat_at = clock_at = loop.time() + HEARTBEAT
+        while not self.is_finishing and not self._is_broken:
+            if not calls.is_waiting:
+                await calls.wait(min(beat_at, clean_at) - loop.time())
+            began = loop.time()
+            # A call that was cancelled may have ended the wait: then there is nothing to do.
+            if calls.is_waiting or began >= beat_at:
+                await self._flush(fence)
+                beat_at = loop.time() + HEARTBEAT
+            if loop.time() >= clock_at:
+                await self._compare_clocks()
+                clock_at = loop.time() + HEARTBEAT
+            if loop.time() >= clean_at:
+                count, is_more = await self._store.clean(self.now(), int(options.node_life * 1000))
+                calls.counters["cleaned"] += count
+                clean_at = loop.time() + (0.1 if is_more else options.clean_interval)
+            # At least once round: what was leased for readers that have gone comes back.
+            await asyncio.sleep(max(0.0, began + options.flush_interval - loop.time()))
+        if not self._is_broken:
+            await self._store.leave(self._node, fence)
+
+    async def _flush(self, fence: int) -> None:
+        flight = self.calls.gather()
+        try:
+            results, leased = await self._store.write(
+                self._node, fence, self.calls.number, self.now(), flight
             )
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise ChannelsError(
-                f"The tables of the channel layer cannot be made ({error}): {hint}."
-            ) from error
+        except Refused as error:
+            # Trying for ever would stop all that comes after it.
+            self._failures += 1
+            if self._failures >= ATTEMPTS:
+                self._failures = 0
+                self.calls.reject(error)
+            raise
+        self._failures = 0
+        self.calls.settle(results, leased)
+
+    async def _tick(self) -> float | None:
+        wait, run_out = await self._store.tick(self.now())
+        self.calls.counters["leases_run_out"] += run_out
+        return None if wait is None else wait / 1000
+
+    # Reading.
+
+    async def _read(self) -> None:
+        hashes: set[int] | None = None
+        while not self._is_broken:
+            if hashes is None or hashes & self.wanted.keys():
+                await self._catch_up()
+            elif DUE in hashes:
+                self.ticker.due_in(0.0)
+            self.readers.woken(hashes)
+            hashes = await self._store.wait(self.wanted)
+
+    async def _catch_up(self) -> None:
+        """Read what has come, page by page."""
+        is_last = False
+        while not is_last:
+            page = await self._store.read(self._cursor, self.wanted)
+            if page.incarnation != self._incarnation or page.last < self._cursor:
+                raise TablesReplaced("the tables of the channel layer were made anew")
+            if page.horizon > max(self._cursor, self._told):
+                # This process was paused, and some of what it had not read has expired.
+                self._told = page.horizon
+                self._events.on_gap(None)
+            self._cursor = page.cursor
+            for number, hashed, payload in page.rows:
+                floor = self.wanted.get(hashed)
+                if floor is not None and number > floor:
+                    self.calls.counters["read"] += 1
+                    self._events.on_frame(payload)
+            if page.is_due:
+                self.ticker.due_in(0.0)
+            is_last = page.is_last

@@ -1,63 +1,174 @@
-"""The transport over PostgreSQL: tables, with one connection that writes and one that listens."""
+"""A process's operations as calls on tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from channels.backends.postgres.options import Places, PostgresOptions
-from channels.backends.postgres.reader import Reader
-from channels.backends.postgres.schema import Schema
-from channels.backends.postgres.session import Session
-from channels.backends.postgres.writer import Writer
-from channels.backends.tables.calls import CallLine
-from channels.backends.tables.transport import TableTransport
-from channels.layers.contract import Capabilities, TransportEvents
+from channels.backends.postgres.calls import NEVER, Call, CallQueue, Result, target_hash
+from channels.backends.postgres.options import TableOptions
+from channels.backends.postgres.readers import Taker, read_token
+from channels.backends.postgres.session import Session, TableStore
+from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.layers.envelope import Envelope
+from channels.layers.transport import Capabilities, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.7
 
 
-class PostgresTransport(TableTransport):
-    """Moves envelopes through tables; see `channels.backends.postgres`."""
+class TableTransport:
+    """Moves envelopes through tables.
 
-    def __init__(self, places: Places, options: PostgresOptions, prefix: str) -> None:
-        super().__init__(CallLine(options.max_pending), prefix, options.max_messages)
-        self.capabilities: Final = Capabilities(delays=True, queue_members=True)
-        self.schema = Schema(options)
-        self._options = options
-        self._writer = Writer(self.line, self.schema, options, prefix)
-        self._reader: Reader | None = None
-        self._session = Session(places, self.schema, options, self)
+    Args:
+        prefix: What keeps layers in the same tables apart.
+        durable: Whether the tables outlive a crash of the server.
+    """
+
+    def __init__(
+        self, store: TableStore, options: TableOptions, prefix: str, *, durable: bool
+    ) -> None:
+        self.capabilities: Final = Capabilities(
+            reconnect_window=options.node_life, durable=durable, delays=True, leases=True
+        )
+        self.prefix = prefix
+        self.calls = CallQueue(options.max_pending)
+        self.session = Session(store, options, self.calls, prefix)
+        self._store = store
+        self._max_messages = options.max_messages
+        self._counters: Counter[str] = Counter()
+        self._events: TransportEvents
 
     @property
     def clock_offset(self) -> float:
-        return self._session.clock_offset
+        return self.session.clock_offset
 
     async def start(self, node: str, events: TransportEvents) -> None:
-        self.begin(node, events)
-        self._reader = Reader(self, self.schema, self._options, events)
-        self._writer.prepare(node)
-        self._session.start(node, self._writer, self._reader, events)
+        self._events = events
+        self.session.start(node, self.hash_of("n", node), events)
 
     async def stop(self) -> None:
-        await self._session.stop(CLOSE_SECONDS)
-        self._end()
+        await self.session.stop(CLOSE_SECONDS)
 
     def abandon(self) -> None:
-        self._session.abandon()
-        self._end()
+        self.session.abandon()
 
-    def _end(self) -> None:
-        if self._reader is not None:
-            self.counters.update(self._reader.counters)
-            self._reader = None
-        self.forget()
+    def hash_of(self, kind: str, name: str) -> int:
+        """What a target of this layer is known by in the tables."""
+        return target_hash(self.prefix, kind, name)
+
+    async def _do(self, call: Call) -> Result:
+        """Carry out a call; its place in the order is taken before the first await."""
+        if not self.session.is_up:
+            raise TransportDown("not connected to the database")
+        answer = self.calls.put(call)
+        try:
+            return await answer
+        finally:
+            answer.cancel()
+
+    def _call(
+        self, kind: str, name: str, envelope: Envelope, number: int = 0, extra: int = 0
+    ) -> Call:
+        return Call(
+            kind,
+            name,
+            self.hash_of("q" if kind == "w" else kind, name),
+            extra,
+            number,
+            deadline=envelope.deadline or NEVER,
+            payload=envelope.encoded,
+        )
+
+    # Groups and processes.
+
+    async def flush(self) -> None:
+        await self._do(Call("f"))
+
+    async def join(self, groups: Sequence[str]) -> None:
+        hashes = [self.hash_of("g", group) for group in groups]
+        last = (await self._do(Call("j"))).first
+        for each in hashes:
+            # One that was joined before the connection broke goes on where it was.
+            self.session.wanted.setdefault(each, last)
+
+    async def leave(self, groups: Sequence[str]) -> None:
+        for group in groups:
+            self.session.wanted.pop(self.hash_of("g", group), None)
+
+    async def publish(self, group: str, envelope: Envelope) -> None:
+        result = await self._do(self._call("g", group, envelope))
+        if result.first < 0:
+            self._counters["dropped_log_full"] += 1
+        elif result.first:
+            self._events.on_over_capacity(group, result.first, result.second)
+
+    async def push_node(self, node: str, envelope: Envelope) -> None:
+        result = await self._do(self._call("n", node, envelope))
+        if result.first == -2:
+            raise NodeGone(node)
+        if result.first == -1:
+            raise ChannelFull(
+                f"The database holds max_messages={self._max_messages} messages already."
+            )
+
+    async def add_queue(self, group: str, queue: str, expires: float) -> None:
+        await self._do(
+            Call(
+                "a",
+                queue,
+                self.hash_of("g", group),
+                extra=self.hash_of("q", queue),
+                number=self._events.capacity_of(queue),
+                deadline=int(expires * 1000),
+            )
+        )
+
+    async def discard_queue(self, group: str, queue: str) -> None:
+        extra = self.hash_of("q", queue)
+        await self._do(Call("d", queue, self.hash_of("g", group), extra=extra))
+
+    # Queues.
+
+    async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
+        if (await self._do(self._call("q", queue, envelope, capacity))).first == -1:
+            raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
+
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        # Rounded up: it must not come too early.
+        call = self._call("w", queue, envelope, bound, extra=math.ceil(due * 1000))
+        if (await self._do(call)).first == -1:
+            raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
+        self.session.ticker.due_in(due - time.monotonic() - self.clock_offset)
+
+    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        self.session.readers.demand(queue, count, seconds, taker)
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - tokens differ
+        return await self._on_lease("k", token)
+
+    async def release(
+        self,
+        queue: str,  # noqa: ARG002 - tokens differ
+        token: bytes,
+        delay: float,
+        counted: bool,
+    ) -> bool:
+        done = await self._on_lease("r" if counted else "u", token, max(0.0, delay))
+        self.session.ticker.due_in(delay)
+        return done
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return await self._on_lease("e", token, seconds)
+
+    async def _on_lease(self, kind: str, token: bytes, seconds: float = 0.0) -> bool:
+        number = math.ceil(seconds * 1000)
+        return (await self._do(Call(kind, extra=read_token(token), number=number))).first == 1
 
     def statistics(self) -> Mapping[str, int]:
-        counted = self.counted()
-        counted.update(self._writer.counters)
-        if self._reader is not None:
-            counted.update(self._reader.counters)
-            counted["holes"] = len(self._reader.holes)
-        return counted
+        found = self._counters + self.calls.counters
+        found["pending"] = len(self.calls)
+        return found

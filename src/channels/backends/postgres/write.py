@@ -8,26 +8,19 @@ from typing import Final
 #: One batch of a process, in order; see `Call` for what each kind uses.
 WRITE: Final = Template("""
 CREATE OR REPLACE FUNCTION ${base}_write_$version(
-    node text, fence bigint, number bigint, prefix text, most bigint,
+    node text, fence bigint, number bigint, now_ms bigint, prefix text, most bigint,
     kinds text[], names text[], hashes bigint[], extras bigint[], numbers bigint[],
     deadlines bigint[], payloads bytea[],
-    OUT firsts bigint[], OUT seconds bigint[],
-    OUT pulled_by bigint[], OUT pulled_id bigint[], OUT pulled bytea[]
+    OUT firsts bigint[], OUT seconds bigint[], OUT tokens bigint[], OUT leased bytea[]
 ) LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 DECLARE
-    now_ms bigint;
     last bigint;
     free bigint;
-    filled bigint;
-    full_ bigint;
-    members bigint;
-    ids bigint[];
-    taken bytea[];
-    member record;
-    woken text[] := '{}';
     delayed bigint;
+    published record;
     item record;
+    woken text[] := '{}';
 BEGIN
     $commit
     PERFORM 1 FROM ${base}_node t WHERE t.name = node AND t.epoch = fence FOR UPDATE;
@@ -39,10 +32,9 @@ BEGIN
         -- exact.
         PERFORM pg_advisory_xact_lock($lock);
     END IF;
-    now_ms := $now;
     firsts := array_fill(0::bigint, ARRAY[cardinality(kinds)]);
     seconds := firsts;
-    pulled_by := '{}'; pulled_id := '{}'; pulled := '{}';
+    tokens := '{}'; leased := '{}';
     IF kinds && '{g,n}' THEN
         SELECT most - (s.last_value - m.horizon) INTO free
             FROM ${base}_message_id_seq s, ${base}_meta m;
@@ -56,7 +48,6 @@ BEGIN
         SELECT array_agg(DISTINCT h::text) INTO woken FROM unnest(hashes) AS item (h);
     ELSE
         FOR i IN 1 .. cardinality(kinds) LOOP
-            ids := NULL;
             CASE kinds[i]
             WHEN 'g', 'n' THEN
                 IF kinds[i] = 'n'
@@ -72,50 +63,22 @@ BEGIN
                     woken := woken || hashes[i]::text;
                 END IF;
                 IF kinds[i] = 'g' THEN
-                    full_ := 0;
-                    members := 0;
-                    FOR member IN SELECT * FROM ${base}_member t
-                        WHERE t.hash = hashes[i] AND t.expires > now_ms
-                    LOOP
-                        members := members + 1;
-                        SELECT count(*) INTO filled FROM (SELECT 1 FROM ${base}_queue t
-                            WHERE t.hash = member.queue AND t.expires > now_ms
-                            LIMIT member.capacity) AS counted;
-                        IF filled >= member.capacity THEN
-                            full_ := full_ + 1;
-                        ELSE
-                            INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
-                                VALUES (member.queue, prefix, member.target, deadlines[i],
-                                        payloads[i]);
-                            woken := woken || member.queue::text;
-                        END IF;
-                    END LOOP;
+                    SELECT * INTO published FROM ${base}_publish_$version(hashes[i], prefix,
+                        names[i], deadlines[i], payloads[i], now_ms);
                     IF firsts[i] = 0 THEN
-                        firsts[i] := full_;
+                        firsts[i] := published.full_;
                     END IF;
-                    seconds[i] := members;
+                    seconds[i] := published.members;
+                    woken := woken || published.woken;
                 END IF;
             WHEN 'q' THEN
-                SELECT count(*) INTO filled FROM (SELECT 1 FROM ${base}_queue t
-                    WHERE t.hash = hashes[i] AND t.expires > now_ms LIMIT numbers[i]) AS counted;
-                IF filled >= numbers[i] THEN
-                    firsts[i] := -1;
-                ELSE
-                    INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
-                        VALUES (hashes[i], prefix, names[i], deadlines[i], payloads[i]);
+                IF ${base}_append_$version(hashes[i], prefix, names[i], deadlines[i], payloads[i],
+                    numbers[i], now_ms)
+                THEN
                     woken := woken || hashes[i]::text;
+                ELSE
+                    firsts[i] := -1;
                 END IF;
-            WHEN 'p' THEN
-                WITH gone AS (
-                    DELETE FROM ${base}_queue t WHERE t.hash = hashes[i] AND t.id = ANY (ARRAY(
-                        SELECT s.id FROM ${base}_queue s
-                        WHERE s.hash = hashes[i] AND s.expires > now_ms
-                        ORDER BY s.id LIMIT numbers[i] FOR UPDATE SKIP LOCKED))
-                    RETURNING t.id, t.payload
-                )
-                SELECT array_agg(gone.id ORDER BY gone.id),
-                       array_agg(gone.payload ORDER BY gone.id)
-                    INTO ids, taken FROM gone;
             WHEN 'w' THEN
                 IF delayed IS NULL THEN
                     SELECT count(*) INTO delayed FROM ${base}_held t
@@ -129,24 +92,27 @@ BEGIN
                         VALUES (hashes[i], prefix, names[i], extras[i], deadlines[i], payloads[i]);
                 END IF;
             WHEN 'l' THEN
-                WITH gone AS (
-                    DELETE FROM ${base}_queue t WHERE t.hash = hashes[i] AND t.id = ANY (ARRAY(
-                        SELECT s.id FROM ${base}_queue s
-                        WHERE s.hash = hashes[i] AND s.expires > now_ms
-                        ORDER BY s.id LIMIT numbers[i] FOR UPDATE SKIP LOCKED))
-                    RETURNING t.*
-                ), leased AS (
-                    SELECT gone.*, ${base}_attempted_$version(gone.payload, 1) AS body,
-                        extras[i] + row_number() OVER (ORDER BY gone.id) - 1 AS token FROM gone
-                ), kept AS (
+                -- Asked again, because the answer was lost, it gives the same.
+                IF NOT EXISTS (SELECT FROM ${base}_held t
+                    WHERE t.token >= extras[i] AND t.token < extras[i] + numbers[i])
+                THEN
+                    WITH gone AS (
+                        DELETE FROM ${base}_queue t WHERE t.hash = hashes[i] AND t.id = ANY (ARRAY(
+                            SELECT s.id FROM ${base}_queue s
+                            WHERE s.hash = hashes[i] AND s.expires > now_ms
+                            ORDER BY s.id LIMIT numbers[i] FOR UPDATE SKIP LOCKED))
+                        RETURNING t.*
+                    )
                     INSERT INTO ${base}_held
                         (token, hash, place, prefix, target, due, expires, payload)
-                        SELECT t.token, t.hash, t.id, t.prefix, t.target, now_ms + deadlines[i],
-                               t.expires, t.body FROM leased t
-                )
-                SELECT array_agg(leased.token ORDER BY leased.token),
-                       array_agg(leased.body ORDER BY leased.token)
-                    INTO ids, taken FROM leased;
+                        SELECT extras[i] + row_number() OVER (ORDER BY gone.id) - 1, gone.hash,
+                            gone.id, gone.prefix, gone.target, now_ms + deadlines[i], gone.expires,
+                            ${base}_attempted_$version(gone.payload, 1) FROM gone;
+                    CONTINUE WHEN NOT FOUND;
+                END IF;
+                SELECT tokens || array_agg(t.token), leased || array_agg(t.payload)
+                    INTO tokens, leased FROM ${base}_held t
+                    WHERE t.token >= extras[i] AND t.token < extras[i] + numbers[i];
             WHEN 'k' THEN
                 DELETE FROM ${base}_held t WHERE t.token = extras[i];
                 firsts[i] := CASE WHEN FOUND THEN 1 ELSE 0 END;
@@ -178,30 +144,17 @@ BEGIN
                     DO UPDATE SET expires = excluded.expires, capacity = excluded.capacity;
             WHEN 'd' THEN
                 DELETE FROM ${base}_member t WHERE t.hash = hashes[i] AND t.queue = extras[i];
-            WHEN 'b' THEN
-                PERFORM ${base}_put_back_$version(hashes[i], nullif(numbers[i], 0), prefix,
-                    names[i], deadlines[i], payloads[i]);
-                woken := woken || hashes[i]::text;
             WHEN 'f' THEN
                 DELETE FROM ${base}_queue t WHERE t.prefix = prefix;
                 DELETE FROM ${base}_held t WHERE t.prefix = prefix;
+                DELETE FROM ${base}_outbox t WHERE t.prefix = prefix;
                 DELETE FROM ${base}_member t WHERE t.prefix = prefix;
             END CASE;
-            IF ids IS NOT NULL THEN
-                firsts[i] := cardinality(ids);
-                pulled_by := pulled_by || array_fill(i::bigint, ARRAY[cardinality(ids)]);
-                pulled_id := pulled_id || ids;
-                pulled := pulled || taken;
-            END IF;
         END LOOP;
     END IF;
-    UPDATE ${base}_node t SET seen = now_ms, batch = number,
-        firsts = firsts, seconds = seconds,
-        pulled_by = pulled_by, pulled_id = pulled_id, pulled = pulled
+    UPDATE ${base}_node t SET seen = now_ms, batch = number, firsts = firsts, seconds = seconds
         WHERE t.name = node;
-    IF cardinality(woken) > 0 THEN
-        PERFORM ${base}_wake_$version(woken);
-    END IF;
+    PERFORM ${base}_wake_$version(woken);
 END
 $$body$$;
 """)

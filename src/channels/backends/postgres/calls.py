@@ -1,8 +1,8 @@
 """What a process asks of a database, in order and in batches.
 
-Each batch is carried out as a whole or not at all, with its results noted in the process's journal.
-While a batch is under way the next is gathered.  A batch whose answer was lost is looked up in the
-journal by the connection that follows, and sent again only if it is not there.
+Each batch is a transaction that notes its results in the process's journal.  While one is under
+way the next is gathered.  A batch whose answer was lost is looked up in the journal by the
+connection that follows, and sent again only if it is not there.
 """
 
 from __future__ import annotations
@@ -22,14 +22,23 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 #: A deadline that never comes, in milliseconds.
 NEVER: Final = 1 << 62
 
-#: What comes of a call: two numbers, and what was taken with its ids.
-Result = tuple[int, int, list[tuple[int, bytes]]]
+#: The two numbers that come of a call.
+Numbers = tuple[int, int]
 
 
 def target_hash(prefix: str, kind: str, name: str) -> int:
     """What a group (g), node (n) or queue (q) is known by: a signed number of 64 bits."""
     data = f"{prefix}\0{kind}{name}".encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a call: its numbers, and what it leased as (token, payload)."""
+
+    first: int
+    second: int
+    leased: Sequence[tuple[int, bytes]]
 
 
 @dataclass(slots=True)
@@ -44,16 +53,14 @@ class Call:
     j   join                                                                     the log's last id
     a   add a queue to a group queue   group   queue's hash capacity   its end
     d   take it out            queue   group   queue's hash
-    p   pull                   queue   queue                how many             places, payloads
-    l   lease                  queue   queue   first token  how many   a life    tokens, payloads
+    l   lease                  queue   queue   first token  how many   a life    what was leased
     k   acknowledge                            token                             1, 0 it was over
     r   release                                token        pause                1, 0 it was over
     u   the same, uncounted                    token        pause                1, 0 it was over
     e   extend                                 token        a life               1, 0 it was over
-    b   give back              queue   queue                id or 0    message's
     f   flush
 
-    Pauses and lives are milliseconds, times the same since 1970.
+    Pauses and lives are milliseconds, times the same by the tables' clock.
     """
 
     kind: str
@@ -67,8 +74,22 @@ class Call:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
+    def settle(self, numbers: Numbers, leased: Mapping[int, bytes]) -> None:
+        """Answer whoever waits.
 
-class CallLine:
+        Args:
+            leased: Payloads by token, of all calls of the batch.
+        """
+        if self.answer.done():
+            return
+        mine: list[tuple[int, bytes]] = []
+        if self.kind == "l":
+            tokens = range(self.extra, self.extra + self.number)
+            mine = [(token, leased[token]) for token in tokens if token in leased]
+        self.answer.set_result(Result(*numbers, mine))
+
+
+class CallQueue:
     """The calls of one process; it outlives its connections.
 
     Args:
@@ -143,12 +164,11 @@ class CallLine:
         self.counters["batches"] += 1
         return found
 
-    def settle(self, results: Mapping[int, Result]) -> None:
-        """The batch under way has been carried out; what has no result gets zeros."""
+    def settle(self, results: Sequence[Numbers], leased: Mapping[int, bytes]) -> None:
+        """The batch under way has been carried out."""
         flight, self._flight = self._flight, []
-        for index, call in enumerate(flight):
-            if not call.answer.done():
-                call.answer.set_result(results.get(index, (0, 0, [])))
+        for call, numbers in zip(flight, results, strict=True):
+            call.settle(numbers, leased)
 
     def reject(self, error: Exception) -> None:
         """The batch under way can never be carried out."""
@@ -160,36 +180,22 @@ class CallLine:
                     ChannelLayerUnavailable(f"The database refused to write: {error}")
                 )
 
-    def recover(self, number: int, results: Mapping[int, Result]) -> None:
+    def recover(self, number: int, results: Sequence[Numbers]) -> None:
         """A new connection has the journal: settle the batch whose answer was lost.
+
+        What it has leased is asked for again: the same tokens give the same messages.
 
         Args:
             number: The last batch that was carried out.
+            results: What came of its calls.
         """
-        if self._flight and number == self.number:
-            self.counters["recovered"] += len(self._flight)
-            self.settle(results)
-            return
-        flight, self._flight = self._flight, []
-        self._waiting.extendleft(reversed(flight))
+        again, self._flight = self._flight, []
+        if again and number == self.number:
+            self.counters["recovered"] += len(again)
+            for call, numbers in zip(again, results, strict=True):
+                if call.kind != "l":
+                    call.settle(numbers, {})
+            again = [call for call in again if call.kind == "l"]
+        self._waiting.extendleft(reversed(again))
         if self._waiting:
             self._wake.set()
-
-
-def results_of(
-    firsts: Sequence[int],
-    seconds: Sequence[int],
-    pulled: Sequence[tuple[int, int, bytes]],
-) -> dict[int, Result]:
-    """Results by the index of their call.
-
-    Args:
-        pulled: (index of the call, id, payload).
-    """
-    found: dict[int, Result] = {
-        index: (first, second, [])
-        for index, (first, second) in enumerate(zip(firsts, seconds, strict=True))
-    }
-    for index, number, payload in pulled:
-        found[index][2].append((number, payload))
-    return found
