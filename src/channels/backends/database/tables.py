@@ -78,63 +78,71 @@ class Tables:
                     editor.delete_model(model)
 
 
-def make_tables(begin: str) -> Tables:
-    """The models of tables whose names begin so."""
-    registry = Apps()
+class Maker:
+    """Makes the models of tables whose names begin so."""
 
-    def model(name: str, /, *indexed: tuple[str, ...], **columns: Any) -> Any:
-        indexes = [
-            models.Index(fields=fields, name=f"{begin[:20]}_{name}_{fields[-1][0]}")
-            for fields in indexed
-        ]
+    def __init__(self, begin: str) -> None:
+        self._begin = begin
+        self._registry = Apps()
+
+    def model(self, name: str, /, *indexed: tuple[str, ...], **columns: Any) -> Any:
+        """A model with these columns, and with an index for each tuple of their names."""
         meta = {
-            "apps": registry,
+            "apps": self._registry,
             "app_label": "channels_database",
-            "db_table": f"{begin}_{name}",
-            "indexes": indexes,
+            "db_table": f"{self._begin}_{name}",
+            "indexes": [
+                models.Index(fields=each, name=f"{self._begin[:20]}_{name}_{each[-1][0]}")
+                for each in indexed
+            ],
         }
         body = {"__module__": __name__, "Meta": type("Meta", (), meta), **columns}
         return type(name.title(), (models.Model,), body)
 
-    number = models.BigIntegerField
-
-    def content() -> dict[str, Any]:
-        return {
+    def message(self, name: str, /, *indexed: tuple[str, ...], **columns: Any) -> Any:
+        """A model of messages."""
+        columns.setdefault("id", models.BigAutoField(primary_key=True))
+        columns |= {
             "hash": number(),
             "prefix": models.CharField(max_length=100),
             "expires": number(db_index=True),
             "payload": models.BinaryField(),
         }
+        return self.model(name, *indexed, **columns)
 
-    def key() -> Any:
-        return models.BigAutoField(primary_key=True)
 
+def number(**options: Any) -> models.BigIntegerField[Any, Any]:
+    """A column of 64 bits."""
+    return models.BigIntegerField(**options)
+
+
+def make_tables(begin: str) -> Tables:
+    """The models of tables whose names begin so."""
+    make = Maker(begin)
     return Tables(
-        message=model("message", id=number(primary_key=True), **content()),
-        queue=model("queue", ("hash", "place"), id=key(), place=number(), **content()),
-        held=model(
+        message=make.message("message", id=number(primary_key=True)),
+        queue=make.message("queue", ("hash", "place"), place=number()),
+        held=make.message(
             "held",
             ("due", "id"),
             ("prefix", "place"),
-            id=key(),
             # Of its lease; None: it is on none.
             token=number(null=True, unique=True),
             # That it had in its queue; None: it was never in it.
             place=number(null=True),
             due=number(),
-            **content(),
         ),
-        member=model(
+        member=make.model(
             "member",
             ("hash", "queue"),
-            id=key(),
+            id=models.BigAutoField(primary_key=True),
             hash=number(),
             queue=number(),
             prefix=models.CharField(max_length=100),
             capacity=number(),
             expires=number(),
         ),
-        node=model(
+        node=make.model(
             "node",
             name=models.CharField(max_length=40, primary_key=True),
             epoch=number(),
@@ -142,7 +150,7 @@ def make_tables(begin: str) -> Tables:
             batch=number(),
             journal=models.BinaryField(),
         ),
-        counter=model(
+        counter=make.model(
             "counter",
             id=models.IntegerField(primary_key=True),
             last=number(default=0),
