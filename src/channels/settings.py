@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
+from asgiref.sync import async_to_sync
 from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.signals import setting_changed
 from django.db import connections
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.layers.process.layer import NodeChannelLayer
 from channels.layers.registry import channel_layers
 
 #: Key of DATABASES -> parameter of libpq.
@@ -66,9 +70,21 @@ def postgres_parameters(alias: str) -> dict[str, Any]:
 def _watch() -> None:
     """Connect on first use, so that importing has no effect."""
     setting_changed.connect(_drop_layers, dispatch_uid="channels.settings.channel_layers")
+    connection_created.connect(_close_layers, dispatch_uid="channels.settings.test_databases")
 
 
 def _drop_layers(*, setting: str, **_: object) -> None:
     """Forget the layers when a test overrides the setting."""
     if setting == "CHANNEL_LAYERS":
         channel_layers.reset()
+
+
+def _close_layers(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+    """Close the layers when a test database is to be made or dropped, which their connections bar.
+
+    Django does that, and little else, on a connection to no database.
+    """
+    if connection.alias == NO_DB_ALIAS:
+        for layer in list(channel_layers.backends.values()):
+            if isinstance(layer, NodeChannelLayer):
+                async_to_sync(layer.close)()
