@@ -1,6 +1,7 @@
 """A process that sends: `python -m tests.cluster.publisher '<settings as JSON>'`.
 
-    {"backend": ..., "config": {...}, "publisher": ..., "count": ..., "group" or "channel": ...}
+    {"backend": ..., "config": {...}, "publisher": ..., "count": ..., "group" or "channel": ...,
+     "databases": {...}}
 
 It makes the layer, writes "ready", waits for a line, sends numbered messages, and writes how each
 ended.
@@ -15,12 +16,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.cluster.history import Outcome, PublisherLog
-from tests.cluster.member import ENVIRONMENT, has_ended, make_layer, say
+from tests.cluster.member import ENVIRONMENT, has_ended, make_layer, say, use_databases
 from tests.cluster.traffic import every, publish
 
 
 async def send(settings: Mapping[str, Any]) -> None:
     """Send all of them."""
+    use_databases(settings.get("databases") or {})
     layer = make_layer(settings["backend"], settings["config"])
     await layer.new_channel()
     say("ready")

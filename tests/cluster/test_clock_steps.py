@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from channels.backends.postgres import session
 from tests.cluster.history import PublisherLog
 from tests.cluster.member import Member, make_layer
 from tests.cluster.publisher import Publisher
@@ -19,14 +21,18 @@ STEPS = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["forward", "back"])
 
 
 async def step_while_in_use(
-    backend: str, config: dict[str, Any], step: float, patch: pytest.MonkeyPatch
+    backend: str,
+    config: dict[str, Any],
+    step: float,
+    patch: pytest.MonkeyPatch,
+    databases: dict[str, Any] | None = None,
 ) -> None:
     """This process's clock steps; the other process's does not."""
     layer, real = make_layer(backend, config), time.time
-    others = {"backend": backend, "config": config}
+    others = {"backend": backend, "config": config, "databases": databases}
     async with (
         Reader(layer, group="room") as reader,
-        Member(backend, config, "group", "room") as member,
+        Member(backend, config, "group", "room", databases) as member,
         Publisher("far", count=5, group="room", **others) as far,
     ):
         await publish(layer, PublisherLog("before"), 1, group="room")
@@ -48,9 +54,54 @@ async def step_while_in_use(
 
 
 @STEPS
-@pytest.mark.parametrize("site", ["redis", "redis-pubsub", "postgres"], indirect=True)
+@pytest.mark.parametrize("site", ["redis", "redis-pubsub", "postgres", "database"], indirect=True)
 async def test_over_a_broker(site: Site, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    await step_while_in_use(site.backend, site.config(send_timeout=30.0), step, monkeypatch)
+    config, databases = site.config(send_timeout=30.0), site.databases()
+    await step_while_in_use(site.backend, config, step, monkeypatch, databases)
+
+
+@STEPS
+@pytest.mark.parametrize("site", ["postgres", "database"], indirect=True)
+async def test_of_a_database_server(
+    site: Site, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "HEARTBEAT", 0.3)
+    layer, late = site.make(), site.make()
+    member = await layer.new_channel()
+    await layer.group_add("room", member)
+    await layer.send("letters", {"type": "x"})
+    await layer.send("letters", {"type": "delayed"}, delay=1.0)
+    before = layer.node.transport.clock_offset
+
+    async def clock(self: Any) -> tuple[int, int]:
+        now, shift = await real_clock(self)
+        return now + int(step * 1000), shift
+
+    async def register(self: Any, node: str) -> Any:
+        found = await real_register(self, node)
+        return replace(found, now=found.now + int(step * 1000))
+
+    store = type(layer.node.transport.session._store)
+    real_clock, real_register = store.clock, store.register
+    monkeypatch.setattr(store, "clock", clock)
+    monkeypatch.setattr(store, "register", register)
+    # It connects after the step, and before any other has noticed.
+    late_member = await late.new_channel()
+
+    def agree() -> bool:
+        found = [each.node.transport.clock_offset - before for each in (layer, late)]
+        return all(abs(each) < 1 for each in found)
+
+    await until(agree, "one clock")
+    await late.group_add("room", late_member)
+    for each in (layer, late):
+        await each.group_send("room", {"type": "y"})
+    for each, channel in ((layer, member), (late, late_member)):
+        for _ in range(2):
+            assert await each.receive(channel) == {"type": "y"}
+    assert [(await late.receive("letters"))["type"] for _ in range(2)] == ["x", "delayed"]
+    for each in (layer, late):
+        await each.close()
 
 
 @STEPS

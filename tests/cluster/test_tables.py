@@ -63,3 +63,48 @@ async def test_expired_messages_are_cleaned_away(site: Site, make_layer: MakeLay
     await until(lambda: rows(site, "message") == 0 and rows(site, "queue") == 0, "empty tables")
     await layer.close()
     assert rows(site, "node") == 0
+
+
+async def test_a_process_that_was_paused_is_told_what_it_missed(
+    site: Site, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, other = make_layer(), make_layer(expiry=0.3, clean_interval=0.1)
+    gaps: list[Any] = []
+    layer.add_gap_listener(gaps.append)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    store, resumed = layer.node.transport.session._store, asyncio.Event()
+    wait = store.wait
+
+    async def pause(wanted: Any) -> Any:
+        await resumed.wait()
+        return await wait(wanted)
+
+    monkeypatch.setattr(store, "wait", pause)
+    await layer.group_send("room", {"type": "awake"})
+    for _ in range(3):
+        await other.group_send("room", {"type": "lost"})
+    await until(lambda: rows(site, "message") == 1, "what expired to be cleaned away")
+    assert not gaps
+    resumed.set()
+    assert await layer.receive(channel) == {"type": "awake"}
+    await until(lambda: bool(gaps), "the gap")
+    await layer.group_send("room", {"type": "y"})
+    assert await layer.receive(channel) == {"type": "y"}
+    assert gaps == [None]
+
+
+async def test_tables_emptied_under_a_running_layer(site: Site, make_layer: MakeLayer) -> None:
+    layer = make_layer()
+    gaps: list[Any] = []
+    layer.add_gap_listener(gaps.append)
+    channel = await layer.new_channel()
+    await layer.group_add("room", channel)
+    assert isinstance(site.server, PostgresServer)
+    found = site.server.run(f"SELECT tablename FROM pg_tables WHERE tablename ~ '^{tables(site)}_'")
+    names = ", ".join(str(name) for (name,) in found)
+    site.server.run(f"TRUNCATE {names} RESTART IDENTITY")
+    await until(lambda: bool(gaps), "the gap")
+    await layer.group_send("room", {"type": "x"})
+    assert await layer.receive(channel) == {"type": "x"}
+    assert gaps == [None]

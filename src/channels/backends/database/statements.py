@@ -12,14 +12,13 @@ import tempfile
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
 import msgpack
 from django.db import DatabaseError, Error, connections, transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import F, FloatField
+from django.db.models.expressions import RawSQL
 
 from channels.backends.database.batch import Batch
 from channels.backends.database.options import DatabaseOptions
@@ -34,6 +33,13 @@ PAGE: Final = 500
 CLEAN_BATCH: Final = 500
 #: Held messages that are put into their queues in one go.
 MOST_DUE: Final = 100
+#: Seconds since 1970 by a database's clock, whatever its zone.
+_CLOCK: Final = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "mysql": "UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6))",
+    "postgresql": "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())",
+    "oracle": "(CAST(SYS_EXTRACT_UTC(SYSTIMESTAMP) AS DATE) - DATE '1970-01-01') * 86400",
+}
 
 
 class FencedOff(ChannelsError):
@@ -114,14 +120,11 @@ class Statements:
         self._rows(self.tables.node).filter(name=node, epoch=fence).delete()
 
     def clock(self) -> tuple[int, int]:
-        found = self._counters.values_list(Now(), "shift").first()
+        clock = RawSQL(_CLOCK[connections[self.alias].vendor], (), FloatField())
+        found = self._counters.values_list(clock, "shift").first()
         if found is None:
             raise TablesReplaced("the counter of the channel layer's tables has gone")
-        now: datetime = found[0]
-        if now.tzinfo is None:
-            # Of whatever zone: what matters is that it is the same for all processes.
-            now = now.replace(tzinfo=UTC)
-        return int(now.timestamp() * 1000) + found[1], found[1]
+        return int(found[0] * 1000) + found[1], found[1]
 
     def set_shift(self, before: int, after: int) -> None:
         self._counters.filter(shift=before).update(shift=after)

@@ -117,7 +117,8 @@ BEGIN
             wait := 0;
         END LOOP;
     END IF;
-    -- Waits for no other process, and so locks itself up with none.
+    -- Waits for no other process, and so locks itself up with none.  What has expired is left to
+    -- readers and cleaners.
     FOR item IN
         WITH gone AS (
             DELETE FROM ${base}_held t WHERE t.id = ANY (ARRAY(
@@ -129,7 +130,6 @@ BEGIN
         IF item.token IS NOT NULL THEN
             run_out := run_out + 1;
         END IF;
-        CONTINUE WHEN item.expires <= now_ms;
         IF item.place IS NULL THEN
             PERFORM ${base}_append_$version(item.hash, item.prefix, item.target, item.expires,
                 item.payload, NULL, now_ms);

@@ -326,8 +326,10 @@ class Session:
 
     async def _write(self, fence: int) -> None:
         loop, options, calls = asyncio.get_running_loop(), self._options, self.calls
-        clean_at = loop.time() + random.random() * options.clean_interval
         beat_at = clock_at = loop.time() + HEARTBEAT
+        # Not before the clocks were compared: had the database's stepped just before this process
+        # connected, the others have set the shift by then.
+        clean_at = clock_at + random.random() * options.clean_interval
         while not self.is_finishing and not self._is_broken:
             if not calls.is_waiting:
                 await calls.wait(min(beat_at, clean_at) - loop.time())
