@@ -13,14 +13,15 @@ What is guaranteed
       id, so ids are in the order of commits: no reader passes one that is still to come, and all
       processes see a group's messages in one order.
     * Nothing is lost, doubled or reordered while the database is out of reach, for as long as
-      messages live (`expiry`), and nothing by its restart.  A batch whose answer was lost is looked
-      up in a journal that is written with it.
+      messages live (`expiry`), and nothing by its restart; what a process did not read in that time
+      is told as a gap.  A batch whose answer was lost is looked up in a journal that is written
+      with it.
     * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
       exact.
     * What is delayed, and what was taken on lease, is in a third table until it is due: then
       whatever process is connected puts it into its queue, within five seconds.
-    * Deadlines and leases are by the clocks of the machines, which must agree to within a second or
-      so.
+    * Deadlines and leases are by the database's clock.  One that steps, or a process's, expires
+      nothing and keeps nothing for longer.
 
 The layer makes its tables itself when they are not there; they are in no migration and no app.
 Each batch of sends is a transaction, so a few hundred batches a second are the limit; and writers

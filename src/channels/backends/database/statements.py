@@ -24,7 +24,7 @@ from channels.backends.database.batch import Batch
 from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.tables import ONE, make_tables
 from channels.backends.postgres.calls import Call, Numbers
-from channels.backends.postgres.session import Refused, Registration, TablesReplaced
+from channels.backends.postgres.table_store import Refused, Registration, TablesReplaced
 from channels.exceptions import ChannelsError
 
 #: Rows of one page, and ids in one query; Oracle takes no more than 1,000 values in a list.

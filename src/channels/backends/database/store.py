@@ -12,7 +12,7 @@ from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.statements import PAGE, Statements
 from channels.backends.database.threads import WorkThread
 from channels.backends.postgres.calls import Call, Numbers
-from channels.backends.postgres.session import Page, Registration
+from channels.backends.postgres.table_store import Page, Registration
 from channels.exceptions import InvalidChannelLayerError
 
 

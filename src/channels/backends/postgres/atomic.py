@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from channels.backends.postgres.calls import NEVER
 from channels.backends.postgres.schema import Schema
-from channels.backends.postgres.session import DUE
+from channels.backends.postgres.table_store import DUE
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.envelope import Envelope, Kind
@@ -57,9 +57,13 @@ class AtomicSender:
         self._max_delayed = max_delayed
         self._is_prepared = False
         queue, outbox, held = map(schema.table, ("queue", "outbox", "held"))
-        self._append = (
+        insert = (
             f"INSERT INTO {outbox} (kind, hash, prefix, target, expires, payload) "
-            "SELECT %s, %s, %s, %s, %s, %s WHERE %s > (SELECT count(*) FROM ("
+            "SELECT %s, %s, %s, %s, %s, %s"
+        )
+        self._log = f"{insert} RETURNING 1"
+        self._append = (
+            f"{insert} WHERE %s > (SELECT count(*) FROM ("
             f"SELECT FROM {queue} WHERE hash = %s AND expires > %s "
             f"UNION ALL SELECT FROM {outbox} WHERE hash = %s) unread) RETURNING 1"
         )
@@ -72,9 +76,8 @@ class AtomicSender:
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
-        self._write(
-            connection, "g", group, self._envelope(Kind.GROUP, group, payload, self._expiry())
-        )
+        envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
+        self._insert(connection, self._log, ("g", *self._row("g", group, envelope)))
 
     def send(
         self, connection: CallerConnection, channel: str, payload: bytes, delay: float
@@ -88,14 +91,20 @@ class AtomicSender:
             kind = Kind.CHANNEL
             if delay:
                 kind, payload = Kind.LATER, pack_later(self._now() + delay, payload)
-            self._write(connection, "n", node, self._envelope(kind, channel, payload, life))
+            envelope = self._envelope(kind, channel, payload, life)
+            self._insert(connection, self._log, ("n", *self._row("n", node, envelope)))
             return
         envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
+        row = self._row("q", channel, envelope)
         if delay:
-            self._write_later(connection, channel, envelope, delay)
+            due = math.ceil((self._now() + delay) * 1000)
+            bound = self._max_delayed
+            if not self._insert(connection, self._hold, (*row, due, bound, self._transport.prefix)):
+                raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
             return
         capacity = self._node.capacity_of(channel)
-        if not self._write(connection, "q", channel, envelope, capacity):
+        unread = (capacity, row[0], int(self._now() * 1000), row[0])
+        if not self._insert(connection, self._append, ("q", *row, *unread)):
             raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
 
     def _now(self) -> float:
@@ -114,19 +123,12 @@ class AtomicSender:
         expires = envelope.deadline or NEVER
         return transport.hash_of(kind, name), transport.prefix, name, expires, envelope.encoded
 
-    def _write(
-        self,
-        connection: CallerConnection,
-        kind: str,
-        name: str,
-        envelope: Envelope,
-        capacity: int = NEVER,
+    def _insert(
+        self, connection: CallerConnection, statement: str, parameters: tuple[Any, ...]
     ) -> bool:
-        """Write it into the outbox; False if its queue holds `capacity`."""
-        row = self._row(kind, name, envelope)
-        hashed, now = row[0], int(self._now() * 1000)
+        """Write a row, and have it looked at after the commit; False if there was no room."""
         with self._cursor(connection) as cursor:
-            cursor.execute(self._append, (kind, *row, capacity, hashed, now, hashed))
+            cursor.execute(statement, parameters)
             if cursor.fetchone() is None:
                 return False
             on_commit = getattr(connection, "on_commit", None)
@@ -140,31 +142,6 @@ class AtomicSender:
     def _wake_up(self, connection: CallerConnection) -> None:
         with connection.cursor() as cursor:
             cursor.execute(self._wake, ())
-
-    def _write_later(
-        self, connection: CallerConnection, channel: str, envelope: Envelope, delay: float
-    ) -> None:
-        due = math.ceil((self._now() + delay) * 1000)
-        row = self._row("q", channel, envelope)
-        with self._cursor(connection) as cursor:
-            cursor.execute(self._hold, (*row, due, self._max_delayed, self._transport.prefix))
-            if cursor.fetchone() is None:
-                raise ChannelFull(
-                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
-                )
-        self._tell_ticker(connection, time.monotonic() + delay)
-
-    def _tell_ticker(self, connection: CallerConnection, due: float) -> None:
-        """Look when it is due; and after the commit, which may come later than that."""
-        link, ticker = self._node.link, self._transport.session.ticker
-
-        def look_when_due() -> None:
-            link.tell(lambda: ticker.due_in(max(0.0, due - time.monotonic())))
-
-        look_when_due()
-        on_commit = getattr(connection, "on_commit", None)
-        if on_commit is not None:
-            on_commit(look_when_due, robust=True)
 
     @contextmanager
     def _cursor(self, connection: CallerConnection) -> Iterator[Any]:

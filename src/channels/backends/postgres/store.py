@@ -14,7 +14,7 @@ from channels.backends.postgres.calls import Call, Numbers
 from channels.backends.postgres.connection import Connection, Row
 from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.schema import CLOCK, Schema
-from channels.backends.postgres.session import Page, Refused, Registration, TablesReplaced
+from channels.backends.postgres.table_store import Page, Refused, Registration, TablesReplaced
 from channels.exceptions import ChannelsError
 
 #: Rows of one page; most of them are other processes' and come without their payload.

@@ -11,7 +11,8 @@ from typing import Final
 from channels.backends.postgres.calls import NEVER, Call, CallQueue, Result, target_hash
 from channels.backends.postgres.options import TableOptions
 from channels.backends.postgres.readers import Taker, read_token
-from channels.backends.postgres.session import Session, TableStore
+from channels.backends.postgres.session import Session
+from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.layers.envelope import Envelope
 from channels.layers.transport import Capabilities, TransportEvents
