@@ -65,9 +65,12 @@ def test_mistakes_say_what_was_found(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere", r"'nowhere'.*default"), ("default", "in memory.*expected a file")],
+    [("nowhere", r"'nowhere'.*default"), ("memory", "in memory.*expected a file")],
 )
-async def test_a_database_that_cannot_do_is_told_to_who_uses_it_first(name: str, said: str) -> None:
+async def test_a_database_that_cannot_do_is_told_to_who_uses_it_first(
+    name: str, said: str, alias: Callable[..., str]
+) -> None:
+    alias("memory", ENGINE="django.db.backends.sqlite3", NAME=":memory:")
     with pytest.raises(InvalidChannelLayerError, match=said):
         await DatabaseChannelLayer(name).new_channel()
 
