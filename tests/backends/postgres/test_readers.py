@@ -7,8 +7,8 @@ import asyncio
 from channels.backends.postgres.calls import Call, CallQueue, target_hash
 from channels.backends.postgres.readers import QueueReaders, pack_token, read_token
 from channels.backends.ticker import Ticker
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, Kind, attempted
-from channels.layers.transport import Leased
 
 
 class Database:

@@ -40,4 +40,4 @@ class DatabaseChannelLayer(NodeChannelLayer):
         options = layer_options(config, layer=type(self).__name__)
         self.database_options = own
         store = DatabaseStore(database, own, prefix)
-        super().__init__(TableTransport(store, own, prefix, durable=True), options)
+        super().__init__(TableTransport(store, own, prefix), options)

@@ -46,7 +46,7 @@ class PostgresChannelLayer(NodeChannelLayer):
         options = layer_options(config, layer=type(self).__name__)
         self.postgres_options = own
         store = PostgresStore(Places(dsn, listen_dsn, database), own, prefix)
-        transport = TableTransport(store, own, prefix, durable=own.logged)
+        transport = TableTransport(store, own, prefix)
         super().__init__(transport, options)
         self._atomic = AtomicSender(
             transport, store.schema, self.node, lambda: self.expiry, options.max_delayed

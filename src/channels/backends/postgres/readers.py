@@ -12,8 +12,8 @@ from typing import Final
 from channels.backends.postgres.calls import Call, CallQueue, Result, target_hash
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelLayerUnavailable, MalformedEnvelope
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, decode_envelope
-from channels.layers.transport import Leased
 
 #: Messages leased from a queue at a time.
 MOST_LEASED: Final = 100
@@ -66,7 +66,7 @@ class QueueReaders:
             reading.count = 0
 
     def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        """As the transport's `demand_leased`."""
+        """As `WorkQueue.demand`."""
         if self._is_closing or (count <= 0 and queue not in self._readings):
             return
         reading = self._readings.get(queue)

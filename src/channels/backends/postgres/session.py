@@ -26,7 +26,7 @@ from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelsError
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
-from channels.layers.transport import TransportEvents
+from channels.layers.contract import TransportEvents
 
 logger = logging.getLogger("channels.layers")
 
@@ -45,7 +45,7 @@ class Session:
     Attributes:
         is_up: Whether calls may be made.
         wanted: What is read: hash of a group or node -> the id after which it counts.
-        clock_offset: As `Transport.clock_offset`.
+        clock_offset: As `Bus.clock_offset`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Session:
         self._reset()
 
     def abandon(self) -> None:
-        """As `Transport.abandon`."""
+        """As `Bus.abandon`."""
         self._store.abandon()
         self._reset()
 

@@ -14,8 +14,8 @@ from channels.backends.postgres.readers import Taker, read_token
 from channels.backends.postgres.session import Session
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
+from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
-from channels.layers.transport import Capabilities, TransportEvents
 
 #: Seconds that a good-bye may take.
 CLOSE_SECONDS: Final = 0.7
@@ -26,15 +26,10 @@ class TableTransport:
 
     Args:
         prefix: What keeps layers in the same tables apart.
-        durable: Whether the tables outlive a crash of the server.
     """
 
-    def __init__(
-        self, store: TableStore, options: TableOptions, prefix: str, *, durable: bool
-    ) -> None:
-        self.capabilities: Final = Capabilities(
-            reconnect_window=options.node_life, durable=durable, delays=True, leases=True
-        )
+    def __init__(self, store: TableStore, options: TableOptions, prefix: str) -> None:
+        self.capabilities: Final = Capabilities(delays=True, queue_members=True)
         self.prefix = prefix
         self.calls = CallQueue(options.max_pending)
         self.session = Session(store, options, self.calls, prefix)
@@ -145,7 +140,7 @@ class TableTransport:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
         self.session.ticker.due_in(due - time.monotonic() - self.clock_offset)
 
-    def demand_leased(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self.session.readers.demand(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - tokens differ
