@@ -11,7 +11,7 @@ from channels.kit.options import check_options, option
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions(TableOptions):
-    """As for the layer on PostgreSQL, and how often it polls."""
+    """Bounds and intervals of the layer in a database of Django's."""
 
     create_tables: bool = option(True, help="make the tables if they are missing")
     poll_shortest: float = option(

@@ -22,7 +22,7 @@ def check_name(key: str, value: object, longest: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """Bounds and intervals, whatever the database."""
+    """Bounds and intervals of both layers whose messages are in tables."""
 
     #: What the names of its tables and functions begin with.
     tables: str = "channels_layer"
@@ -48,7 +48,7 @@ class TableOptions:
 
 @dataclass(frozen=True, slots=True)
 class PostgresOptions(TableOptions):
-    """The same for the layer on PostgreSQL, and what only it has."""
+    """Bounds and intervals of the layer on PostgreSQL."""
 
     #: The schema they are in; None: the first of the search path.
     schema: str | None = None
