@@ -152,13 +152,13 @@ class Session:
         kept = self._incarnation == found.incarnation
         is_first, self._incarnation = self._incarnation is None, found.incarnation
         has_lost_end = kept and found.last < self._cursor
-        if is_first or has_lost_end:
-            # The server may have lost the log's end, and will give out its ids again.
+        if is_first:
             self._cursor = found.last
-        elif not kept:
-            # The server lost the old log, or another has taken its place.  All of it is new.
-            self._cursor = 0
-            self.wanted.update(dict.fromkeys(self.wanted, 0))
+        elif has_lost_end or not kept:
+            # The server lost the log's end, and gives out its ids again; or it lost all of it, or
+            # another log has taken its place.  What follows is new.
+            self._cursor = found.last if kept else 0
+            self.wanted.update(dict.fromkeys(self.wanted, self._cursor))
         self.wanted.setdefault(self._node_hash, self._cursor)
         self._told = self._cursor
         self._pause = FIRST_PAUSE
@@ -265,7 +265,7 @@ class Session:
         while not self._is_broken:
             if hashes is None or hashes & self.wanted.keys():
                 await self._catch_up()
-            elif DUE in hashes:
+            if hashes is not None and DUE in hashes:
                 self.ticker.due_in(0.0)
             self.readers.woken(hashes)
             hashes = await self._store.wait(self.wanted)
