@@ -164,6 +164,23 @@ async def test_a_process_that_only_sends_makes_the_tables(
             await connection.execute(Schema(layer.postgres_options).drop().encode())
 
 
+async def test_a_process_that_only_sends_goes_by_the_servers_clock(
+    make_layer: MakeLayer, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = make_layer()
+    await reader.new_channel()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
+    layer = make_layer()
+
+    def work() -> None:
+        with psycopg.connect(postgres_dsn) as connection:
+            layer.atomic_send(connection, "work", {"type": "x"})
+
+    await asyncio.to_thread(work)
+    assert await read(reader, "work") == "x"
+
+
 async def test_full_channels_and_queue_members(make_layer: MakeLayer, postgres_dsn: str) -> None:
     layer = make_layer(capacity=2)
     await layer.group_add("room", "work")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
 from channels.backends.postgres.calls import NEVER
-from channels.backends.postgres.schema import Schema
+from channels.backends.postgres.schema import CLOCK, Schema
 from channels.backends.postgres.table_store import DUE
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
@@ -72,10 +72,12 @@ class AtomicSender:
             "SELECT %s, %s, %s, %s, %s, %s WHERE %s > (SELECT count(*) FROM "
             f"{held} WHERE prefix = %s AND place IS NULL) RETURNING 1"
         )
+        self._clock = f"SELECT {CLOCK} + shift FROM {schema.table('meta')}"
         self._wake = f"SELECT {schema.function('wake')}(ARRAY['{DUE}'])"
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
+        self._prepare(connection)
         envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
         self._insert(connection, self._log, ("g", *self._row("g", group, envelope)))
 
@@ -83,6 +85,7 @@ class AtomicSender:
         self, connection: CallerConnection, channel: str, payload: bytes, delay: float
     ) -> None:
         """Send an encoded message to a channel."""
+        self._prepare(connection)
         node = node_of(channel)
         life = self._node.life_of(channel)
         if life is not None:
@@ -127,7 +130,7 @@ class AtomicSender:
         self, connection: CallerConnection, statement: str, parameters: tuple[Any, ...]
     ) -> bool:
         """Write a row, and have it looked at after the commit; False if there was no room."""
-        with self._cursor(connection) as cursor:
+        with connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             if cursor.fetchone() is None:
                 return False
@@ -143,9 +146,8 @@ class AtomicSender:
         with connection.cursor() as cursor:
             cursor.execute(self._wake, ())
 
-    @contextmanager
-    def _cursor(self, connection: CallerConnection) -> Iterator[Any]:
-        """A cursor in a database that has the tables, which are made if nobody has done so.
+    def _prepare(self, connection: CallerConnection) -> None:
+        """Have the tables made if nobody has done so, and learn their time.
 
         Raises:
             InvalidChannelLayerError: If it is another database, or they cannot be seen even then.
@@ -156,13 +158,17 @@ class AtomicSender:
                 f"Found a connection to {vendor}: a send joins a transaction only of the "
                 "PostgreSQL database that the layer is in."
             )
+        if self._is_prepared:
+            return
         with connection.cursor() as cursor:
-            if not self._is_prepared:
-                self._prepare(cursor)
-                self._is_prepared = True
-            yield cursor
+            self._ensure_tables(cursor)
+            if not self._transport.session.is_up:
+                cursor.execute(self._clock, ())
+                for (now,) in cursor.fetchall():
+                    self._transport.session.clock_offset = now / 1000 - time.monotonic()
+        self._is_prepared = True
 
-    def _prepare(self, cursor: Any) -> None:
+    def _ensure_tables(self, cursor: Any) -> None:
         name = self._schema.function("wake")
         for attempt in range(2):
             cursor.execute("SELECT to_regproc(%s)", (name,))
