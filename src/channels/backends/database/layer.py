@@ -38,6 +38,5 @@ class DatabaseChannelLayer(NodeChannelLayer):
         names = {field.name for field in fields(DatabaseOptions)}
         own = DatabaseOptions(**{key: config.pop(key) for key in names & config.keys()})
         options = layer_options(config, layer=type(self).__name__)
-        self.database_options = own
         store = DatabaseStore(database, own, prefix)
         super().__init__(TableTransport(store, own, prefix), options)
