@@ -75,7 +75,7 @@ class Call:
     )
 
     def settle(self, numbers: Numbers, leased: Mapping[int, bytes]) -> None:
-        """Answer whoever waits.
+        """Set the result, unless the caller was cancelled.
 
         Args:
             leased: Payloads by token, of all calls of the batch.

@@ -77,7 +77,7 @@ class QueueReaders:
         self._ask(reading)
 
     def woken(self, hashes: set[int] | None) -> None:
-        """There is something in these; None: perhaps in any."""
+        """These queues may have messages; None: any may."""
         for reading in list(self._readings.values()):
             if hashes is None or reading.hash in hashes:
                 self._ask(reading)

@@ -91,7 +91,7 @@ class Session:
         self._scope.spawn(self._run(), name=f"connections of {self._store.name}")
 
     async def stop(self, patience: float) -> None:
-        """Send what waits and close; rudely after `patience` seconds."""
+        """Send what waits and close; after `patience` seconds break the connections instead."""
         self._is_stopping = True
         self.readers.quiesce()
         self.calls.rouse()
@@ -107,7 +107,7 @@ class Session:
 
     @property
     def is_finishing(self) -> bool:
-        """True once all that was to be sent has been."""
+        """True once `stop` was called and no call waits."""
         return self._is_stopping and not self.calls.is_waiting
 
     def now(self) -> int:
@@ -126,7 +126,7 @@ class Session:
             except self._errors as problem:
                 error = problem
             except Exception as problem:
-                # A mistake of ours must not end the process's messages for good; told once.
+                # A bug must not stop the process's messages for good; logged once.
                 if self.is_up or not is_told_down:
                     logger.exception("The channel layer failed and connects again")
                 error = problem
@@ -169,7 +169,7 @@ class Session:
         await self._serve(self._write(found.fence), self._read(), self.ticker.run(self._tick))
 
     async def _serve(self, *works: Coroutine[Any, Any, None]) -> None:
-        """Run these beside each other until the first of them ends; raises what that raised."""
+        """Run these coroutines until the first of them ends, and raise what it raised."""
 
         def seen(task: asyncio.Task[Any]) -> None:
             """Its error is raised below."""
@@ -188,7 +188,7 @@ class Session:
         first.result()
 
     def _break(self) -> None:
-        """Have all that uses the connections end."""
+        """Break the connections, and wake every task that uses them."""
         self._is_broken = True
         self._store.abort()
         self.calls.rouse()
@@ -232,7 +232,7 @@ class Session:
                 count, is_more = await self._store.clean(self.now(), int(options.node_life * 1000))
                 calls.counters["cleaned"] += count
                 clean_at = loop.time() + (0.1 if is_more else options.clean_interval)
-            # At least once round: what was leased for readers that have gone comes back.
+            # Yield once at least: `settle` has handed out leases, and some are released at once.
             await asyncio.sleep(max(0.0, began + options.flush_interval - loop.time()))
         if not self._is_broken:
             await self._store.leave(self._node, fence)

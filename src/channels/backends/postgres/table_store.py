@@ -65,8 +65,8 @@ class Page:
 class TableStore(Protocol):
     """The statements, on two connections that stand and fall together.
 
-    One reads (`read`, `wait`), the other does all else.  Times are milliseconds by the tables'
-    clock.  When a connection breaks or is aborted, each raises one of `errors`.
+    `read` and `wait` use one, all other methods the other.  Times are milliseconds by the tables'
+    clock.  When a connection breaks or is aborted, each method raises one of `errors`.
     """
 
     name: str

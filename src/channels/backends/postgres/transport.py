@@ -17,7 +17,7 @@ from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
 
-#: Seconds that a good-bye may take.
+#: Seconds for the last batch and for signing off.
 CLOSE_SECONDS: Final = 0.7
 
 
