@@ -166,6 +166,7 @@ BROKERS: Final[Mapping[str, Row]] = {
         many=600,
         has_one_order=False,
         queue_once=False,
+        delays=False,
         restarts=(Restart({"persistent": True, "window": 60.0}, keeps_queues=True),),
         visibility_timeout=30.0,
     ),

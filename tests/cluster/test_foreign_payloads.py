@@ -16,9 +16,6 @@ from typing import Any
 import pytest
 import redis
 
-from channels.backends.rabbitmq.address import parse_address
-from channels.backends.rabbitmq.channel import Properties
-from channels.backends.rabbitmq.connection import connect
 from channels.layers import (
     NatsChannelLayer,
     RabbitMQChannelLayer,
@@ -27,6 +24,7 @@ from channels.layers import (
 )
 from channels.layers.envelope import Envelope, Kind
 from channels.testing.layers.base import soon
+from tests.cluster.rabbitmq import operating
 from tests.cluster.servers import OwnServer, nats_server, redis_server
 
 COUNT = 300
@@ -151,25 +149,15 @@ async def test_nats(nats_port: int, prefix: str, caplog: pytest.LogCaptureFixtur
 
 async def test_rabbitmq(rabbitmq: OwnServer, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
     url = f"amqp://guest:guest@127.0.0.1:{rabbitmq.port}/"
-    headers: list[Any] = [
-        None,
-        {"channel": "worker", "attempts": "many", "due": None},
-        {"channel": 7, "attempts": 1, "due": 1},
-        {"channel": "worker", "attempts": -1, "due": 2**62, "head": "yes"},
-        {"channel": "no name!", "attempts": 1, "due": 1},
-    ]
 
     async def attack(node: str, member: str) -> None:
-        connection = await connect(parse_address(url), 10, 10)
-        channel = connection.channel(1)
-        names = (f"node.{node}", f"hand.{node}", "q.worker", "k.jobs", "r.jobs", "due")
-        queues = [f"{prefix}.{name}" for name in names]
-        for number, payload in enumerate(payloads()):
-            properties = Properties(headers=headers[number % len(headers)])
-            for queue in queues:
-                channel.publish("", queue, properties, payload)
-            channel.publish(f"{prefix}.groups", "room", properties, payload)
-        await connection.close()
+        async with operating(rabbitmq.port) as channel:
+            for payload in payloads():
+                for queue in (f"node.{node}", "q.worker", "k.jobs"):
+                    await channel.basic_publish(payload, routing_key=f"{prefix}.{queue}")
+                await channel.basic_publish(
+                    payload, exchange=f"{prefix}.groups", routing_key="room"
+                )
 
     layer = RabbitMQChannelLayer(url, prefix, **CONFIG)
     try:

@@ -72,8 +72,6 @@ async def test_a_node_of_the_cluster_goes_down_and_comes_back(
     far.add_gap_listener(gaps.append)
     # Whoever asks first has the queue at its own node.
     await far.send("work", {"type": "before"})
-    await far.send("later", {"type": "later"}, delay=0.1)
-    assert (await receive(near, "later"))["type"] == "later"
     channel = await far.new_channel()
     await far.group_add("room", channel)
 
@@ -83,9 +81,8 @@ async def test_a_node_of_the_cluster_goes_down_and_comes_back(
     await near.send(channel, {"type": "to the channel"})
     got = [(await receive(far, channel))["type"] for _ in range(2)]
     assert got == ["to the group", "to the channel"]
-    for delay in (0.0, 0.1):
-        with pytest.raises(ChannelLayerUnavailable, match="send_timeout"):
-            await hasty.send("work", {"type": "in vain"}, delay=delay)
+    with pytest.raises(ChannelLayerUnavailable, match="send_timeout"):
+        await hasty.send("work", {"type": "in vain"})
     await near.send("other", {"type": "beside it"})
     assert (await receive(far, "other"))["type"] == "beside it"
 
@@ -95,20 +92,15 @@ async def test_a_node_of_the_cluster_goes_down_and_comes_back(
         while True:
             taken.append((await far.receive("work"))["type"])
 
-    sending = [
-        asyncio.create_task(near.send("work", {"type": "meanwhile"})),
-        asyncio.create_task(near.send("work", {"type": "delayed"}, delay=0.1)),
-    ]
+    sending = asyncio.create_task(near.send("work", {"type": "meanwhile"}))
     async with beside(read()):
         await asyncio.sleep(0.2)
-        assert not any(sent.done() for sent in sending), "they wait for the node"
+        assert not sending.done(), "it waits for the node"
         await asyncio.to_thread(cluster.second.start)
-        await asyncio.gather(*sending)
-        await until(lambda: len(taken) == 3, "what was there, and what waited", PATIENT)
-    assert sorted(taken) == ["before", "delayed", "meanwhile"]
+        await sending
+        await until(lambda: len(taken) == 2, "what was there, and what waited", PATIENT)
+    assert sorted(taken) == ["before", "meanwhile"]
     assert gaps == [None]
-    session = far.node.transport._require_session()  # type: ignore[attr-defined]
-    await until(lambda: not session._desk.former, "the old inbox is deleted", PATIENT)
 
 
 async def receive(layer: RabbitMQChannelLayer, channel: str) -> Any:

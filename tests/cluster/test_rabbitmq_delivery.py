@@ -1,4 +1,4 @@
-"""Leases and delays on RabbitMQ: channels are full, queues are deleted."""
+"""Leases on RabbitMQ: channels are full, queues are deleted, readers come and go."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from pamqp import commands
 
-from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.layers import RabbitMQChannelLayer
+from tests.cluster.rabbitmq import delete, messages_in
 from tests.cluster.servers import OwnServer
 from tests.cluster.traffic import beside, finish, until
 
@@ -41,93 +40,64 @@ async def make_layer(rabbitmq: OwnServer) -> AsyncIterator[MakeLayer]:
         await layer.close()
 
 
-async def ask(layer: RabbitMQChannelLayer, frame: Any) -> Any:
-    """Ask the broker something over the layer's own connection."""
-    transport = layer.node.transport
-    assert isinstance(transport, RabbitMQTransport)
-    return await transport._require_session().declarer.call(frame)
-
-
-async def lying_in(layer: RabbitMQChannelLayer, queue: str) -> int:
-    """How many messages lie unread in a queue of the broker."""
-    name = f"{layer.prefix}.{queue}"
-    found = await ask(layer, commands.Queue.Declare(0, name, passive=True))
-    assert isinstance(found.message_count, int)
-    return found.message_count
+async def lease(layer: RabbitMQChannelLayer) -> tuple[Any, Any]:
+    return await asyncio.wait_for(layer.receive_leased("jobs"), 10)
 
 
 async def test_what_is_put_back_is_in_no_queue_twice(make_layer: MakeLayer) -> None:
     layer = make_layer()
     for delay in (0.0, 0.05, 1.3):
-        await layer.send("jobs", {"type": "x"}, delay=delay)
-        _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-        await lease.retry(delay=delay)
-        _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-        assert lease.attempts == 2
-        await lease.extend()
-        await lease.ack()
-    levels = [f"later.{level}" for level in range(-2, 11)]
-    for queue in ("k.jobs", "r.jobs", "due", *levels):
-        assert await lying_in(layer, queue) == 0, queue
+        await layer.send("jobs", {"type": "x"})
+        _, first = await lease(layer)
+        await first.retry(delay=delay)
+        _, second = await lease(layer)
+        assert second.attempts == 2
+        await second.extend()
+        await second.ack()
+    await layer.close()
+    assert await messages_in(layer, "k.jobs") == 0
 
 
-async def test_a_delay_goes_through_several_queues_and_outlives_the_next(
-    make_layer: MakeLayer,
-) -> None:
-    layer, loop = make_layer(), asyncio.get_running_loop()
-    began = loop.time()
-    await layer.send("work", {"type": "x"}, delay=5.6)
-    assert await lying_in(layer, "later.1") == 1, "four seconds at first"
-    await ask(layer, commands.Queue.Delete(0, f"{layer.prefix}.later.0"))
-    assert await asyncio.wait_for(layer.receive("work"), 20) == {"type": "x"}
-    assert loop.time() - began >= 5.6 - 0.05
-    assert layer.statistics()["transport_delayed_put_back"] == 1
-
-
-async def test_a_delayed_message_waits_for_room(make_layer: MakeLayer) -> None:
+async def test_what_comes_back_to_a_full_channel_waits_for_room(make_layer: MakeLayer) -> None:
     layer = make_layer(capacity=1)
-    await layer.send("work", {"type": "now"})
-    await layer.send("work", {"type": "late"}, delay=0.1)
-    await until(
-        lambda: layer.statistics().get("transport_delayed_put_off", 0) > 0, "it finds no room"
-    )
-    for expected in ("now", "late"):
-        assert (await asyncio.wait_for(layer.receive("work"), 10))["type"] == expected
-
-
-async def test_a_kept_channel_has_room_for_what_was_accepted(make_layer: MakeLayer) -> None:
-    layer = make_layer(capacity=1)
-    await layer.send("jobs", {"type": "late"}, delay=0.5)
-    await layer.send("jobs", {"type": "now"})
-    await asyncio.sleep(0.6)
-    for expected in ("late", "now"):
-        message, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-        assert message["type"] == expected
-        await lease.ack()
+    await layer.send("jobs", {"type": "failed"})
+    _, first = await lease(layer)
+    await layer.send("jobs", {"type": "next"})
+    assert await first.retry(delay=0)
+    message, second = await lease(layer)
+    assert message["type"] == "next", "it is held up by nothing"
+    await second.ack()
+    message, again = await lease(layer)
+    assert (message["type"], again.attempts) == ("failed", 2)
+    await again.ack()
+    assert layer.statistics()["transport_returns_to_full_queue"] > 0
 
 
 async def test_a_message_is_put_back_though_its_queue_was_deleted(make_layer: MakeLayer) -> None:
     layer = make_layer()
     await layer.send("jobs", {"type": "x"})
-    for delay in (0.0, 5.0):
-        _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-        for queue in ("r.jobs", "later.1"):
-            await ask(layer, commands.Queue.Delete(0, f"{layer.prefix}.{queue}"))
-        assert await lease.retry(delay=delay)
-    _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-    assert lease.attempts == 3
-    assert await lease.ack()
-    assert layer.statistics()["transport_put_back_anew"] == 2
+    for delay in (0.0, 0.5):
+        _, held = await lease(layer)
+        await delete(layer, "k.jobs")
+        assert await held.retry(delay=delay)
+    _, held = await lease(layer)
+    assert held.attempts == 3
+    assert await held.ack()
 
 
-async def test_kept_channels_are_read_at_most_once_too(make_layer: MakeLayer) -> None:
-    layer = make_layer()
+async def test_what_a_plain_reader_gives_back_has_its_place_also_in_a_full_channel(
+    make_layer: MakeLayer,
+) -> None:
+    layer = make_layer(capacity=2)
     for number in range(2):
-        await layer.send("jobs", {"type": "x", "number": number})
-    _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-    await lease.give_back()
-    for number in range(2):
-        assert (await asyncio.wait_for(layer.receive("jobs"), 10))["number"] == number
+        await layer.send("work", {"type": "x", "number": number})
+    got: list[Any] = []
+    layer.node.transport.demand("work", 1, 30.0, got.append)
+    await until(lambda: len(got) == 1, "the first is on lease")
+    await layer.send("work", {"type": "x", "number": 2})
+    assert await layer.node.transport.release("work", got[0].token, 0.0, counted=False)
+    for number in range(3):
+        assert (await asyncio.wait_for(layer.receive("work"), 10))["number"] == number
 
 
 async def test_readers_that_come_and_go_break_no_connection(make_layer: MakeLayer) -> None:

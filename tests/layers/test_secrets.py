@@ -44,7 +44,7 @@ LAYERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "channels.layers.RabbitMQChannelLayer": (
-        "pamqp",
+        "aiormq",
         {"url": f"amqp://user:{SECRET}@127.0.0.1:1/"},
     ),
     "channels.layers.NatsChannelLayer": (

@@ -35,7 +35,7 @@ def test_importing_the_layers_imports_no_django_and_no_driver() -> None:
     assert (
         run_python(
             "import sys, channels.layers\n"
-            "heavy = ('django', 'redis', 'pamqp', 'psycopg', 'cryptography')\n"
+            "heavy = ('django', 'redis', 'aiormq', 'psycopg', 'cryptography')\n"
             "print([name for name in heavy if name in sys.modules])\n"
         )
         == "[]"

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from yarl import URL
+
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.redaction import split_url
 
@@ -26,6 +28,18 @@ class Address:
     password: str = field(repr=False)
     vhost: str
     tls: ssl.SSLContext | None = None
+
+    def url(self, heartbeat: int, name: str) -> URL:
+        """As aiormq takes it; `name` is what RabbitMQ's own tools call the connection."""
+        return URL.build(
+            scheme="amqp",
+            user=self.user,
+            password=self.password,
+            host=self.host,
+            port=self.port,
+            path=f"/{self.vhost}" if self.vhost != "/" else "/",
+            query={"heartbeat": heartbeat, "name": name},
+        )
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}{self.vhost if self.vhost != '/' else ''}"

@@ -1,317 +1,152 @@
-"""AMQP 0-9-1 on one connection: frames in order, many calls under way, nothing that waits.
+"""One connection to the broker, and another when it breaks.
 
-pamqp knows the frames; this module knows what follows what.  The drivers above pamqp wait for one
-call's answer before they write the next, and close a channel when a waiting caller is cancelled;
-here a call has its place in the order when it is made, and a cancelled caller loses its answer.
-
-A connection ends by `fail`, whoever finds out first: the peer, the socket, or the silence.
+aiormq, which aio-pika is built on, speaks AMQP.  It is given a socket that is connected already: so
+an address that cannot be reached, and a certificate that is not accepted, are this module's errors
+and in its words, and the socket can be let go of without the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 import ssl
 import struct
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
-import pamqp.frame
-from pamqp import commands
-from pamqp.base import Frame
-from pamqp.exceptions import PAMQPException
-from pamqp.header import ContentHeader, ProtocolHeader
-from pamqp.heartbeat import Heartbeat
+import aiormq
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from channels.backends.descriptors import let_go
 from channels.backends.rabbitmq.address import Address
-from channels.backends.rabbitmq.channel import AmqpChannel, Broken
 
 logger = logging.getLogger("channels.layers")
 
+#: Seconds between attempts to connect: the first, and the longest.
+_FIRST_PAUSE: Final = 0.02
+_LONGEST_PAUSE: Final = 1.0
+_CONNECT_SECONDS: Final = 8.0
+
 _HEAD: Final = struct.Struct("!BHI")
-_BODY: Final = 3
-_END: Final = 0xCE
-#: What we are ready for; the broker proposes 128 KiB.
-_FRAME_MAX: Final = 131_072
-#: Heartbeats without a sign of the peer.
-_SILENT_BEATS: Final = 2.5
-#: Heartbeats without a sign of ours after which RabbitMQ may give us up; after three it has.
-_PATIENT_BEATS: Final = 2.0
-_PRODUCT: Final[dict[str, Any]] = {
-    "product": "channels",
-    "capabilities": {
-        "consumer_cancel_notify": True,
-        "authentication_failure_close": True,
-        "connection.blocked": True,
-    },
-}
+_METHOD, _HEADER = 1, 2
+_DELIVER: Final = struct.pack("!HH", 60, 60)
+#: Of a content header: class, weight, size of the body; the flags that follow are for properties.
+_FIXED: Final = 12
 
 
-class AmqpConnection(asyncio.Protocol):
-    """One connection; open when `opened` is done, over when `ended` is.
+class Broken(Exception):
+    """The connection serves no more, or there is none; the cause is in its text."""
 
-    Args:
-        heartbeat: Seconds.
-    """
 
-    def __init__(self, address: Address, heartbeat: int) -> None:
-        loop = asyncio.get_running_loop()
-        self.opened: asyncio.Future[None] = loop.create_future()
+class Connection:
+    """A connection that is open, until `ended`."""
+
+    def __init__(self, amqp: aiormq.Connection, writer: asyncio.StreamWriter) -> None:
+        self.amqp = amqp
         #: Its result says why.
-        self.ended: asyncio.Future[Broken] = loop.create_future()
-        self.frame_max = _FRAME_MAX
-        #: Whether the broker takes messages; it stops when it is short of memory or disk.
-        self.is_blocked = False
-        #: Called when it takes messages again.
-        self.on_unblocked: Callable[[], None] = lambda: None
-        self._loop = loop
-        self._address = address
-        self._heartbeat = float(heartbeat)
-        self._transport: asyncio.Transport | None = None
-        self._channels: dict[int, AmqpChannel] = {}
-        self._data = bytearray()
-        self._out: list[bytes] = []
-        self._heard = self._said = loop.time()
-        self._beat: asyncio.TimerHandle | None = None
-        #: (channel, method, header, pieces, octets missing) of contents that are arriving.
-        self._contents: dict[int, _Content] = {}
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._writer = writer
+        amqp.closing.add_done_callback(self._closed)
 
-    def channel(self, number: int) -> AmqpChannel:
-        """A new channel under this number, opened with the next write."""
-        channel = self._channels[number] = AmqpChannel(self, number)
-        self._contents.pop(number, None)
-        return channel
-
-    def holds(self) -> bool:
-        """Whether the broker surely has not given up this connection; if it may have, that is over.
-
-        A process that was halted, or whose loop was blocked, has not heard of it yet, and what it
-        had in hand may be another's.
-        """
-        silent = self._loop.time() - self._said
-        if self.opened.done() and silent >= _PATIENT_BEATS * self._heartbeat:
-            self.fail(Broken(f"this process has said nothing to RabbitMQ for {silent:.1f} s"))
-        return not self.ended.done()
-
-    # Writing.
-
-    def write(self, data: bytes) -> None:
-        """Send this with all else of this turn of the loop."""
-        if self.ended.done():
-            return
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-
-    def write_frame(self, frame: Any, number: int) -> None:
-        self.write(pamqp.frame.marshal(frame, number))
-
-    def _flush(self) -> None:
-        data, self._out = b"".join(self._out), []
-        if not self.holds():
-            return
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._said = self._loop.time()
-            self._transport.write(data)
+    def fail(self, reason: str) -> None:
+        """The connection is of no use any more."""
+        if not self.ended.done():
+            self.ended.set_result(reason)
 
     async def close(self) -> None:
-        """Say good-bye and wait for the answer."""
-        if self.opened.done() and not self.ended.done():
-            self.write_frame(commands.Connection.Close(200, "bye", 0, 0), 0)
-            await asyncio.wait([self.ended])
-
-    def fail(self, error: Broken) -> None:
-        """The connection is over."""
-        if self.ended.done():
-            return
-        self.ended.set_result(error)
-        if not self.opened.done():
-            self.opened.set_exception(error)
-            self.opened.exception()
-        if self._beat is not None:
-            self._beat.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-        for channel in list(self._channels.values()):
-            channel.shut(error)
+        """Say good-bye; the other end need not answer."""
+        self.fail("closed")
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_LONGEST_PAUSE):
+                await self.amqp.close()
+        self._writer.transport.abort()
 
     def abandon(self) -> None:
         """Let go without the loop."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            let_go(transport)
+        let_go(self._writer.transport)
 
-    # What the loop tells.
+    def _closed(self, closing: asyncio.Future[Any]) -> None:
+        error = None if closing.cancelled() else closing.exception()
+        self.fail(f"the connection to RabbitMQ ended: {error or 'no answer'}")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's is none by its class.
-        self._transport = transport = cast(asyncio.Transport, transport)
-        transport.write(ProtocolHeader().marshal())
-        self._tick()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        cause = str(exc or "closed by the peer")
-        if isinstance(exc, ssl.SSLError) and not self.opened.done():
-            cause += "; the broker may want a certificate of ours: certfile and keyfile in the URL"
-        self.fail(Broken(f"the connection to RabbitMQ ended: {cause}"))
+class Reconnector:
+    """Keeps up one connection: at each address in turn, with a growing pause and jitter.
 
-    def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
-        self._data += data
+    Args:
+        use: Does all that there is to do on a connection, and returns when that has ended.
+        on_down: Told why there is none.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[Address],
+        heartbeat: int,
+        use: Callable[[Connection], Awaitable[None]],
+        on_down: Callable[[BaseException], None],
+    ) -> None:
+        self._addresses = deque(addresses)
+        self._heartbeat = heartbeat
+        self._use = use
+        self._on_down = on_down
+        self._pause = _FIRST_PAUSE
+        self._connection: Connection | None = None
+
+    async def run(self, name: str) -> None:
+        """Be connected, until cancelled."""
+        while True:
+            try:
+                await self._serve(name)
+            except (Broken, AMQPError, ChannelInvalidStateError, OSError) as error:
+                logger.debug("No connection to RabbitMQ: %s", error)
+                self._on_down(error)
+            except Exception as error:
+                logger.exception("The connection to RabbitMQ failed; reconnecting")
+                self._on_down(error)
+            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
+            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    async def _serve(self, name: str) -> None:
         try:
-            self._take_frames()
-        except (PAMQPException, ValueError, struct.error) as error:
-            self.fail(Broken(f"RabbitMQ sent what cannot be understood: {error}"))
-
-    def _tick(self) -> None:
-        now = self._loop.time()
-        if now - self._heard > _SILENT_BEATS * self._heartbeat:
-            self.fail(Broken(f"RabbitMQ has been silent for {now - self._heard:.1f} s"))
-        if not self.holds():
-            return
-        if self.opened.done() and now - self._said >= self._heartbeat / 2:
-            self.write(Heartbeat().marshal())
-        self._beat = self._loop.call_later(self._heartbeat / 4, self._tick)
-
-    # Reading.
-
-    def _take_frames(self) -> None:
-        data, start = self._data, 0
-        if data.startswith(b"AMQP"):
-            raise ValueError("another version of AMQP")
-        while len(data) - start >= _HEAD.size and not self.ended.done():
-            kind, number, size = _HEAD.unpack_from(data, start)
-            end = start + _HEAD.size + size
-            if size > self.frame_max:
-                raise ValueError(f"a frame of {size} octets")
-            if len(data) <= end:
-                break
-            if data[end] != _END:
-                raise ValueError("a frame without its end")
-            if kind == _BODY:
-                self._take_body(number, bytes(data[start + _HEAD.size : end]))
-            else:
-                _, _, frame = pamqp.frame.unmarshal(bytes(data[start : end + 1]))
-                self._take(number, frame)
-            start = end + 1
-        del data[:start]
-
-    def _take(self, number: int, frame: Any) -> None:
-        if isinstance(frame, Heartbeat):
-            return
-        if number == 0:
-            self._take_connection_method(frame)
-        elif isinstance(frame, ContentHeader):
-            if (content := self._contents.get(number)) is not None:
-                content.header, content.missing = frame, frame.body_size
-                self._finish(number, content)
-        elif isinstance(
-            frame, commands.Basic.Deliver | commands.Basic.Return | commands.Basic.GetOk
-        ):
-            self._contents[number] = _Content(frame)
-        elif (channel := self._channels.get(number)) is not None:
-            channel.take(frame)
-
-    def _take_body(self, number: int, data: bytes) -> None:
-        if (content := self._contents.get(number)) is not None:
-            content.pieces.append(data)
-            content.missing -= len(data)
-            self._finish(number, content)
-
-    def _finish(self, number: int, content: _Content) -> None:
-        if content.missing > 0 or content.header is None:
-            return
-        del self._contents[number]
-        if (channel := self._channels.get(number)) is not None:
-            properties = content.header.properties
-            channel.take_content(content.method, properties, b"".join(content.pieces))
-
-    def _take_connection_method(self, frame: Any) -> None:
-        if (answer := self._ANSWERS.get(type(frame))) is not None:
-            answer(self, frame)
-
-    def _start(self, _: commands.Connection.Start) -> None:
-        address = self._address
-        response = f"\0{address.user}\0{address.password}"
-        self.write_frame(commands.Connection.StartOk(dict(_PRODUCT), "PLAIN", response), 0)
-
-    def _tune(self, frame: commands.Connection.Tune) -> None:
-        self.frame_max = min(frame.frame_max or _FRAME_MAX, _FRAME_MAX)
-        tuned = commands.Connection.TuneOk(
-            frame.channel_max, self.frame_max, round(self._heartbeat)
-        )
-        self.write_frame(tuned, 0)
-        self.write_frame(commands.Connection.Open(self._address.vhost), 0)
-
-    def _open_ok(self, _: Frame) -> None:
-        # Nothing is in hand yet, however long this took.
-        self._said = self._loop.time()
-        if not self.opened.done():
-            self.opened.set_result(None)
-
-    def _closed(self, frame: commands.Connection.Close) -> None:
-        self.write_frame(commands.Connection.CloseOk(), 0)
-        self._flush()
-        self.fail(Broken(f"RabbitMQ closed: {frame.reply_code} {frame.reply_text}"))
-
-    def _close_ok(self, _: Frame) -> None:
-        self.fail(Broken("closed"))
-
-    def _blocked(self, frame: commands.Connection.Blocked) -> None:
-        if not self.is_blocked:
-            logger.warning(
-                "RabbitMQ takes no messages (%s): sends wait up to send_timeout", frame.reason
-            )
-        self.is_blocked = True
-
-    def _unblocked(self, _: Frame) -> None:
-        logger.warning("RabbitMQ takes messages again")
-        self.is_blocked = False
-        self.on_unblocked()
-
-    _ANSWERS: Final[dict[type[Any], Callable[[Any, Any], None]]] = {
-        commands.Connection.Start: _start,
-        commands.Connection.Tune: _tune,
-        commands.Connection.OpenOk: _open_ok,
-        commands.Connection.Close: _closed,
-        commands.Connection.CloseOk: _close_ok,
-        commands.Connection.Blocked: _blocked,
-        commands.Connection.Unblocked: _unblocked,
-    }
+            connection = await connect(self._addresses[0], self._heartbeat, name)
+        except (Broken, OSError):
+            self._addresses.rotate(-1)
+            raise
+        self._connection = connection
+        try:
+            await self._use(connection)
+            # It was of use: the next failure is a first one.
+            self._pause = _FIRST_PAUSE
+        finally:
+            await connection.close()
+            self._connection = None
+        raise Broken(connection.ended.result())
 
 
-class _Content:
-    __slots__ = ("header", "method", "missing", "pieces")
-
-    def __init__(self, method: Frame) -> None:
-        self.method = method
-        self.header: ContentHeader | None = None
-        self.pieces: list[bytes] = []
-        self.missing = 0
-
-
-async def connect(address: Address, heartbeat: int, seconds: float) -> AmqpConnection:
+async def connect(address: Address, heartbeat: int, name: str) -> Connection:
     """Connect and log in.
 
     Raises:
-        Broken: If the broker refuses, or has not let us in within `seconds`.
+        Broken: If the broker refuses, or has not let us in in time.
         OSError: If there is no such broker.
     """
-    loop = asyncio.get_running_loop()
-    connection: AmqpConnection | None = None
+    _silence()
     try:
-        async with asyncio.timeout(seconds):
-            _, connection = await loop.create_connection(
-                lambda: AmqpConnection(address, heartbeat),
-                address.host,
-                address.port,
-                ssl=address.tls,
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            reader, writer = await asyncio.open_connection(
+                address.host, address.port, ssl=address.tls
             )
-            await asyncio.shield(connection.opened)
     except TimeoutError:
-        if connection is not None:
-            connection.fail(Broken("RabbitMQ did not answer in time"))
         raise Broken("RabbitMQ did not answer in time") from None
     except ssl.SSLCertVerificationError as error:
         raise Broken(
@@ -322,8 +157,81 @@ async def connect(address: Address, heartbeat: int, seconds: float) -> AmqpConne
         raise Broken(
             f"no TLS with {address}: {error.reason or error}. amqps needs the broker's port for TLS"
         ) from error
-    except BaseException:
-        if connection is not None:
-            connection.fail(Broken("given up"))
+    # A cancelled log-in would wait for the other end's good-bye.
+    deadline = asyncio.get_running_loop().call_later(_CONNECT_SECONDS, writer.transport.abort)
+    try:
+        amqp = aiormq.Connection(
+            address.url(heartbeat, name), transport_factory=_Connected(reader, writer)
+        )
+        await amqp.connect()
+    except (AMQPError, OSError, ValueError) as error:
+        cause = str(error) or type(error).__name__
+        if address.tls is not None and isinstance(error.__cause__, OSError | EOFError):
+            cause += "; the broker may want a certificate of ours: certfile and keyfile in the URL"
+        raise Broken(f"RabbitMQ refuses the connection: {cause}") from error
+    except asyncio.CancelledError:
+        writer.transport.abort()
         raise
-    return connection
+    finally:
+        deadline.cancel()
+    return Connection(amqp, writer)
+
+
+def _silence() -> None:
+    """Have aiormq not log broken connections, with a traceback each: the layer says it once."""
+    for name in ("aiormq.connection", "aiormq.channel"):
+        library = logging.getLogger(name)
+        if library.level == logging.NOTSET:
+            library.setLevel(logging.CRITICAL)
+
+
+class _Connected(TransportFactory):
+    """Gives aiormq a socket that is connected."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._streams = _FrameReader(reader), writer
+
+    async def create(self, url: Any, **_: Any) -> Any:
+        del url
+        return self._streams
+
+
+class _FrameReader:
+    """Frames of the broker without what senders of messages may put there.
+
+    Anyone who may publish writes properties, headers and routing keys; one that the library cannot
+    decode would end the connection, and would come again with the next one.  The layer reads none.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self._data = b""
+        #: Channels whose next content header belongs to a delivery.
+        self._delivering: set[int] = set()
+
+    def at_eof(self) -> bool:
+        return not self._data and self._reader.at_eof()
+
+    async def readexactly(self, count: int) -> bytes:
+        if not self._data:
+            self._data = await self._read_frame()
+        found, self._data = self._data[:count], self._data[count:]
+        if len(found) < count:
+            raise asyncio.IncompleteReadError(found, count)
+        return found
+
+    async def _read_frame(self) -> bytes:
+        head = await self._reader.readexactly(_HEAD.size)
+        kind, channel, size = _HEAD.unpack(head)
+        if head.startswith(b"AMQP"):
+            return head
+        payload = await self._reader.readexactly(size + 1)
+        if kind == _METHOD and payload.startswith(_DELIVER):
+            self._delivering.add(channel)
+            # The consumer's tag, the delivery's, the octet with `redelivered`; then empty names.
+            end = len(_DELIVER) + 1 + payload[len(_DELIVER)] + 8 + 1
+            payload = payload[:end] + b"\0\0" + payload[-1:]
+        elif kind == _HEADER and channel in self._delivering:
+            self._delivering.discard(channel)
+            payload = payload[:_FIXED] + b"\0\0" + payload[-1:]
+        return _HEAD.pack(kind, channel, len(payload) - 1) + payload

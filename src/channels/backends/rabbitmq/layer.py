@@ -59,7 +59,6 @@ class RabbitMQChannelLayer(NodeChannelLayer):
             prefix,
             own,
             lambda: self.expiry,
-            lambda: self.group_expiry,
             self._keeps,
         )
         super().__init__(RabbitMQTransport(self.addresses, names, own), options)

@@ -1,17 +1,23 @@
-"""Reading at least once: a lease is a message that the broker has delivered and not had back.
+"""Reading queues: a lease is a message that the broker has delivered and that is not acknowledged.
 
 If the process dies, or its connection breaks, the broker gives all that it had on lease to others
-at once.  The time of a lease is kept by its holder, who puts the message back when it has run out.
+at once.  The time of a lease is kept by its holder.
 
-The broker says of a message that it was delivered before, not how often.  So the number of attempts
-that have ended is in the headers (`tickets`).  What is put back is published with the number that
-is due and acknowledged in one transaction.  What comes back from a broken connection bears the
-broker's mark (`redelivered`): whoever gets it puts it back with one more in its headers before
-anybody may have it.  So a message that was on its way when the connection broke is counted as well.
+Each reader that waits is one consumer of the broker with a prefetch of one; a consumer whose
+message is on lease gets no other.  When the lease ends and nobody waits, the consumer is cancelled
+before the message is acknowledged, so that no more is delivered than is wanted.
 
-Since RabbitMQ 3.8.15 a delivery must not stay unacknowledged for longer than its `consumer_timeout`
-(30 minutes); else it closes the channel, which here ends the connection and all its leases.  From
-3.12 on these queues say themselves that there is no such time.
+In a channel that is delivered at least once, how often a message was leased stands in its envelope.
+One that comes back is published again with the number that is due, at the head of its queue (with
+the higher priority), and then the original is acknowledged; while the queue is full it is held back
+unacknowledged.  What bears the broker's mark `redelivered` was delivered to a connection that
+broke: it is put back in the same way with one attempt more, before anybody gets it.  So a message
+that kills its readers is counted, and one that was on its way when the connection broke as well.
+
+AMQP does not answer an acknowledgement: True says that it was written to a connection that stood.
+
+RabbitMQ breaks a connection that has a message unacknowledged for longer than its
+`consumer_timeout` (30 minutes); from 3.12 on these queues say that there is no such time.
 """
 
 from __future__ import annotations
@@ -19,175 +25,280 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Final
 
-from channels.backends.rabbitmq.channel import AmqpChannel, Properties
-from channels.backends.rabbitmq.consumers import Consumers
-from channels.backends.rabbitmq.tickets import attempts_of
-from channels.backends.rabbitmq.transactions import Transactions
-from channels.exceptions import TransportDown
+from aiormq import spec
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError, DeliveryError
+
+from channels.backends.rabbitmq.session import QueueAway, Session
+from channels.exceptions import MalformedEnvelope, TransportDown
 from channels.layers.contract import Leased
+from channels.layers.envelope import Envelope, decode_envelope
 
 Taker = Callable[[Leased], None]
 
+#: Seconds for which an earlier declaration of a queue counts before it is consumed.
+_FRESH_SECONDS: Final = 1.0
+#: Seconds between attempts to read a queue that cannot be read, or to put back into a full one.
+_AGAIN_SECONDS: Final = 0.25
+
+
+class _Reader:
+    """Who waits for a channel."""
+
+    taker: Taker
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        #: How many wait, and the seconds of a lease.
+        self.count = 0
+        self.seconds = 0.0
+        #: Tags of the broker's consumers, and of those that have no message on lease.
+        self.consumers: set[str] = set()
+        self.idle: set[str] = set()
+        self.adjusting: asyncio.Task[None] | None = None
+        #: Held from a copy's publication until its original is acknowledged: a copy that kills this
+        #: process before that would be in the queue twice.
+        self.returning = asyncio.Lock()
+
 
 class _Lease:
-    __slots__ = ("body", "channel", "ended", "tag", "timer")
+    """A message that was delivered to `consumer`, and is not acknowledged."""
 
-    def __init__(
-        self, channel: str, tag: int, ended: int, body: bytes, timer: asyncio.TimerHandle
-    ) -> None:
-        self.channel = channel
+    __slots__ = ("consumer", "envelope", "reader", "tag", "timer")
+
+    def __init__(self, reader: _Reader, consumer: str, tag: int, envelope: Envelope | None) -> None:
+        self.reader = reader
+        self.consumer = consumer
         self.tag = tag
-        #: Attempts before this one.
-        self.ended = ended
-        self.body = body
-        self.timer = timer
+        #: None: it is none, which its taker will find.
+        self.envelope = envelope
+        self.timer: asyncio.TimerHandle | None = None
+
+    def count(self) -> None:
+        """This was an attempt."""
+        if self.envelope is not None:
+            self.envelope = self.envelope.again(self.envelope.attempts + 1)
 
 
-class Places(Protocol):
-    """Where messages are put back to."""
+class Leases:
+    """All leases of this process, and the readers that wait for more."""
 
-    def head(self, channel: str, attempts: int, body: bytes) -> tuple[str, Properties]:
-        """(queue, properties) that put a message before those of its channel."""
-
-    def later(self, channel: str, attempts: int, delay: float) -> tuple[str, Properties]:
-        """The same after so many seconds."""
-
-
-class Leases(Consumers):
-    """All leases of this process, and the readers that wait for more.
-
-    Args:
-        restore: Given a message that was put back where no queue is any more.
-    """
-
-    def __init__(
-        self,
-        declare: Callable[[str], Awaitable[Sequence[str]]],
-        forget: Callable[[str], None],
-        spawn: Callable[..., asyncio.Task[Any]],
-        *,
-        places: Places,
-        restore: Callable[[Properties, bytes], None],
-        counters: Counter[str],
-    ) -> None:
-        super().__init__(declare, forget, spawn)
-        self._places = places
-        self._restore = restore
+    def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
-        self._terms: dict[str, tuple[float, Taker]] = {}
+        self._session: Session | None = None
+        self._readers: dict[str, _Reader] = {}
         self._leases: dict[bytes, _Lease] = {}
         #: Part of each token: delivery tags begin anew with each connection.
         self._connections = itertools.count(1)
         self._connection = 0
-        self._is_closing = False
+        self._consumers = itertools.count(1)
 
-    def open(self, channel: AmqpChannel) -> None:
-        self._connection = next(self._connections)
-        super().open(channel)
+    # Life.
+
+    def open(self, session: Session) -> None:
+        """Connected: serve what is in demand."""
+        self._session, self._connection = session, next(self._connections)
+        session.leases.on_consumer_cancel_callbacks.add(self._consumer_is_gone)
+        for reader in self._readers.values():
+            self._adjust(reader)
 
     def shut(self) -> None:
-        super().shut()
+        """The connection broke; the demand stays."""
+        self._session = None
         for lease in self._leases.values():
-            lease.timer.cancel()
+            if lease.timer is not None:
+                lease.timer.cancel()
         if self._leases:
             self._counters["leases_broken"] += len(self._leases)
         self._leases.clear()
+        for reader in list(self._readers.values()):
+            reader.consumers.clear()
+            reader.idle.clear()
+            reader.adjusting = None
+            self._tidy(reader)
 
-    async def quiesce(self) -> None:
-        self._is_closing = True
-        await super().quiesce()
+    # What `Transport` has.
 
-    def demand_leased(self, channel: str, count: int, seconds: float, taker: Taker) -> None:
-        """As `LeasingTransport.demand_leased`."""
-        if count > 0:
-            self._terms[channel] = (seconds, taker)
-        self.demand(channel, count)
-
-    def take(
-        self, channel: str, transactions: Transactions, method: Any, properties: Any, body: bytes
-    ) -> None:
-        tag = method.delivery_tag
-        ended = attempts_of(properties)
-        if method.redelivered or self._is_closing:
-            # Nothing else of the channel shall overtake it.
-            self._stop(channel)
-            back = self._places.head(channel, ended + bool(method.redelivered), body)
-            self._put_back(transactions, tag, back, body)
-            transactions.commit().add_done_callback(lambda _: self._adjust(channel))
-            return
-        seconds, taker = self._terms[channel]
-        token = f"{self._connection}:{tag}".encode()
-        timer = asyncio.get_running_loop().call_later(seconds, self._run_out, token)
-        self._leases[token] = _Lease(channel, tag, ended, body, timer)
-        self.satisfied(channel)
-        if self.wanted(channel) <= 0:
-            self._stop(channel)
-        taker(Leased(channel, body, token, ended + 1))
-
-    def take_return(self, properties: Properties, body: bytes) -> None:
-        self._counters["put_back_anew"] += 1
-        self._restore(properties, body)
-
-    # The ends of a lease.
+    def demand(self, channel: str, count: int, seconds: float, taker: Taker) -> None:
+        reader = self._readers.get(channel)
+        if reader is None:
+            reader = self._readers[channel] = _Reader(channel)
+        reader.count, reader.seconds, reader.taker = count, seconds, taker
+        self._adjust(reader)
+        self._tidy(reader)
 
     async def acknowledge(self, token: bytes) -> bool:
-        """As `LeasingTransport.acknowledge`."""
-        lease, transactions = self._end(token)
+        lease = self._end(token)
         if lease is None:
             return False
-        transactions.acknowledge(lease.tag)
-        await asyncio.shield(transactions.commit())
+        await self._finish(lease)
         return True
 
     async def release(self, token: bytes, delay: float, counted: bool) -> bool:
-        """As `LeasingTransport.release`."""
-        lease, transactions = self._end(token)
+        lease = self._end(token)
         if lease is None:
             return False
-        ended = lease.ended + counted
+        if counted:
+            lease.count()
         if delay > 0:
-            back = self._places.later(lease.channel, ended, delay)
+            self._later(delay, lease)
+        elif counted or self._require_session().names.keeps(lease.reader.channel):
+            await self._put_back(lease)
         else:
-            back = self._places.head(lease.channel, ended, lease.body)
-        self._put_back(transactions, lease.tag, back, lease.body)
-        await asyncio.shield(transactions.commit())
+            # It counts no attempts, so the broker's mark does no harm.
+            await self._finish(lease, is_done=False)
         return True
 
     def extend(self, token: bytes, seconds: float) -> bool:
-        """As `LeasingTransport.extend`."""
-        self._require_transactions()
+        self._require_session()
         lease = self._leases.get(token)
         if lease is None:
             return False
-        lease.timer.cancel()
-        lease.timer = asyncio.get_running_loop().call_later(seconds, self._run_out, token)
+        self._set_timer(lease, token, seconds)
         return True
 
-    def _end(self, token: bytes) -> tuple[_Lease | None, Transactions]:
-        transactions = self._require_transactions()
-        lease = self._leases.pop(token, None)
-        if lease is not None:
-            lease.timer.cancel()
-        return lease, transactions
+    # The end of a lease.
 
-    def _require_transactions(self) -> Transactions:
-        if self.transactions is None:
+    def _require_session(self) -> Session:
+        if self._session is None:
             raise TransportDown("RabbitMQ is not connected")
-        return self.transactions
+        return self._session
+
+    def _set_timer(self, lease: _Lease, token: bytes, seconds: float) -> None:
+        if lease.timer is not None:
+            lease.timer.cancel()
+        lease.timer = asyncio.get_running_loop().call_later(seconds, self._run_out, token)
 
     def _run_out(self, token: bytes) -> None:
-        lease, transactions = self._end(token)
-        assert lease is not None, "its end would have cancelled the timer"
         self._counters["leases_run_out"] += 1
-        back = self._places.head(lease.channel, lease.ended + 1, lease.body)
-        self._put_back(transactions, lease.tag, back, lease.body)
-        transactions.commit()
+        self._require_session().spawn(self.release(token, 0, counted=True))
 
-    def _put_back(
-        self, transactions: Transactions, tag: int, back: tuple[str, Properties], body: bytes
-    ) -> None:
-        transactions.publish(*back, body)
-        transactions.acknowledge(tag)
+    def _end(self, token: bytes) -> _Lease | None:
+        self._require_session()
+        lease = self._leases.pop(token, None)
+        if lease is not None and lease.timer is not None:
+            lease.timer.cancel()
+        return lease
+
+    async def _finish(self, lease: _Lease, *, is_done: bool = True) -> None:
+        """Acknowledge the message, or have it requeued where it was.
+
+        Its consumer gets the next one if somebody waits.
+        """
+        session, reader = self._require_session(), lease.reader
+        if lease.consumer in reader.consumers:
+            if len(reader.idle) < reader.count:
+                reader.idle.add(lease.consumer)
+            else:
+                reader.consumers.discard(lease.consumer)
+                await session.leases.basic_cancel(lease.consumer, nowait=True)
+        if is_done:
+            await session.leases.basic_ack(lease.tag)
+        else:
+            await session.leases.basic_nack(lease.tag)
+        self._tidy(reader)
+
+    async def _put_back(self, lease: _Lease) -> None:
+        """Publish it at the head of its queue, then acknowledge the original."""
+        reader = lease.reader
+        try:
+            async with reader.returning:
+                if lease.envelope is not None:
+                    session = self._require_session()
+                    await session.push(reader.channel, lease.envelope, is_returned=True)
+                await self._finish(lease)
+        except DeliveryError:
+            self._counters["returns_to_full_queue"] += 1
+            self._later(_AGAIN_SECONDS, lease)
+            # Who waits gets what the queue is full of.
+            self._adjust(reader)
+
+    def _later(self, delay: float, lease: _Lease) -> None:
+        async def put_back() -> None:
+            await asyncio.sleep(delay)
+            await self._put_back(lease)
+
+        self._require_session().spawn(put_back())
+
+    # Consumers.
+
+    def _adjust(self, reader: _Reader) -> None:
+        """Have as many idle consumers as are wanted."""
+        if self._session is None or reader.adjusting is not None:
+            return
+        if len(reader.idle) != reader.count:
+            reader.adjusting = self._session.spawn(self._adjust_in_turn(reader, self._session))
+
+    async def _adjust_in_turn(self, reader: _Reader, session: Session) -> None:
+        try:
+            while session is self._session and len(reader.idle) != reader.count:
+                if len(reader.idle) < reader.count:
+                    await self._add_consumer(reader, session)
+                else:
+                    consumer = reader.idle.pop()
+                    reader.consumers.discard(consumer)
+                    await session.leases.basic_cancel(consumer)
+        except AMQPError as error:
+            session.connection.fail(f"RabbitMQ: {error}")
+        finally:
+            if session is self._session:
+                reader.adjusting = None
+                self._tidy(reader)
+
+    def _tidy(self, reader: _Reader) -> None:
+        if not reader.count and not reader.consumers and reader.adjusting is None:
+            self._readers.pop(reader.channel, None)
+
+    async def _add_consumer(self, reader: _Reader, session: Session) -> None:
+        try:
+            queue = await session.declare(reader.channel, _FRESH_SECONDS)
+        except QueueAway:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            return
+        consumer = f"reader-{next(self._consumers)}"
+
+        async def take(message: DeliveredMessage) -> None:
+            await self._take(reader, consumer, message)
+
+        # The first delivery may come before the answer.
+        reader.consumers.add(consumer)
+        reader.idle.add(consumer)
+        await session.leases.basic_consume(queue, take, consumer_tag=consumer)
+
+    async def _take(self, reader: _Reader, consumer: str, message: DeliveredMessage) -> None:
+        reader.idle.discard(consumer)
+        tag, session = message.delivery_tag or 0, self._session
+        if session is None:
+            return
+        try:
+            envelope = decode_envelope(message.body)
+        except MalformedEnvelope:
+            envelope = None
+        lease = _Lease(reader, consumer, tag, envelope)
+        if envelope is not None and message.redelivered and session.names.keeps(reader.channel):
+            lease.count()
+            await self._put_back(lease)
+            return
+        async with reader.returning:
+            pass
+        if session is not self._session:
+            return
+        reader.count = max(0, reader.count - 1)
+        token = f"{self._connection}:{tag}".encode()
+        self._leases[token] = lease
+        self._set_timer(lease, token, reader.seconds)
+        attempts = envelope.attempts + 1 if envelope is not None else 1
+        reader.taker(Leased(reader.channel, envelope or message.body, token, attempts))
+
+    def _consumer_is_gone(self, frame: spec.Basic.Cancel) -> None:
+        """The broker has cancelled a consumer: its queue was deleted."""
+        consumer = frame.consumer_tag or ""
+        for reader in list(self._readers.values()):
+            if consumer in reader.consumers and self._session is not None:
+                reader.consumers.discard(consumer)
+                reader.idle.discard(consumer)
+                self._session.forget(reader.channel)
+                self._adjust(reader)

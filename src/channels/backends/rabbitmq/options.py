@@ -21,11 +21,11 @@ class RabbitMQOptions:
         help="a process that is away for so long has lost its inbox",
     )
     heartbeat: int = option(
-        4,
+        3,
         unit="seconds",
         minimum=1,
         maximum=60,
-        help="a connection silent for two and a half of these is given up",
+        help="a connection that was silent for three of these and 3 seconds is given up",
     )
     queue_life: float = option(
         3600.0, unit="seconds", minimum=60.0, help="a queue that nobody uses for so long goes"

@@ -1,289 +1,332 @@
-"""A process's use of one connection, from the log-in to the break.
+"""A process's use of one connection: publishing, and what the broker must have.
 
-Six channels: to publish, which also reads the `hand` queue; to read the inbox; for queues, read at
-most once and by lease; for what full queues refused; for declarations.  The consumer of the `hand`
-queue is exclusive, and on the channel that publishes: once the broker grants it, the former
-connection's channel is gone, and all that this had published is where it belongs.  A marker sent to
-that queue then comes back behind the last receipt.
+AMQP channels: one to publish with confirms, one for queues on lease, one for declarations, which
+RabbitMQ answers by closing the channel when it refuses one; and the inbox has its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from pamqp import commands
+from aiormq import Channel, spec
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+    DeliveryError,
+    PublishError,
+)
 
-from channels.backends.rabbitmq.channel import AmqpChannel, Broken, ChannelEnded, Properties
-from channels.backends.rabbitmq.connection import AmqpConnection
-from channels.backends.rabbitmq.declarer import Declarer
-from channels.backends.rabbitmq.desk import Desk
-from channels.backends.rabbitmq.names import Names
-from channels.backends.rabbitmq.publisher import PUSHED, Publication, Publisher
-from channels.exceptions import ChannelLayerUnavailable, TransportDown
+from channels.backends.rabbitmq.connection import Connection
+from channels.backends.rabbitmq.names import Names, milliseconds
+from channels.exceptions import TransportDown
+from channels.kit.tasks import TaskScope
 from channels.layers.contract import TransportEvents
+from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
 
 T = TypeVar("T")
 
-PUBLISHING, INBOX, QUEUES, DECLARING, LEASES, FULL = range(1, 7)
-#: Kinds of messages in a `hand` queue, in their property `type`.
-MOVED: Final = "moved"
-MARKER: Final = "marker"
-MEMBER: Final = "member"
-#: Messages of the inbox that the broker sends ahead.
-PREFETCH: Final = 500
-_ACCESS_REFUSED: Final = 403
-#: The broker still believes in our former connection; seconds between attempts.
-_RETRY_SECONDS: Final = 0.05
-#: A message must not stay unacknowledged for longer than 30 minutes (`consumer_timeout`).
-_MARKER_SECONDS: Final = 600.0
-#: Between attempts to delete queues that were left behind.
-_TIDY_SECONDS: Final = 5.0
+#: Seconds between looks at a queue whose node of the cluster is down.
+_AWAY_SECONDS: Final = 0.5
+#: Seconds that a publish waits for the broker before that is told.
+_BLOCKED_SECONDS: Final = 0.1
+#: Queues that one process remembers to have declared.
+_MOST_DECLARED: Final = 10_000
+_LONGEST_NAME: Final = 255
 
-#: Digits of a number that a process counts up to.
-_MOST_DIGITS: Final = 19
+
+class QueueAway(Exception):
+    """The node of the cluster that has the queue is down."""
 
 
 class Session:
-    """One connection in use."""
+    """One connection in use.
+
+    Args:
+        persistent: Whether messages in queues are written to disk.
+        refresh: Seconds after which a queue in use is declared again, so that it lives on.
+    """
 
     def __init__(
         self,
-        connection: AmqpConnection,
-        node: str,
+        connection: Connection,
         names: Names,
-        desk: Desk,
         events: TransportEvents,
-        on_moved: Callable[[str, bytes], None],
+        *,
+        persistent: bool,
+        refresh: float,
     ) -> None:
         self.connection = connection
-        self.publisher: Publisher
-        self.declarer: Declarer
-        self._node = node
-        self._names = names
-        self._desk = desk
+        self.names = names
+        self.scope = TaskScope("RabbitMQ connection")
+        self.leases: Channel
         self._events = events
-        self._on_moved = on_moved
-        self._hands: AmqpChannel
-        self._inbox: AmqpChannel
-        self._found: set[str] = set()
-        self._marker_tag = 0
-        self._expected: dict[str, asyncio.Future[None]] = {}
-        #: Number of a question -> members that have answered.
-        self._answers: Counter[str] = Counter()
-        self._to_acknowledge = 0
-        self._is_closing = False
+        self._delivery_mode = 2 if persistent else 1
+        self._refresh = refresh
+        self._publishing: Channel
+        self._admin: Channel | None = None
+        self._admin_lock = asyncio.Lock()
+        #: First in, first out: what is published behind a declaration does not overtake it.
+        self._gate = asyncio.Lock()
+        self._blocked: asyncio.Task[None] | None = None
+        #: Channel -> when its queue was declared.
+        self._declared: dict[str, float] = {}
+        self._differing: set[str] = set()
 
-    async def open(self, declarer: Declarer) -> bool:
-        """Introduce this process; true if the broker has kept its inbox and what lay in it.
+    # Life.
+
+    async def open(self) -> None:
+        """Make the channels, and what all processes share.
 
         Raises:
-            Broken: If the connection breaks, or something is refused that must not be.
+            AMQPError: If something is refused that must not be, or the connection breaks.
         """
-        self.declarer = declarer
-        names, node = self._names, self._node
-        await declarer.call(commands.Exchange.Declare(0, names.groups, "direct", durable=True))
+        names = self.names
+        self._publishing = self.depend_on(await self.open_channel(confirms=True))
+        self.leases = self.depend_on(await self.open_channel())
+        await self.leases.basic_qos(prefetch_count=1)
+        await self.administer(
+            lambda admin: admin.exchange_declare(names.groups, exchange_type="direct", durable=True)
+        )
         try:
-            await declarer.declare_own(names.names, names.names_arguments())
-            await declarer.declare_full()
-        except ChannelEnded as error:
-            # Without them `flush` forgets less, and full queues in groups are not counted.
-            if not error.is_away:
-                raise
-        kept = self._desk.marker != "" and await declarer.exists(self._desk.inbox)
-        kept = await self._declare_own() and kept
-        await declarer.bind(self._desk.inbox, [names.key(node)])
-        await self._consume(PUBLISHING, self._desk.hand, self._take_hand)
-        former = self._desk.marker
-        await self.fence()
-        await self._consume(INBOX, self._desk.inbox, self._take_inbox)
-        return kept and former in self._found
+            await self.declare_queue(names.names, names.names_arguments())
+        except ChannelNotFoundEntity as error:
+            # Without it `flush` forgets less.
+            logger.warning("RabbitMQ: %s", error)
 
-    async def _declare_own(self) -> bool:
-        """Declare this process's queues; false if their node is down and they had to move."""
-        desk, names = self._desk, self._names
-        stayed = True
+    async def open_channel(self, confirms: bool = False) -> Channel:
+        channel = await self.connection.amqp.channel(publisher_confirms=confirms)
+        assert isinstance(channel, Channel), "aiormq makes no others"
+        return channel
+
+    def depend_on(self, channel: Channel) -> Channel:
+        """Without this channel the connection is of no use."""
+
+        def closed(closing: asyncio.Future[Any]) -> None:
+            error = None if closing.cancelled() else closing.exception()
+            self.connection.fail(f"RabbitMQ closed a channel: {error}")
+
+        channel.closing.add_done_callback(closed)
+        return channel
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task that ends with the connection; its failure is the connection's."""
+        return self.scope.spawn(work, on_done=_retrieve)
+
+    async def carry_out(self, work: Coroutine[Any, Any, T], *, is_call: bool = False) -> T:
+        """The result of an operation, with its errors in the words of `Transport`.
+
+        It takes its place in the order at once, and ends with the connection.
+
+        Args:
+            is_call: It waits for an answer of the broker: the library closes the AMQP channel if
+                that is cancelled, so it goes on without its caller.
+        """
+        task = self.spawn(work)
+        try:
+            return await (asyncio.shield(task) if is_call else task)
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if task.cancelled() and (me is None or not me.cancelling()):
+                raise TransportDown("the connection to RabbitMQ ended") from None
+            raise
+        except DeliveryError:
+            raise
+        except (AMQPError, ChannelInvalidStateError, OSError) as error:
+            # It may stand, but has no use without what this was about.
+            self.connection.fail(f"RabbitMQ: {error}")
+            raise TransportDown(str(error)) from error
+
+    # Declarations.
+
+    async def administer(self, call: Callable[[Channel], Awaitable[T]]) -> T:
+        """Something that the broker may refuse by closing the channel."""
+        async with self._admin_lock:
+            if self._admin is None or self._admin.is_closed:
+                self._admin = await self.open_channel()
+            return await call(self._admin)
+
+    async def bind(self, inbox: str, keys: Sequence[str]) -> None:
+        """Have what is published with these routing keys come to an inbox."""
+
+        async def bind(admin: Channel) -> None:
+            for key in keys[:-1]:
+                await admin.queue_bind(inbox, self.names.groups, key, nowait=True)
+            # Its answer says that all are bound.
+            await admin.queue_bind(inbox, self.names.groups, keys[-1])
+
+        await self.administer(bind)
+
+    async def unbind(self, inbox: str, keys: Sequence[str]) -> None:
+        async def unbind(admin: Channel) -> None:
+            for key in keys:
+                await admin.queue_unbind(inbox, self.names.groups, key)
+
+        await self.administer(unbind)
+
+    async def declare(self, channel: str, max_age: float | None = None) -> str:
+        """The queue of a channel, which exists then.
+
+        Args:
+            max_age: Seconds for which an earlier declaration counts; None: `refresh`.
+
+        Raises:
+            QueueAway: If the node of the cluster that has it is down.
+        """
+        now = time.monotonic()
+        name = self.names.queue(channel)
+        known = self._declared.get(channel)
+        if known is None or now - known > (self._refresh if max_age is None else max_age):
+            declaring = self.spawn(self._declare(channel, name))
+            await asyncio.shield(declaring)
+            if len(self._declared) >= _MOST_DECLARED:
+                self._declared.pop(next(iter(self._declared)))
+            self._declared[channel] = now
+            if known is None:
+                await self.publish_raw("", self.names.names, name.encode(), spec.Basic.Properties())
+        return name
+
+    def forget(self, channel: str) -> None:
+        """A channel's queue is gone."""
+        self._declared.pop(channel, None)
+
+    async def flush(self) -> None:
+        """Delete every queue whose name was registered."""
+        self._declared.clear()
+        deleted = {""}
         while True:
             try:
-                await self.declarer.declare_own(desk.inbox, names.inbox_arguments())
-                await self.declarer.declare_own(desk.hand, names.hand_arguments())
-            except ChannelEnded as error:
-                if not error.is_away:
-                    raise
+                found = await self.administer(
+                    lambda admin: admin.basic_get(self.names.names, no_ack=True)
+                )
+            except ChannelNotFoundEntity as error:
+                logger.warning("RabbitMQ: flush finds no list of queues: %s", error)
+                return
+            if not isinstance(found.delivery, spec.Basic.GetOk):
+                return
+            name = found.body.decode(errors="replace")
+            # Anyone who may publish can put another's there.
+            if not name.startswith(f"{self.names.prefix}.") or len(found.body) > _LONGEST_NAME:
+                continue
+            if name not in deleted:
+                deleted.add(name)
+                try:
+                    await self.administer(partial(_delete, name))
+                except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
+                    logger.warning("%s could not be deleted: %s", name, error)
+
+    async def _declare(self, channel: str, name: str) -> None:
+        arguments = self.names.queue_arguments(channel, self._events.capacity_of(channel))
+        try:
+            await self.declare_queue(name, arguments)
+        except ChannelNotFoundEntity as error:
+            raise QueueAway(str(error)) from error
+        except ChannelPreconditionFailed:
+            # Made with other settings; its messages are worth more than they.
+            if channel not in self._differing:
+                self._differing.add(channel)
                 logger.warning(
-                    "The node of the RabbitMQ cluster that had this process's inbox is down; "
-                    "there is a new one elsewhere"
+                    "The queue %s exists with another capacity or expiry than the settings ask "
+                    "for, and is used as it is; it is made anew once it was deleted or unused.",
+                    name,
                 )
-                desk.move()
-                stayed = False
-            else:
-                return stayed
 
-    async def _tidy(self) -> None:
-        """Delete what was left behind on a node that was down, when it is up again."""
-        for name in list(self._desk.former):
-            with contextlib.suppress(ChannelEnded):
-                await self.declarer.call(commands.Queue.Delete(0, name))
-                self._desk.former.discard(name)
+    async def declare_queue(self, name: str, arguments: dict[str, Any]) -> None:
+        await self.administer(
+            lambda admin: admin.queue_declare(name, durable=True, arguments=arguments)
+        )
 
-    async def up(self, work: Awaitable[T]) -> T:
-        """An operation's result; what goes wrong in the words of `Transport`."""
-        try:
-            return await work
-        except Broken as error:
-            raise self.translate(error) from error
+    # Publishing.
 
-    def translate(self, error: Broken) -> Exception:
-        """What an operation raises for this."""
-        if isinstance(error, ChannelEnded) and not self.connection.ended.done():
-            # The connection stands: the broker does not want this, now or later.
-            return ChannelLayerUnavailable(str(error))
-        return TransportDown(str(error))
+    async def publish(self, key: str, envelope: Envelope, *, mandatory: bool = False) -> None:
+        """Give it to the groups' exchange.
 
-    async def _consume(
-        self, number: int, queue: str, take: Callable[[Any, Any, bytes], None]
-    ) -> None:
-        """Become the only reader of a queue; deliveries may come before this returns."""
+        Raises:
+            PublishError: If it is mandatory and no queue is bound.
+            DeliveryError: If a queue was full.
+        """
+        async with self._gate:
+            await self._admit()
+        properties = _properties(envelope, delivery_mode=1)
+        await self.publish_raw(self.names.groups, key, envelope.encoded, properties, mandatory)
+
+    async def push(self, channel: str, envelope: Envelope, *, is_returned: bool = False) -> None:
+        """Append it to a channel's queue, or put it before the others.
+
+        Raises:
+            DeliveryError: If the queue was full.
+        """
         while True:
-            channel = self.connection.channel(number)
-            channel.may_end = True
-            channel.on_content = take
-            if number == PUBLISHING:
-                self._hands = channel
-                self.publisher = Publisher(
-                    channel, self._desk.hand, lambda: self.connection.is_blocked
-                )
-                self.connection.on_unblocked = self.publisher.pump
-                channel.on_method = self._take_method
-                channel.call(commands.Confirm.Select())
-            else:
-                self._inbox = channel
-                channel.on_method = self._take_method
-            channel.call(commands.Basic.Qos(0, PREFETCH, False))
             try:
-                await channel.call(commands.Basic.Consume(0, queue, queue, exclusive=True))
-            except ChannelEnded as error:
-                if error.code != _ACCESS_REFUSED:
-                    raise
-                await asyncio.sleep(_RETRY_SECONDS)
+                async with self._gate:
+                    await self._admit()
+                    queue = await self.declare(channel)
+                properties = _properties(
+                    envelope, delivery_mode=self._delivery_mode, priority=int(is_returned)
+                )
+                await self.publish_raw("", queue, envelope.encoded, properties, mandatory=True)
+            except PublishError:
+                self.forget(channel)
+            except QueueAway:
+                await asyncio.sleep(_AWAY_SECONDS)
             else:
-                channel.may_end = False
                 return
 
-    def _take_method(self, frame: Any) -> None:
-        if isinstance(frame, commands.Basic.Cancel) and self._is_closing:
-            return
-        if isinstance(frame, commands.Basic.Cancel):
-            # Deleted by someone, or its broker has left the cluster: begin anew.
-            self.connection.fail(Broken(f"the queue {frame.consumer_tag} is gone"))
-        else:
-            self.publisher.take_method(frame)
-
-    # The hand queue.
-
-    async def fence(self) -> None:
-        """Wait until all that was in the `hand` queue has come."""
-        number = str(next(self._desk.numbers))
-        came = self._expected[number] = asyncio.get_running_loop().create_future()
-        properties = Properties(message_type=MARKER, message_id=number, delivery_mode=1)
-        self._hands.publish("", self._desk.hand, properties, b"")
-        # It counts among what is confirmed, and nobody waits for it.
-        self.publisher.skip()
-        await asyncio.wait([came, self.connection.ended], return_when=asyncio.FIRST_COMPLETED)
-        if self.connection.ended.done():
-            raise self.connection.ended.result()
-
-    async def count_members(self, group: str) -> int:
-        """How many queues are members of a group, as the broker has it.
-
-        Raises:
-            TransportDown, Broken: If the connection breaks.
-        """
-        number = str(next(self._desk.numbers))
-        properties = Properties(
-            message_type=MEMBER,
-            message_id=number,
-            delivery_mode=1,
-            # The members' queues give it to the queue of this name.
-            headers={"CC": [self._desk.hand]},
+    async def publish_raw(
+        self,
+        exchange: str,
+        key: str,
+        body: bytes,
+        properties: spec.Basic.Properties,
+        mandatory: bool = False,
+    ) -> None:
+        await self._publishing.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=key,
+            properties=properties,
+            mandatory=mandatory,
+            wait=False,
         )
-        names = self._names
-        self._answers[number] = 0
-        try:
-            await self.publisher.publish(
-                Publication(names.groups, names.question(group), properties, b"")
-            )
-            # The broker confirms what it has handed on, so that the answers are in the queue now.
-            await self.fence()
-            return self._answers[number]
-        finally:
-            del self._answers[number]
 
-    async def refresh_marker(self) -> None:
-        """Replace the marker before it is too old, for ever; and tidy up."""
+    async def _admit(self) -> None:
+        """Wait while the broker takes nothing, for it is short of memory or disk."""
         while True:
-            end = time.monotonic() + _MARKER_SECONDS
-            while (left := end - time.monotonic()) > 0:
-                await asyncio.sleep(min(left, _TIDY_SECONDS) if self._desk.former else left)
-                await self._tidy()
-            await self.fence()
+            try:
+                async with asyncio.timeout(_BLOCKED_SECONDS):
+                    await self.connection.amqp.ready()
+            except TimeoutError:
+                if self._blocked is None or self._blocked.done():
+                    self._blocked = self.spawn(self._tell_blocked())
+            else:
+                return
 
-    def _take_hand(self, method: Any, properties: Properties, body: bytes) -> None:
-        if isinstance(method, commands.Basic.Return):
-            self.publisher.take_return(properties)
-            return
-        kind, number = properties.message_type, properties.message_id or ""
-        if kind == MARKER:
-            self._take_marker(method.delivery_tag, number)
-            return
-        if kind == PUSHED:
-            self._desk.take_receipt((properties.reply_to or "", number))
-        elif kind == MEMBER:
-            if number in self._answers:
-                self._answers[number] += 1
-        # Not all digits: no process has put it there.
-        elif kind == MOVED and _is_number(number) and not self._desk.is_moved_again(int(number)):
-            self._on_moved(properties.reply_to or "", body)
-        self._hands.tell(commands.Basic.Ack(method.delivery_tag, False))
-
-    def _take_marker(self, tag: int, number: str) -> None:
-        """The latest stays unacknowledged; it is what a later connection looks for."""
-        self._found.add(number)
-        if self._marker_tag:
-            self._hands.tell(commands.Basic.Ack(self._marker_tag, False))
-        self._marker_tag, self._desk.marker = tag, number
-        came = self._expected.pop(number, None)
-        if came is not None and not came.done():
-            came.set_result(None)
-
-    # The inbox.
-
-    def _take_inbox(self, method: Any, _: Properties, body: bytes) -> None:
-        if not self._to_acknowledge:
-            asyncio.get_running_loop().call_soon(self._acknowledge)
-        self._to_acknowledge = method.delivery_tag
-        self._events.on_frame(body)
-
-    def _acknowledge(self) -> None:
-        """All that came in this turn, with one word."""
-        tag, self._to_acknowledge = self._to_acknowledge, 0
-        self._inbox.tell(commands.Basic.Ack(tag, True))
-
-    async def close(self) -> None:
-        """Leave nothing behind."""
-        self._is_closing = True
-        for name in (self._desk.inbox, self._desk.hand):
-            await self.declarer.call(commands.Queue.Delete(0, name))
-        await self.connection.close()
+    async def _tell_blocked(self) -> None:
+        logger.warning("RabbitMQ takes no messages: sends wait up to send_timeout")
+        await self.connection.amqp.ready()
+        logger.warning("RabbitMQ takes messages again")
 
 
-def _is_number(text: str) -> bool:
-    """True for what `Desk.numbers` gives."""
-    return text.isascii() and text.isdecimal() and len(text) < _MOST_DIGITS
+def _properties(envelope: Envelope, **others: Any) -> spec.Basic.Properties:
+    expiration = None
+    if envelope.deadline:
+        expiration = str(milliseconds(envelope.deadline / 1000 - time.time()))
+    return spec.Basic.Properties(expiration=expiration, **others)
+
+
+async def _delete(name: str, admin: Channel) -> None:
+    await admin.queue_delete(name)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """Whoever waits for it is told its error."""
+    if not task.cancelled():
+        task.exception()
