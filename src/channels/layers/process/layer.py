@@ -193,11 +193,11 @@ class NodeChannelLayer(BaseChannelLayer):
 
     def attach(self, channel: str, member: Member) -> None:
         """Put this channel's messages into a consumer's mailbox from now on, or into its sink."""
-        self.node.attach(channel, member)
+        self.node.local.attach(channel, member)
 
     def detach(self, channel: str) -> None:
         """The consumer has ended: forget its channel and its memberships."""
-        self.node.detach(channel)
+        self.node.local.detach(channel)
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began (sent, delivered, dropped by reason) and sizes now."""

@@ -19,12 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, cast
 
-from channels.exceptions import (
-    ChannelLayerUnavailable,
-    InvalidChannelLayerError,
-    NodeGone,
-)
-from channels.fanout.member import Member
+from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError, NodeGone
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, Serializer
@@ -242,8 +237,7 @@ class Node:
         if not self.transport.capabilities.queue_members:
             raise InvalidChannelLayerError(
                 f"{type(self._policy).__name__} cannot make {channel!r} a member of a group: it is "
-                "no channel of a process.  Send to it, or use a backend that can "
-                "(RedisChannelLayer for one)."
+                "a queue.  Use a backend that can (RedisChannelLayer for one)."
             )
         return cast(QueueMembers, self.transport)
 
@@ -281,16 +275,6 @@ class Node:
         if not self.link.is_direct:
             envelope = self._control_envelope(Kind.FLUSH, ALL_NODES, b"")
             await self.link.do(0, partial(self.transport.publish, ALL_NODES, envelope))
-
-    # Consumers of this process.
-
-    def attach(self, channel: str, member: Member) -> None:
-        """Deliver a channel's messages to this member."""
-        self.local.attach(channel, member)
-
-    def detach(self, channel: str) -> None:
-        """The consumer has ended."""
-        self.local.detach(channel)
 
     # Life.
 
