@@ -107,19 +107,10 @@ PARTS: Final[dict[str, Metric]] = {
     "put_back_late": _counter(
         "put_back_late", "Messages whose reader had gone and that come again only after a while."
     ),
-    "left_to_others": _counter(
-        "left_to_others", "Messages that another process got when the word of taking them was lost."
-    ),
     "leases_run_out": _counter("leases_run_out", "Leases that ran out."),
     "leases_broken": _counter("leases_broken", "Leases that ended with their connection."),
-    "put_back_anew": _counter(
-        "put_back_anew", "Messages that had to be sent again to be back in their queue."
-    ),
-    "delayed_put_back": _counter(
-        "delayed_put_back", "Delayed messages whose queue to wait in was gone."
-    ),
-    "delayed_put_off": _counter(
-        "delayed_put_off", "Delayed messages that wait on, because their queue is full."
+    "returns_to_full_queue": _counter(
+        "returns_to_full_queue", "Times that a message waited here to go back to a full queue."
     ),
     "handed_over": _counter("hub_handed_over", "Times that a hub ended in order."),
     "read": _counter("read", "Rows of the log that were read."),
