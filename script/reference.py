@@ -369,6 +369,7 @@ def option_tables() -> list[type]:
             if (
                 inspect.isclass(value)
                 and dataclasses.is_dataclass(value)
+                and value.__module__.startswith("channels.")
                 and any(options_of(value))
             ):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
