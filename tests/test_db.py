@@ -31,6 +31,7 @@ class StubConnection:
 
     def __init__(self, **changed: Any) -> None:
         self.connection: object = object()
+        self.alias = "default"
         self.in_atomic_block = False
         self.errors_occurred = False
         self.autocommit = True
