@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "prometheus_client":
         raise
     raise ImportError(
-        "channels.metrics needs the package prometheus-client: pip install 'channels[metrics]'."
+        "channels.metrics needs the package prometheus-client: pip install prometheus-client."
     ) from error
 
 __all__ = ["ChannelsCollector", "metrics_app", "metrics_view"]

@@ -96,7 +96,7 @@ def _import_watchfiles() -> Any:
     except ImportError:
         raise InvalidOption(
             "--reload needs the package watchfiles, which is not installed: "
-            "pip install 'channels[reload]'."
+            "pip install watchfiles."
         ) from None
     return watchfiles
 

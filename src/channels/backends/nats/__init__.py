@@ -23,6 +23,15 @@ Not offered, and refused by name: delayed messages, and channels that no process
 groups.
 """
 
+from __future__ import annotations
+
+try:
+    import nats  # noqa: F401 - the extra's driver
+except ImportError as error:
+    raise ImportError(
+        "The NATS channel layer needs the package nats-py: pip install 'nats-py[nkeys]'."
+    ) from error
+
 from channels.backends.nats.layer import NatsChannelLayer
 
 __all__ = ["NatsChannelLayer"]

@@ -55,5 +55,5 @@ def __getattr__(name: str) -> object:
             raise
         raise ImportError(
             "PostgresChannelLayer needs the package psycopg, version 3: "
-            "pip install 'channels[postgres]'."
+            "pip install 'psycopg[binary]'."
         ) from error

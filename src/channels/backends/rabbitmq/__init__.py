@@ -39,7 +39,7 @@ try:
     import aiormq  # noqa: F401 - the extra's driver
 except ImportError as error:
     raise ImportError(
-        "The RabbitMQ channel layer needs the package aiormq: pip install 'channels[rabbitmq]'."
+        "The RabbitMQ channel layer needs the package aiormq: pip install aiormq."
     ) from error
 
 from channels.backends.rabbitmq.layer import RabbitMQChannelLayer

@@ -38,7 +38,7 @@ try:
     import redis  # noqa: F401 - the extra's driver
 except ImportError as error:
     raise ImportError(
-        "The Redis channel layers need the package redis: pip install 'channels[redis]'."
+        "The Redis channel layers need the package redis: pip install 'redis[hiredis]'."
     ) from error
 
 from channels.backends.redis.layer import (
