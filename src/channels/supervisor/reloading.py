@@ -95,8 +95,7 @@ def _import_watchfiles() -> Any:
         import watchfiles  # noqa: PLC0415 - an extra
     except ImportError:
         raise InvalidOption(
-            "--reload needs the package watchfiles, which is not installed: "
-            "pip install watchfiles."
+            "--reload needs the package watchfiles, which is not installed: pip install watchfiles."
         ) from None
     return watchfiles
 
