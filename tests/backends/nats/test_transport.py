@@ -107,6 +107,33 @@ async def test_a_stream_that_was_deleted_is_made_again(
         assert await reader == {"type": "two"}
 
 
+async def test_what_jetstream_refuses_is_no_full_channel(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    layer = make_layer(server, prefix="refused", capacity=10_000)
+    await layer.send("work", {"type": "x"})
+    transport = layer.node.transport
+    assert isinstance(transport, NatsTransport)
+    js = transport._require().js
+    config = (await js.stream_info("refused_Q_10000")).config
+    config.max_bytes = 2000
+    await js.update_stream(config)
+    with pytest.raises(ChannelLayerUnavailable, match="maximum bytes exceeded"):
+        await layer.send("work", {"type": "x", "text": "x" * 3000})
+
+
+async def test_another_stream_with_the_same_subjects_is_no_queue(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    other = make_layer(server, prefix="other")
+    await other.send("work", {"type": "x"})
+    transport = other.node.transport
+    assert isinstance(transport, NatsTransport)
+    await transport._require().js.add_stream(name="foreign", subjects=["taken.>"])
+    with pytest.raises(ChannelLayerUnavailable, match="subjects overlap"):
+        await make_layer(server, prefix="taken").send("work", {"type": "x"})
+
+
 async def test_queues_without_jetstream_say_what_is_missing(
     tmp_path: Path, make_layer: MakeLayer
 ) -> None:

@@ -46,7 +46,9 @@ logger = logging.getLogger("channels.layers")
 Taker = Callable[[Leased], None]
 
 #: Error codes of JetStream: the name of a stream, or of a consumer, is taken by another make.
-_NAME_IN_USE: Final = frozenset({10058, 10065, 10013, 10148})
+_NAME_IN_USE: Final = frozenset({10058, 10013, 10148})
+#: What it says when a channel holds its capacity; the code is that of every message not stored.
+_FULL: Final = "per subject"
 #: Statuses of a question: its consumer was deleted, nobody hears the question.
 _GONE: Final = frozenset({"409", "503"})
 #: How long a question for messages stands.
@@ -178,9 +180,9 @@ class NatsQueues:
                 if not may_be_gone:
                     raise ChannelLayerUnavailable("The stream of this channel is gone.") from None
             except APIError as error:
-                raise ChannelFull(
-                    f"{queue} holds its capacity of unread messages: {error.description}"
-                ) from None
+                if _FULL not in (error.description or ""):
+                    raise ChannelLayerUnavailable(f"JetStream: {error.description}") from None
+                raise ChannelFull(f"{queue} holds its capacity of unread messages.") from None
             else:
                 return
 
@@ -200,7 +202,15 @@ class NatsQueues:
             num_replicas=options.replicas,
             duplicate_window=min(120.0, plan.life or 120.0),
         )
-        await self._manage(connection, connection.js.add_stream(config))
+        try:
+            await self._manage(connection, connection.js.add_stream(config))
+        except ChannelLayerUnavailable:
+            # Another process that makes the same one has its subjects for a moment.
+            with contextlib.suppress(APIError, NatsError):
+                await connection.call(connection.js.stream_info(name))
+                self._streams.add(name)
+            if name not in self._streams:
+                raise
         self._streams.add(name)
 
     async def _manage(self, connection: NatsConnection, work: Any) -> None:
@@ -328,7 +338,7 @@ class NatsQueues:
         reader.asked = max(0, reader.asked - 1)
         if reader.wanted <= 0:
             # Its reader has gone.
-            self._scope.spawn(self._nak(message.reply), name="back")
+            self._scope.spawn(self._say(message.reply, b"-NAK"), name="back")
             return
         reader.wanted -= 1
         self._hand_over(reader, message)
@@ -367,13 +377,10 @@ class NatsQueues:
         if now >= held.due:
             self._held.pop(token, None)
             self._counters["leases_run_out"] += 1
-            self._scope.spawn(self._nak(held.reply), name="lease over")
+            self._scope.spawn(self._say(held.reply, b"-NAK"), name="lease over")
         else:
             self._scope.spawn(self._say(held.reply, b"+WPI"), name="lease goes on")
             self._arm(token, held, now)
-
-    async def _nak(self, reply: str) -> None:
-        await self._say(reply, b"-NAK")
 
     async def _say(self, reply: str, word: bytes) -> None:
         connection = self._connection
