@@ -260,6 +260,17 @@ def test_an_in_memory_layer_and_a_worker(settings: Any, monkeypatch: pytest.Monk
     assert checks.check_layers() == []
 
 
+def test_options_that_the_in_memory_layer_ignores(settings: Any) -> None:
+    config = {"capcity": 5, "hosts": ["redis://h"], "expiry": 3}
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": config}
+    }
+    (found,) = checks.check_layers()
+    assert found.id == "channels.W011"
+    assert "ignores capcity, hosts in CONFIG" in found.msg
+    assert "capacity" in (found.hint or "")
+
+
 # Distributions -----------------------------------------------------------------
 
 

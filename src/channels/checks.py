@@ -10,6 +10,7 @@
     channels.W008  a key of a layer that is short enough to be guessed
     channels.W009  a list of keys of a layer that is empty, so that nothing is sealed
     channels.W010  this Python parses cookies in quadratic time (with --deploy)
+    channels.W011  options in an in-memory layer's CONFIG that it ignores
     channels.E001  CHANNEL_LAYERS is no dict of dicts
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
@@ -35,7 +36,9 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 
 import channels
+from channels.layers import InMemoryChannelLayer
 from channels.layers.aliases import find_backend
+from channels.layers.options import LayerOptions
 from channels.layers.registry import ChannelLayerManager
 from channels.routing import get_default_application
 
@@ -47,6 +50,8 @@ LAYER_KEYS: Final = frozenset({"BACKEND", "CONFIG", "TEST_CONFIG", "ROUTING"})
 PROCESSES: Final = "WEB_CONCURRENCY"
 #: Characters of a key: 128 random bits are as many in hexadecimal.  Keys are not stretched.
 LEAST_KEY_LENGTH: Final = 32
+#: What CONFIG may say to the in-memory layer.
+MEMORY_OPTIONS: Final = frozenset(LayerOptions.__dataclass_fields__)
 #: Distributions that bring modules of the names that this one brings.
 OVERLAPPING: Final = ("daphne", "channels-redis")
 
@@ -198,6 +203,12 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
         )
     else:
         yield from _check_keys(name, entry.get("CONFIG", {}).get("symmetric_encryption_keys"))
+    if ignored := _ignored(entry.get("CONFIG"), layer_class):
+        yield Warning(
+            f"The in-memory layer of {name} ignores {', '.join(ignored)} in CONFIG.",
+            hint=f"Its options are {', '.join(sorted(MEMORY_OPTIONS))}; is that a typing mistake?",
+            id="channels.W011",
+        )
     if _stays_in_its_process(layer_class) and (several := _several_processes()):
         yield Warning(
             f"{name} is an in-memory layer, which other processes do not see, but {several}.",
@@ -249,6 +260,13 @@ def _config_error(
     except (TypeError, ValueError, ImportError) as error:
         return str(error)
     return None
+
+
+def _ignored(config: Any, layer_class: Any) -> list[str]:
+    """What an in-memory layer of ours takes for a shared CONFIG's sake, and does nothing with."""
+    if layer_class is not InMemoryChannelLayer or not isinstance(config, Mapping):
+        return []
+    return sorted(str(key) for key in config.keys() - MEMORY_OPTIONS)
 
 
 def _stays_in_its_process(layer_class: Any) -> bool:
