@@ -143,7 +143,9 @@ class QueueReaders:
                 for channel, queue in list(self._queues.items()):
                     await self._release_kept(channel)
                     for taken in list(queue.kept):
-                        await self._send_again(taken)
+                        # What is leased meanwhile comes again when its lease has run out.
+                        if taken.is_acknowledged:
+                            await self._send_again(taken)
 
     def on_started(self) -> None:
         """The transport has been started, with nothing in demand; on the owner loop."""
