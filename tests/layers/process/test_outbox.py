@@ -85,6 +85,20 @@ async def test_an_operation_that_hangs_does_not_stop_the_line() -> None:
     outbox.close()
 
 
+async def test_why_the_backend_is_out_of_reach_is_told_until_it_is_back() -> None:
+    outbox, wire = Outbox(0.02, 10, 100), Wire()
+    outbox.cause = "connection refused."
+    with pytest.raises(
+        ChannelLayerUnavailable, match=r"send_timeout=0\.02 s: connection refused\.$"
+    ):
+        await outbox.submit(1, lambda: wire.send(1))
+    outbox.open()
+    outbox.shut()
+    with pytest.raises(ChannelLayerUnavailable, match=r"send_timeout=0\.02 s\.$"):
+        await outbox.submit(1, lambda: wire.send(2))
+    outbox.close()
+
+
 async def test_bounds() -> None:
     outbox, wire = Outbox(1.0, 2, 100), Wire()
     first = asyncio.create_task(outbox.submit(90, lambda: wire.send(1)))

@@ -204,12 +204,14 @@ class Link:
             logger.info(
                 "The channel layer's hub has handed over; this process connects to the next"
             )
-        elif not self._is_alarmed:
-            self._is_alarmed = True
-            logger.warning(
-                "The channel layer is out of reach and tries to reconnect: %s",
-                printable(error, _MOST_SHOWN),
-            )
+        else:
+            self.outbox.cause = printable(error, _MOST_SHOWN)
+            if not self._is_alarmed:
+                self._is_alarmed = True
+                logger.warning(
+                    "The channel layer is out of reach and tries to reconnect: %s",
+                    self.outbox.cause,
+                )
         self._is_up = False
         self._was_up = True
         self.outbox.shut()

@@ -39,6 +39,8 @@ class Outbox:
         #: Operations that were sent again after a failure, and that were given up.
         self.replayed = 0
         self.given_up = 0
+        #: Why the backend is out of reach, without secrets; "": it is not, or nobody knows.
+        self.cause = ""
         self._deadlines = Deadlines(send_timeout)
         self._order = itertools.count()
         #: Order of submission -> what tells it that its turn has come.
@@ -65,6 +67,7 @@ class Outbox:
     def open(self) -> None:
         """The transport is up: let the line go."""
         self._is_open = True
+        self.cause = ""
         for waiter in self._openers:
             if not waiter.done():
                 waiter.set_result(None)
@@ -140,7 +143,7 @@ class Outbox:
             self.given_up += 1
             raise ChannelLayerUnavailable(
                 f"The channel layer's backend could not be reached within send_timeout="
-                f"{self.send_timeout} s."
+                f"{self.send_timeout} s{f': {self.cause}'.rstrip('.') if self.cause else ''}."
             ) from None
 
     @property
