@@ -253,7 +253,9 @@ class AsyncConsumer:
         if message.get("type") == OUTBOUND and self._is_frame(message):
             return None if self._closed else AsyncConsumer.send(self, outbound(message))
         handled: Awaitable[Any] | None = find_handler(self, message, self._verbs)(message)
-        return awaitable(self, get_handler_name(message), handled)
+        if handled is None:
+            awaitable(self, get_handler_name(message), handled)
+        return handled
 
     async def send(self, message: Message) -> None:
         """Send an ASGI event to the server; from any event loop, in any thread.

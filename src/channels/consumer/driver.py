@@ -52,7 +52,7 @@ class Turn:
     started, a task for example, begins before the second.
     """
 
-    __slots__ = ("__weakref__", "_due", "_is_ending")
+    __slots__ = ("__weakref__", "_context", "_due", "_is_ending")
 
     #: Loop -> its turn.
     of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]] = WeakKeyDictionary()
@@ -60,26 +60,25 @@ class Turn:
     def __init__(self) -> None:
         self._due: list[Driver] = []
         self._is_ending = False
+        # That of whoever adds a driver belongs to another client.
+        self._context = Context()
 
     def add(self, driver: Driver, loop: asyncio.AbstractEventLoop) -> None:
         """Let a driver handle its next event once this turn of its loop is over."""
-        if not (self._due or self._is_ending):
-            self._call(loop)
-        self._due.append(driver)
+        due = self._due
+        due.append(driver)
+        if len(due) == 1 and not self._is_ending:
+            loop.call_soon(self._end, loop, due, context=self._context)
 
     def fence(self) -> None:
         """Let drivers that are added from now on wait for all that is scheduled by now."""
         if self._due:
             self._due = []
 
-    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The caller's context belongs to another client.
-        loop.call_soon(self._end, loop, self._due, context=Context())
-
     def _end(self, loop: asyncio.AbstractEventLoop, due: list[Driver]) -> None:
         """Handle what has arrived; the next turn has what arrives meanwhile, and what is left."""
         self._due = []
-        until = time.monotonic() + _STRETCH_SECONDS
+        until = time.monotonic() + _STRETCH_SECONDS if len(due) > _STRIDE else 0.0
         done = 0
         self._is_ending = True
         try:
@@ -93,7 +92,7 @@ class Turn:
             self._due[:0] = due[done:]
             if self._due:
                 # Only now: behind all that the handlers have scheduled.
-                self._call(loop)
+                loop.call_soon(self._end, loop, self._due, context=self._context)
 
 
 class Driver:

@@ -74,6 +74,7 @@ class Mailbox:
         "_layer_turn",
         "_waiter",
         "bounds",
+        "client_is_full",
         "clock",
         "displaced",
         "dropped",
@@ -99,6 +100,8 @@ class Mailbox:
         self._client: list[tuple[Message, int]] = []
         self._layer = _UNUSED
         self._client_bytes = 0
+        #: True while the client's lane holds its bound.
+        self.client_is_full = False
         self._layer_bytes = 0
         self._layer_turn = False
         self._waiter: asyncio.Future[None] | None = None
@@ -125,11 +128,6 @@ class Mailbox:
         self.on_last_taken: Callable[[], None] | None = None
 
     @property
-    def client_is_full(self) -> bool:
-        """True while the client's lane holds its bound."""
-        return len(self._client) >= CLIENT_EVENTS or self._client_bytes >= CLIENT_BYTES
-
-    @property
     def layer_is_clear(self) -> bool:
         """True if no layer event waits or is being handled, so that a frame may pass directly."""
         return not self._layer and not self.handling_layer
@@ -153,7 +151,15 @@ class Mailbox:
         """Add a client event of `size` bytes; look at `client_is_full` afterwards."""
         self._client.append((event, size))
         self._client_bytes += size
-        self._wake()
+        if self._client_bytes >= CLIENT_BYTES or len(self._client) >= CLIENT_EVENTS:
+            self.client_is_full = True
+        # As `_wake` does it: this is what a client's message runs.
+        on_event = self.on_event
+        if on_event is not None:
+            self.on_event = None
+            on_event()
+        else:
+            self._wake()
 
     def put_last(self, event: Message) -> None:
         """Add the client's last event: it has gone.  Later calls are ignored."""
@@ -297,11 +303,14 @@ class Mailbox:
         return None
 
     def _take_client(self) -> Message:
-        was_full = self.client_is_full if self.on_room is not None else False
         event, size = self._client.pop(0)
         self._client_bytes -= size
-        if was_full and self.on_room is not None and not self.client_is_full:
-            self.on_room()
+        if self.client_is_full:
+            self.client_is_full = (
+                self._client_bytes >= CLIENT_BYTES or len(self._client) >= CLIENT_EVENTS
+            )
+            if not self.client_is_full and self.on_room is not None:
+                self.on_room()
         if self.gone and not self._client and self.on_last_taken is not None:
             self.on_last_taken()
         return event

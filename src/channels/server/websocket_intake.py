@@ -89,10 +89,12 @@ class Intake:
         machine, mailbox = self._heartbeat.machine, self._mailbox
         ended = None
         taken, until = 0, 0.0
-        while not self._must_wait(stage):
+        waits = self._must_wait(stage)
+        while not waits:
             event = machine.next_event()
             if event is None:
-                self._follow(is_new=taken > 0)
+                if self._follows or machine.is_inside_frame:
+                    self._follow(is_new=taken > 0)
                 break
             taken += 1
             if isinstance(event, Received):
@@ -111,9 +113,11 @@ class Intake:
                 now = time.monotonic()
                 until = until or now + self._stretch_seconds
                 self.rests = now >= until
+            waits = self._must_wait(stage)
         if pongs := machine.data_to_send():
             self._heartbeat.answer(pongs)
-        if self.is_paused != self._must_wait(stage):
+            waits = self._must_wait(stage)
+        if self.is_paused != waits:
             self._turn_round()
         return ended
 

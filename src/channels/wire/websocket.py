@@ -210,6 +210,8 @@ class WebSocket:
 
         Look at `data_to_send` afterwards: a ping is answered on the way.
         """
+        if self._position == len(self._input) and not self._input_has_ended:
+            return None
         try:
             while self.phase in READING:
                 event: Event | None = self._whole_message()
