@@ -390,3 +390,168 @@ async def test_in_a_task_of_its_own_a_consumer_keeps_that_tasks_context() -> Non
     assert run.context is not None
     assert run.context.get(whose) is None
     await run.stop()
+
+
+class Odd:
+    """What no loop knows how to wait for."""
+
+    def __await__(self) -> Any:
+        yield self
+
+
+class Waiting(AsyncConsumer):
+    """Handlers that wait in all the ways there are; each notes what it met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Any] = []
+        self.slow: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def note(self, what: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.log.append((what, task.get_name(), task.cancelling()))
+
+    async def often(self, event: Message) -> None:
+        try:
+            for number in range(3):
+                await asyncio.sleep(0)
+                self.note(number)
+        except asyncio.CancelledError as error:
+            self.note(error.args)
+            await asyncio.sleep(0)
+            self.note("cleaned up")
+            raise
+
+    async def shielded(self, event: Message) -> None:
+        try:
+            self.note(await asyncio.shield(self.slow))
+        except asyncio.CancelledError:
+            self.note("cancelled")
+
+    async def shared(self, event: Message) -> None:
+        async def other() -> str:
+            return await asyncio.shield(self.slow)
+
+        child = asyncio.create_task(other())
+        self.note(await asyncio.gather(child, asyncio.shield(self.slow), self.slow))
+
+    async def bounded(self, event: Message) -> None:
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            self.note("too long")
+        self.note(await self.slow)
+
+    async def group(self, event: Message) -> None:
+        async def fail() -> None:
+            await asyncio.sleep(0)
+            raise LookupError("a child's")
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail())
+                await asyncio.sleep(60)
+        except* LookupError as errors:
+            self.note(str(errors.exceptions))
+
+    async def odd(self, event: Message) -> None:
+        await asyncio.sleep(0)
+        try:
+            await Odd()
+        except RuntimeError as error:
+            self.note(str(error).partition(":")[0])
+
+    async def of_another_loop(self, event: Message) -> None:
+        loop = asyncio.new_event_loop()
+        try:
+            await loop.create_future()
+        except RuntimeError as error:
+            self.note("attached to a different loop" in str(error))
+        finally:
+            loop.close()
+
+    async def itself(self, event: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await task
+        except RuntimeError as error:
+            self.note(str(error).partition(":")[0].partition("<")[0])
+
+    async def fails(self, event: Message) -> None:
+        await asyncio.sleep(0)
+        await self.slow
+        raise LookupError("its own")
+
+    async def look(self, event: Message) -> None:
+        self.note("the next one")
+
+
+async def outcome(kind: str, cancelled_after: int | None, *, driven: bool) -> Any:
+    """All that the handler and the consumer's task noticed."""
+    consumer = Waiting()
+    run: OurServer = (DrivingServer if driven else OurServer)(consumer)
+    run.task.set_name("the consumer's")
+    await turns()
+    run.tell(kind)
+    run.tell("look")
+    for turn in range(16):
+        if turn == cancelled_after:
+            run.task.cancel("enough")
+        if turn == 8 and not consumer.slow.done():
+            consumer.slow.set_result("slow")
+        await turns(1)
+    run.tell("websocket.disconnect")
+    result = (await asyncio.gather(run.task, return_exceptions=True))[0]
+    ended = type(result), getattr(result, "args", None), run.task.cancelling()
+    return consumer.log, ended, consumer.slow.cancelled()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "often",
+        "shielded",
+        "shared",
+        "bounded",
+        "group",
+        "odd",
+        "of_another_loop",
+        "itself",
+        "fails",
+    ],
+)
+async def test_a_handler_meets_what_it_would_meet_in_its_task(kind: str) -> None:
+    assert await outcome(kind, None, driven=True) == await outcome(kind, None, driven=False)
+    # A turn more or less passes before it begins; between two waits all is alike.
+    plain = [await outcome(kind, turn, driven=False) for turn in range(16)]
+    driven = [await outcome(kind, turn, driven=True) for turn in range(16)]
+    assert [each for each in driven if each not in plain] == []
+    assert [each for each in plain if each not in driven] == []
+
+
+async def test_a_handlers_task_sleeps_on_while_the_handler_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handed_over = 0
+    go_on = Driver._go_on
+
+    async def counted(self: Driver, *args: Any) -> bool:
+        nonlocal handed_over
+        handed_over += 1
+        return await go_on(self, *args)
+
+    monkeypatch.setattr(Driver, "_go_on", counted)
+    consumer = Waiting()
+    run = await idle(consumer)
+    for kind in ("often", "shared"):
+        run.tell(kind)
+    await turns(16)
+    consumer.slow.set_result("slow")
+    await turns(16)
+    assert len(consumer.log) == 4
+    assert handed_over == 0
+    await run.stop()

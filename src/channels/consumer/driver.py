@@ -3,11 +3,13 @@
 To wake a task takes a future, a handle of the loop, and a walk down all coroutines from the server
 to the consumer, whose frames have left the processor's cache by then: nearly half of a delivery to
 1,000 consumers.  So an idle consumer's task is parked, and its events are handled from a callback
-of the loop, under the task's name and in its context.  A handler that has to wait is handed to the
-task, which goes on with it; so is all that ends the consumer.  A handler cannot tell the
-difference: the current task, its context variables, timeouts, cancellation and errors are the same.
+of the loop, under the task's name and in its context.  One that has to wait goes on from the
+callback of what it waits for.  The task gets a handler that is cancelled, and all that ends the
+consumer.  A handler cannot tell the difference: the current task, its context variables, timeouts,
+cancellation and errors are the same.
 
-`asyncio._enter_task` and `_leave_task` are documented for this ("Extending asyncio").
+`asyncio._enter_task` and `_leave_task` are documented for this ("Extending asyncio");
+`_asyncio_future_blocking` is how an awaited future and whoever drives the coroutine agree.
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ class Turn:
     started, a task for example, begins before the second.
     """
 
-    __slots__ = ("__weakref__", "_context", "_due", "_is_ending")
+    __slots__ = ("__weakref__", "_due", "_is_ending", "context")
 
     #: Loop -> its turn.
     of: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Turn]] = WeakKeyDictionary()
@@ -60,15 +62,15 @@ class Turn:
     def __init__(self) -> None:
         self._due: list[Driver] = []
         self._is_ending = False
-        # That of whoever adds a driver belongs to another client.
-        self._context = Context()
+        #: For callbacks of the loop: that of whoever makes them belongs to another client.
+        self.context = Context()
 
     def add(self, driver: Driver, loop: asyncio.AbstractEventLoop) -> None:
         """Let a driver handle its next event once this turn of its loop is over."""
         due = self._due
         due.append(driver)
         if len(due) == 1 and not self._is_ending:
-            loop.call_soon(self._end, loop, due, context=self._context)
+            loop.call_soon(self._end, loop, due, context=self.context)
 
     def fence(self) -> None:
         """Let drivers that are added from now on wait for all that is scheduled by now."""
@@ -92,7 +94,7 @@ class Turn:
             self._due[:0] = due[done:]
             if self._due:
                 # Only now: behind all that the handlers have scheduled.
-                loop.call_soon(self._end, loop, self._due, context=self._context)
+                loop.call_soon(self._end, loop, self._due, context=self.context)
 
 
 class Driver:
@@ -131,8 +133,9 @@ class Driver:
         self._context = context
         #: What the parked task waits for.
         self._parked: asyncio.Future[None] | None = None
-        # What is left for the task to do with the event that ended its rest.
+        #: The handler that waits, and for what.
         self._begun: tuple[Handling, Any] | None = None
+        # What is left for the task to do with the event that ended its rest.
         self._failure: BaseException | None = None
         self._goes_on = True
 
@@ -155,7 +158,7 @@ class Driver:
         except asyncio.CancelledError as error:
             if self._begun is None:
                 raise
-            # It came between the handler's first wait and this task's turn to go on with it.
+            # A handler waits: it is the handler's.
             return await self._go_on(error)
         finally:
             self._parked = self._mailbox.on_event = None
@@ -164,7 +167,13 @@ class Driver:
     async def _go_on(self, cancelled: asyncio.CancelledError | None = None) -> bool:
         begun, self._begun = self._begun, None
         if begun is not None:
-            return await _carry_on(*begun, cancelled)
+            handling, waiting = begun
+            if self._is_ours(waiting):
+                waiting._asyncio_future_blocking = True
+                # As `Task.cancel` does it: the cancellation reaches what is waited for.
+                if cancelled is not None and waiting.cancel(*cancelled.args):
+                    cancelled = None
+            return await _carry_on(handling, waiting, cancelled)
         failure, self._failure = self._failure, None
         if failure is not None:
             try:
@@ -178,52 +187,85 @@ class Driver:
         self._turn.add(self, self._loop)
 
     def drive(self) -> None:
-        """Handle the next event, unless the task is about to do so itself."""
-        parked, mailbox = self._parked, self._mailbox
-        if parked is None or parked.done():
+        """Handle the next event, unless one is being handled."""
+        parked = self._parked
+        if parked is None or parked.done() or self._begun is not None:
             return
-        event = mailbox.get_nowait()
-        if event is not None and not self._handle_in_place(event):
-            self._line.handling = event
-            if not parked.done():
-                parked.set_result(None)
-        elif mailbox.settle():
+        event = self._mailbox.get_nowait()
+        self._line.handling = event
+        if event is None or self._advance(parked, self._handle(event)):
+            self._rest()
+
+    def _rest(self) -> None:
+        """The event is handled: wait for the next one."""
+        self._line.handling = None
+        if self._mailbox.settle():
             self._has_event()
         else:
-            mailbox.on_event = self._has_event
+            self._mailbox.on_event = self._has_event
 
-    def _handle_in_place(self, event: Message) -> bool:
-        """Handle an event in the task's name; False if something is left for the task to do."""
+    def _advance(self, parked: asyncio.Future[None], handling: Handling) -> bool:
+        """Drive a handler, in the task's name, to its next wait; True if it has ended.
+
+        False too if something is left for the task to do.
+        """
         _enter_task(self._loop, self._task)
         try:
-            handling = self._handle(event)
-            try:
-                waiting = self._context.run(handling.send, None)
-            except StopIteration as stop:
-                if stop.value and not self._mailbox.gone:
-                    return True
-                self._goes_on = stop.value
-            except BaseException as error:
-                self._failure = error
-            else:
-                self._begun = handling, waiting
-            return False
+            waiting = self._context.run(handling.send, None)
+        except StopIteration as stop:
+            if stop.value and not self._mailbox.gone:
+                return True
+            self._goes_on = stop.value
+        except BaseException as error:
+            self._failure = error
+        else:
+            self._begun = handling, waiting
+            if self._wait_for(waiting):
+                return False
         finally:
             _leave_task(self._loop, self._task)
+        if not parked.done():
+            parked.set_result(None)
+        return False
+
+    def _wait_for(self, waiting: Any) -> bool:
+        """Go on when a handler's wait is over; False if it waits for nothing that a loop knows."""
+        if waiting is None:
+            # As `asyncio.sleep(0)`: a turn of the loop.
+            self._loop.call_soon(self._resume, None, context=self._turn.context)
+            return True
+        if not self._is_ours(waiting):
+            return False
+        waiting._asyncio_future_blocking = False
+        waiting.add_done_callback(self._resume, context=self._turn.context)
+        return True
+
+    def _is_ours(self, waiting: Any) -> bool:
+        """True for a future that may be waited for here; of others the task says what is wrong."""
+        is_future = isinstance(waiting, asyncio.Future) and waiting.get_loop() is self._loop
+        return is_future and waiting is not self._task
+
+    def _resume(self, waited: asyncio.Future[Any] | None) -> None:
+        """Go on with the handler, unless the task has it by now, or is about to."""
+        begun, parked = self._begun, self._parked
+        if begun is None or begun[1] is not waited or parked is None or parked.done():
+            return
+        self._begun = None
+        if self._advance(parked, begun[0]):
+            # What comes now is handled after all that this handler has scheduled.
+            self._turn.fence()
+            self._rest()
 
 
 @types.coroutine
 def _carry_on(
     handling: Handling, waiting: Any, error: BaseException | None
 ) -> Generator[Any, Any, bool]:
-    """Go on with a coroutine that has already yielded `waiting`, inside the task that awaits this.
+    """Go on with a coroutine that has yielded `waiting`, inside the task that awaits this.
 
     Args:
-        error: The cancellation that the task has got meanwhile; it reaches what is waited for, as
-            `Task.cancel` does it.
+        error: What it is to raise at once, in place of waiting.
     """
-    if error is not None and waiting is not None and waiting.cancel(*error.args):
-        error = None
     while True:
         value = None
         if error is None:
