@@ -108,7 +108,7 @@ class Hub:
                 self._tally_lane(self._tally, former)
             self.channels[channel] = member
             if member.loop is not None and member.loop not in self._rounds:
-                self._rounds[member.loop] = Round(member.loop, self._finished, self._clock)
+                self._rounds[member.loop] = Round(member.loop, self._note_full, self._clock)
             for name in self._groups_of.get(channel, ()):
                 group = self.groups[name]
                 group.put(channel, member, group.added[channel])
@@ -228,7 +228,8 @@ class Hub:
             # Mailboxes that any thread may fill: no loop to be fair to.
             with self.lock:
                 deliver(delivery, len(delivery.members), self._tally)
-            self._finished(delivery)
+            if delivery.full:
+                self._note_full(delivery)
             return True
         mine = self._rounds.get(loop)
         if mine is None:
@@ -246,8 +247,8 @@ class Hub:
     def _arrive(mine: Round, delivery: Delivery) -> None:
         mine.submit(delivery)
 
-    def _finished(self, delivery: Delivery) -> None:
-        if delivery.full and delivery.is_group:
+    def _note_full(self, delivery: Delivery) -> None:
+        if delivery.is_group:
             self.report_full(delivery.name, delivery.full, len(delivery.members))
             self.on_full(delivery.name)
 

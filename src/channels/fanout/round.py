@@ -114,12 +114,12 @@ class Round:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_done: Callable[[Delivery], None],
+        on_full: Callable[[Delivery], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = Tally()
         self._loop = loop
-        self._on_done = on_done
+        self._on_full = on_full
         self._clock = clock
         self._waiting: deque[Delivery] = deque()
 
@@ -130,11 +130,14 @@ class Round:
     def submit(self, delivery: Delivery) -> bool:
         """Deliver now as far as a slice goes, the rest in later turns; False if dropped."""
         if not self._waiting:
-            if self._advance(delivery):
-                self._on_done(delivery)
+            if len(delivery.members) <= _STRIDE:
+                deliver(delivery, len(delivery.members), self.tally)
+            elif not self._advance(delivery):
+                self._waiting.append(delivery)
+                self._loop.call_soon(self._go_on)
                 return True
-            self._waiting.append(delivery)
-            self._loop.call_soon(self._go_on)
+            if delivery.full:
+                self._on_full(delivery)
             return True
         if len(self._waiting) >= MAX_WAITING:
             self.tally.turned_away += len(delivery.members)
@@ -167,7 +170,8 @@ class Round:
             budget -= max(1, delivery.reached - before)
             if complete:
                 self._waiting.popleft()
-                self._on_done(delivery)
+                if delivery.full:
+                    self._on_full(delivery)
             if self._clock() >= until:
                 break
         if self._waiting:

@@ -192,7 +192,7 @@ class Mailbox:
         if on_event is not None:
             self.on_event = None
             on_event()
-        else:
+        elif self._waiter is not None:
             self._wake()
         return True
 

@@ -274,7 +274,7 @@ async def test_a_send_does_not_overtake_what_is_slow_to_be_published(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer, go_on = make(), asyncio.Event()
-    layer.node.reception.echoes.longest_seconds = 0.02
+    layer.node.reception.echoes.longest_seconds = 5
     channel = await member(layer)
     publish = layer.transport.publish
 

@@ -22,7 +22,7 @@ def is_drop(statistic: str) -> bool:
 class DropLog:
     """One line in five seconds, with the counts that have grown since the last one.
 
-    It has no timer: it is asked to look whenever a message comes or goes, and at the end.
+    It has no timer: whoever sends or receives a message looks whether it is `due`.
 
     Args:
         statistics: The counts of now.
@@ -31,18 +31,13 @@ class DropLog:
     def __init__(self, clock: Clock, statistics: Callable[[], Mapping[str, int]]) -> None:
         self._clock = clock
         self._statistics = statistics
-        self._next = float("-inf")
+        #: When to look again, by the clock.
+        self.due = float("-inf")
         self._said: dict[str, int] = {}
 
-    def look(self) -> None:
-        """Say what is new, unless that was done in the last five seconds."""
-        now = self._clock.monotonic()
-        if now >= self._next:
-            self._next = now + _LOG_SECONDS
-            self.say()
-
     def say(self) -> None:
-        """Say what is new, if anything is."""
+        """Say what is new, if anything is; it is `due` again in five seconds."""
+        self.due = self._clock.monotonic() + _LOG_SECONDS
         counts = {name: count for name, count in self._statistics().items() if is_drop(name)}
         new = {name: count - self._said.get(name, 0) for name, count in counts.items()}
         self._said = counts

@@ -57,17 +57,13 @@ class LocalChannels:
         self.lock = threading.RLock()
         self.hub = Hub(post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
-        self._policy = policy
+        self.policy = policy
         self._clock = clock
         self._mark = mark
         self._post = post
-        self._sweep_at = float("-inf")
+        #: When `sweep` has something to do, by the clock.
+        self.sweep_due = float("-inf")
         self._to_sweep: list[str] = []
-
-    @property
-    def group_expiry(self) -> float:
-        """Seconds after which a membership ends that nobody has refreshed."""
-        return self._policy.group_expiry
 
     def is_own(self, channel: str) -> bool:
         """True if the name bears this node's mark."""
@@ -81,7 +77,7 @@ class LocalChannels:
     def attach(self, channel: str, member: Member) -> None:
         """Deliver to this member from now on; what waited in an inbox moves into its mailbox."""
         mailbox = member.mailbox
-        capacity = self._policy.get_capacity(channel)
+        capacity = self.policy.get_capacity(channel)
         if (
             capacity != DEFAULT_BOUNDS.capacity
             and isinstance(mailbox, Mailbox)
@@ -116,7 +112,7 @@ class LocalChannels:
                     self.lock,
                     self._post,
                     self._clock.monotonic,
-                    partial(self._policy.get_capacity, channel),
+                    partial(self.policy.get_capacity, channel),
                 )
                 self.hub.attach(channel, Member(inbox, None))
             return inbox
@@ -176,7 +172,7 @@ class LocalChannels:
             if entry is None:
                 return
             now = self._clock.monotonic()
-            limit = now - self._policy.group_expiry
+            limit = now - self.policy.group_expiry
             while entry.added:
                 channel, added = next(iter(entry.added.items()))
                 entry.oldest = added
@@ -188,19 +184,14 @@ class LocalChannels:
                 else:
                     self.discard(group, channel)
 
-    def sweep(self, patience: float = 0.0) -> bool:
-        """Drop what nobody reads, every quarter of `expiry`; False if it was not time yet.
-
-        Args:
-            patience: Seconds by which this caller puts it off.
-        """
+    def sweep(self) -> bool:
+        """Drop what nobody reads, every quarter of `expiry`; False if it was not time yet."""
         now = self._clock.monotonic()
-        if now >= self._sweep_at + patience:
-            self._sweep_at = now + self._policy.expiry / 4
+        if now < self.sweep_due:
+            return False
+        if not self._to_sweep:
             self._to_sweep = list(self.inboxes)
             self.hub.drop_closed_loops()
-        elif not self._to_sweep:
-            return False
         for _ in range(_SWEEP_STEP):
             try:
                 channel = self._to_sweep.pop()
@@ -208,6 +199,8 @@ class LocalChannels:
                 # The last one, or another thread had it.
                 break
             self._sweep_inbox(channel)
+        if not self._to_sweep:
+            self.sweep_due = now + self.policy.expiry / 4
         return True
 
     def _sweep_inbox(self, channel: str) -> None:

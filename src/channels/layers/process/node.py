@@ -26,7 +26,7 @@ from channels.layers.codec import Codec, Serializer
 from channels.layers.contract import DelayedQueue, QueueMembers, Transport
 from channels.layers.delivery import Deliveries
 from channels.layers.envelope import Envelope, Kind
-from channels.layers.names import ALL_NODES, local_part, new_node, new_sender, node_of
+from channels.layers.names import ALL_NODES, local_part, new_node, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.process.control import Control
 from channels.layers.process.drops import DropLog
@@ -97,9 +97,7 @@ class Node:
         self.local = LocalChannels(
             self._policy, self._clock, self.mark, self.ports.post, self._group_emptied
         )
-        self.reception = Reception(self.local, self.codec, self.seal, self._clock, new_sender())
-        self.reception.is_direct = self.transport.capabilities.is_direct
-        self.reception.clock_offset = lambda: self.transport.clock_offset
+        self.reception = Reception(self.local, self.codec, self.seal, self._clock, self.transport)
         self.reception.on_control = self._on_control
         # As any send may take: a backend that is polled is seconds behind on a busy machine.
         self.reception.echoes.longest_seconds = self._options.send_timeout
@@ -139,8 +137,8 @@ class Node:
 
     async def send(self, channel: str, payload: bytes, delay: float = 0.0) -> None:
         """Send an encoded message to one channel; as `NodeChannelLayer.send`."""
-        self.local.sweep(patience=2 * self._policy.expiry)
-        self.drops.look()
+        # Later than others: one who only sends should not have to clear up.
+        self._tidy_up(patience=2 * self._policy.expiry)
         self.counters["sent"] += 1
         node = self.id if channel in self.local.hub.channels else node_of(channel)
         if node == self.id or (node is None and self.local.is_here(channel)):
@@ -205,7 +203,8 @@ class Node:
 
     def take(self, channel: str) -> Message | None:
         """The next message of a channel that has come already, or None: `receive` waits for one."""
-        self.local.sweep()
+        if self._clock.monotonic() >= self.local.sweep_due:
+            self.local.sweep()
         self._received += 1
         return self.own.take(channel) if self._received % _TURN else None
 
@@ -243,8 +242,9 @@ class Node:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send an encoded message to a group; as `BaseChannelLayer.group_send`."""
-        self.local.sweep()
-        self.drops.look()
+        now = self._clock.monotonic()
+        if now >= self.local.sweep_due or now >= self.drops.due:
+            self._tidy_up()
         self.counters["group_sent"] += 1
         envelope = self._envelope(Kind.GROUP, group, payload)
         if self.link.is_direct:
@@ -252,15 +252,25 @@ class Node:
             if group in self.local.hub.groups:
                 await self._give_way()
             return
-        if self.link.subscriptions.is_joined(group):
-            self.reception.echoes.sent(envelope.seq)
         try:
-            await self.link.do(len(payload), partial(self.transport.publish, group, envelope))
+            await self.link.do(len(payload), partial(self._publish, group, envelope))
         except ChannelLayerUnavailable:
             self.link.owner.post(self.reception.echoes.settle)
             raise
-        finally:
-            self.reception.echoes.published(envelope.seq)
+
+    def _publish(self, group: str, envelope: Envelope) -> Awaitable[None]:
+        """On the owner loop."""
+        if self.link.subscriptions.is_joined(group):
+            self.reception.echoes.awaited = envelope.seq
+        return self.transport.publish(group, envelope)
+
+    def _tidy_up(self, patience: float = 0.0) -> None:
+        """What is due from time to time, and has no timer."""
+        now = self._clock.monotonic()
+        if now >= self.local.sweep_due + patience:
+            self.local.sweep()
+        if now >= self.drops.due:
+            self.drops.say()
 
     async def _give_way(self) -> None:
         """Let members run: a loop of sends, which nothing else suspends, must not overrun them."""

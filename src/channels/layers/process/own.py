@@ -36,8 +36,7 @@ class OwnChannels:
             ChannelFull: If the channel holds its capacity of unread messages.
         """
         echoes = self._reception.echoes
-        if echoes.due:
-            # What is being published takes its time, and then the echo.
+        if echoes.awaited:
             patience = self._link.patience + 2 * echoes.longest_seconds
             await self._link.owner.call(echoes.wait, patience)
         message = self._codec.decode(payload)

@@ -221,8 +221,10 @@ class OwnerLoop:
     @property
     def is_mine(self) -> bool:
         """True on the owner loop."""
-        loop = self._loop
-        return loop is not None and loop is running_loop()
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
 
     def adopt(self, loop: Loop) -> bool:
         """Make `loop` the owner if there is none; False if another one is."""

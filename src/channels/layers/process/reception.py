@@ -12,7 +12,9 @@ from channels.fanout.event import Event
 from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, UndecodableMessage
+from channels.layers.contract import Bus
 from channels.layers.envelope import Envelope, Kind, decode_envelope
+from channels.layers.names import new_sender
 from channels.layers.process.drops import DropLog
 from channels.layers.process.echoes import Echoes
 from channels.layers.process.local import LocalChannels
@@ -34,18 +36,18 @@ class Reception:
 
     Attributes:
         sender: The identity of this node's own envelopes.
-        is_direct: Whether the transport is, and neither repeats nor delays anything.
         on_control: Takes envelopes for the node itself, and their opened payloads.
         drops: Says what was dropped.
     """
 
     def __init__(
-        self, local: LocalChannels, codec: Codec, seal: Seal | None, clock: Clock, sender: bytes
+        self, local: LocalChannels, codec: Codec, seal: Seal | None, clock: Clock, bus: Bus
     ) -> None:
         self.local = local
-        self.sender = sender
-        self.is_direct = False
-        self.clock_offset: Callable[[], float] = lambda: 0.0
+        self.sender = new_sender()
+        self._bus = bus
+        # Such a bus neither repeats nor delays anything.
+        self._is_direct = bus.capabilities.is_direct
         self.on_control: Callable[[Envelope, bytes], None] = lambda *_: None
         self.counters: Counter[str] = Counter()
         self.drops: DropLog | None = None
@@ -60,7 +62,8 @@ class Reception:
             self.on_envelope(data)
             return
         try:
-            self._check_size(data)
+            if len(data) > self._codec.max_bytes:
+                self._check_size(data)
             envelope = decode_envelope(data)
         except MalformedEnvelope as error:
             self.count_malformed(error)
@@ -76,7 +79,7 @@ class Reception:
             except MalformedEnvelope as error:
                 self.count_malformed(error)
                 return
-        if not self.is_direct:
+        if not self._is_direct:
             if self._seen.is_repeat(envelope.sender, envelope.seq):
                 self.counters["dropped_repeated"] += 1
                 return
@@ -86,7 +89,7 @@ class Reception:
                 self._to_group(envelope, payload)
             elif envelope.kind is Kind.CHANNEL:
                 self._to_channel(envelope, payload)
-            elif self._ahead(envelope) is not None:
+            elif not self._is_void(envelope):
                 self.on_control(envelope, payload)
         except MalformedEnvelope as error:
             self.count_malformed(error)
@@ -98,17 +101,17 @@ class Reception:
                     "An envelope for %s could not be delivered", printable(envelope.name)
                 )
         # After its delivery: another thread may look, and deliver what comes after it.
-        if envelope.sender == self.sender and not self.is_direct:
+        if envelope.sender == self.sender and not self._is_direct:
             self.echoes.seen(envelope.seq)
-        if self.drops is not None:
-            self.drops.look()
+        if self.drops is not None and self.clock.monotonic() >= self.drops.due:
+            self.drops.say()
 
     def _to_group(self, envelope: Envelope, payload: bytes) -> None:
         name, hub = envelope.name, self.local.hub
         group = hub.groups.get(name)
         if group is None:
             return
-        if group.oldest <= self.clock.monotonic() - self.local.group_expiry:
+        if group.oldest <= self.clock.monotonic() - self.local.policy.group_expiry:
             self.local.expire_members(name)
         event = self._event(envelope, payload)
         if event is not None:
@@ -165,23 +168,23 @@ class Reception:
 
     def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
         """The event in an opened envelope, or None if it is void or cannot be read."""
-        ahead = self._ahead(envelope)
-        if ahead is None:
+        if self._is_void(envelope):
             return None
         # By this process's monotonic clock.
-        deadline = self.clock.monotonic() + ahead if envelope.deadline else None
-        message = self.message(payload)
-        return None if message is None else Event(message, len(payload), deadline)
+        until = envelope.deadline / 1000 - self._bus.clock_offset if envelope.deadline else None
+        try:
+            return Event(self._codec.decode(payload), len(payload), until)
+        except UndecodableMessage as error:
+            self.count_malformed(error)
+            return None
 
-    def _ahead(self, envelope: Envelope) -> float | None:
-        """Seconds to its deadline, 0 if it has none; None, and counted, if that has passed."""
-        if not envelope.deadline:
-            return 0.0
-        ahead = envelope.deadline / 1000 - (self.clock.monotonic() + self.clock_offset())
-        if ahead > 0:
-            return ahead
+    def _is_void(self, envelope: Envelope) -> bool:
+        """True, and counted, if its deadline has passed."""
+        due = envelope.deadline
+        if not due or due / 1000 - self._bus.clock_offset > self.clock.monotonic():
+            return False
         self.counters["dropped_expired"] += 1
-        return None
+        return True
 
     def message(self, payload: bytes) -> Message | None:
         """The message of an opened payload, or None, counted and logged, if there is none."""
@@ -201,5 +204,5 @@ class Reception:
             count = self.counters["dropped_malformed"]
         if count % 1000 == 1:
             logger.warning("Dropped a message that cannot be read: %s", printable(error))
-        if self.drops is not None:
-            self.drops.look()
+        if self.drops is not None and self.clock.monotonic() >= self.drops.due:
+            self.drops.say()
