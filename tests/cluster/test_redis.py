@@ -61,7 +61,7 @@ async def test_sends_wait_for_a_process_that_is_not_back(site: Site, make_layer:
         assert asyncio.get_running_loop().time() - held > 1.2
 
 
-async def test_hundreds_of_calls_from_threads_share_three_connections(
+async def test_hundreds_of_calls_from_threads_share_two_connections(
     site: Site, tmp_path: Path, alias: Callable[..., str]
 ) -> None:
     with redis_server(tmp_path) as server:
@@ -80,7 +80,7 @@ async def test_hundreds_of_calls_from_threads_share_three_connections(
         connected = redis_command(server.port, "INFO stats")
         connected = connected.split(b"total_connections_received:")[1]
         # One of them asks this; the first probe of the server was one, too.
-        assert int(connected.split()[0]) - 2 <= 3
+        assert int(connected.split()[0]) - 2 <= 2
         await layer.close()
 
 
