@@ -98,7 +98,7 @@ class Link:
         """
         if self.is_direct:
             return operation()
-        if self._is_ready and self.owner.is_mine:
+        if self._is_ready and self.owner.loop is asyncio.get_running_loop():
             # What nearly all calls find; it spares 1.1 of 7.4 µs.
             return self.outbox.submit(size, operation)
         return self.owner.call(partial(self.do_here, size, operation), self.patience)

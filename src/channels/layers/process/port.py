@@ -203,47 +203,40 @@ class OwnerLoop:
         self._on_lost = on_lost
         self.on_exit = on_exit
         self._lock = threading.RLock()
-        self._loop: Loop | None = None
+        #: The owner loop; it may be closed by now.
+        self.loop: Loop | None = None
         self._scope = TaskScope("channel layer")
 
     @property
     def current(self) -> Loop | None:
         """The owner loop if there is one that is not closed."""
-        loop = self._loop
+        loop = self.loop
         if loop is not None and loop.is_closed():
             with self._lock:
-                if self._loop is loop:
+                if self.loop is loop:
                     self.release()
                     self._on_lost()
             return None
         return loop
 
-    @property
-    def is_mine(self) -> bool:
-        """True on the owner loop."""
-        try:
-            return asyncio.get_running_loop() is self._loop
-        except RuntimeError:
-            return False
-
     def adopt(self, loop: Loop) -> bool:
         """Make `loop` the owner if there is none; False if another one is."""
         with self._lock:
             if self.current is None:
-                self._loop = loop
-            return self._loop is loop
+                self.loop = loop
+            return self.loop is loop
 
     def release(self) -> None:
         """Have no owner loop until the next use."""
         with self._lock:
-            self._loop = None
+            self.loop = None
             self._scope = TaskScope("channel layer")
 
     def _require(self) -> Loop:
         with self._lock:
             loop = self.current
             if loop is None:
-                loop = self._loop = loop_thread.loop(self)
+                loop = self.loop = loop_thread.loop(self)
             return loop
 
     def post(self, callback: Callable[[], None]) -> bool:

@@ -165,8 +165,6 @@ class QueueReaders:
     def _ask(self, channel: str) -> None:
         if self._link.is_direct:
             self._ask_direct(channel)
-        elif self._link.owner.is_mine:
-            self._tell(channel)
         else:
             self._link.tell(partial(self._tell, channel))
 

@@ -101,7 +101,7 @@ class Reception:
                     "An envelope for %s could not be delivered", printable(envelope.name)
                 )
         # After its delivery: another thread may look, and deliver what comes after it.
-        if envelope.sender == self.sender and not self._is_direct:
+        if self.echoes.awaited and envelope.sender == self.sender:
             self.echoes.seen(envelope.seq)
         if self.drops is not None and self.clock.monotonic() >= self.drops.due:
             self.drops.say()
