@@ -1,4 +1,4 @@
-"""One connection to the broker, and another when it breaks.
+"""One connection to the broker.
 
 aiormq, which aio-pika is built on, speaks AMQP.  It is given a socket that is connected already: so
 an address that cannot be reached, and a certificate that is not accepted, are this module's errors
@@ -10,26 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import ssl
 import struct
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import aiormq
 from aiormq.connection import TransportFactory
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
-from channels.backends.descriptors import let_go
 from channels.backends.rabbitmq.address import Address
+from channels.backends.shell import Broken, OpenConnection, abandon
 
-logger = logging.getLogger("channels.layers")
-
-#: Seconds between attempts to connect: the first, and the longest.
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
+#: What aiormq raises when a connection or a channel breaks, or something is refused.
+ERRORS: Final = (AMQPError, ChannelInvalidStateError)
 _CONNECT_SECONDS: Final = 8.0
+_CLOSE_SECONDS: Final = 1.0
 
 _HEAD: Final = struct.Struct("!BHI")
 _METHOD, _HEADER = 1, 2
@@ -38,99 +33,30 @@ _DELIVER: Final = struct.pack("!HH", 60, 60)
 _FIXED: Final = 12
 
 
-class Broken(Exception):
-    """The connection serves no more, or there is none; the cause is in its text."""
-
-
-class Connection:
-    """A connection that is open, until `ended`."""
+class Connection(OpenConnection):
+    """A connection to RabbitMQ; what answers one operation is `DeliveryError`."""
 
     def __init__(self, amqp: aiormq.Connection, writer: asyncio.StreamWriter) -> None:
+        super().__init__("RabbitMQ", ERRORS, (DeliveryError,))
         self.amqp = amqp
-        #: Its result says why.
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._writer = writer
         amqp.closing.add_done_callback(self._closed)
 
-    def fail(self, reason: str) -> None:
-        """The connection is of no use any more."""
-        if not self.ended.done():
-            self.ended.set_result(reason)
-
     async def close(self) -> None:
-        """Say good-bye; the other end need not answer."""
-        self.fail("closed")
+        """Close it; the other end need not answer."""
+        await self.end_tasks()
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(_LONGEST_PAUSE):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.amqp.close()
         self._writer.transport.abort()
 
     def abandon(self) -> None:
-        """Let go without the loop."""
-        let_go(self._writer.transport)
+        """Close the descriptor without the loop."""
+        abandon(self._writer.transport)
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
-        self.fail(f"the connection to RabbitMQ ended: {error or 'no answer'}")
-
-
-class Reconnector:
-    """Keeps up one connection: at each address in turn, with a growing pause and jitter.
-
-    Args:
-        use: Does all that there is to do on a connection, and returns when that has ended.
-        on_down: Told why there is none.
-    """
-
-    def __init__(
-        self,
-        addresses: Sequence[Address],
-        heartbeat: int,
-        use: Callable[[Connection], Awaitable[None]],
-        on_down: Callable[[BaseException], None],
-    ) -> None:
-        self._addresses = deque(addresses)
-        self._heartbeat = heartbeat
-        self._use = use
-        self._on_down = on_down
-        self._pause = _FIRST_PAUSE
-        self._connection: Connection | None = None
-
-    async def run(self, name: str) -> None:
-        """Be connected, until cancelled."""
-        while True:
-            try:
-                await self._serve(name)
-            except (Broken, AMQPError, ChannelInvalidStateError, OSError) as error:
-                logger.debug("No connection to RabbitMQ: %s", error)
-                self._on_down(error)
-            except Exception as error:
-                logger.exception("The connection to RabbitMQ failed; reconnecting")
-                self._on_down(error)
-            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
-
-    def abandon(self) -> None:
-        """Let go without the loop."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.abandon()
-
-    async def _serve(self, name: str) -> None:
-        try:
-            connection = await connect(self._addresses[0], self._heartbeat, name)
-        except (Broken, OSError):
-            self._addresses.rotate(-1)
-            raise
-        self._connection = connection
-        try:
-            await self._use(connection)
-            # It was of use: the next failure is a first one.
-            self._pause = _FIRST_PAUSE
-        finally:
-            await connection.close()
-            self._connection = None
-        raise Broken(connection.ended.result())
+        self.fail(f"the connection ended: {error or 'no answer'}")
 
 
 async def connect(address: Address, heartbeat: int, name: str) -> Connection:

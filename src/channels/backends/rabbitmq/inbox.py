@@ -40,7 +40,7 @@ class Inbox:
 
     def __init__(self, node: str, on_frame: Callable[[bytes], None]) -> None:
         self.name = ""
-        self._node = node
+        self.node = node
         self._on_frame = on_frame
         #: How often it moved to another node of the broker's cluster.
         self._moves = 0
@@ -60,10 +60,10 @@ class Inbox:
         """
         self._marker_tag, self._found_former = 0, False
         await self._declare(session)
-        await session.bind(self.name, [session.names.key(self._node)])
+        await session.bind(self.name, [session.names.key(self.node)])
         await self._consume(session)
         await self._mark(session)
-        session.spawn(self._refresh_marker(session))
+        session.connection.spawn(self._refresh_marker(session))
         return self._found_former
 
     async def delete(self, session: Session) -> None:
@@ -73,7 +73,7 @@ class Inbox:
 
     async def _declare(self, session: Session) -> None:
         while True:
-            self.name = session.names.inbox(self._node, self._moves)
+            self.name = session.names.inbox(self.node, self._moves)
             try:
                 await session.declare_queue(self.name, session.names.inbox_arguments())
             except ChannelNotFoundEntity:

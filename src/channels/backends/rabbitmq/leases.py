@@ -174,7 +174,7 @@ class Leases:
 
     def _run_out(self, token: bytes) -> None:
         self._counters["leases_run_out"] += 1
-        self._require_session().spawn(self.release(token, 0, counted=True))
+        self._require_session().connection.spawn(self.release(token, 0, counted=True))
 
     def _end(self, token: bytes) -> _Lease | None:
         self._require_session()
@@ -221,7 +221,7 @@ class Leases:
             await asyncio.sleep(delay)
             await self._put_back(lease)
 
-        self._require_session().spawn(put_back())
+        self._require_session().connection.spawn(put_back())
 
     # Consumers.
 
@@ -230,7 +230,9 @@ class Leases:
         if self._session is None or reader.adjusting is not None:
             return
         if len(reader.idle) != reader.count:
-            reader.adjusting = self._session.spawn(self._adjust_in_turn(reader, self._session))
+            reader.adjusting = self._session.connection.spawn(
+                self._adjust_in_turn(reader, self._session)
+            )
 
     async def _adjust_in_turn(self, reader: _Reader, session: Session) -> None:
         try:
@@ -242,7 +244,7 @@ class Leases:
                     reader.consumers.discard(consumer)
                     await session.leases.basic_cancel(consumer)
         except AMQPError as error:
-            session.connection.fail(f"RabbitMQ: {error}")
+            session.connection.fail(error)
         finally:
             if session is self._session:
                 reader.adjusting = None

@@ -9,24 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from aiormq import Channel, spec
 from aiormq.exceptions import (
-    AMQPError,
-    ChannelInvalidStateError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
-    DeliveryError,
     PublishError,
 )
 
 from channels.backends.rabbitmq.connection import Connection
 from channels.backends.rabbitmq.names import Names, milliseconds
-from channels.exceptions import TransportDown
-from channels.kit.tasks import TaskScope
 from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
 
@@ -66,7 +61,6 @@ class Session:
     ) -> None:
         self.connection = connection
         self.names = names
-        self.scope = TaskScope("RabbitMQ connection")
         self.leases: Channel
         self._events = events
         self._delivery_mode = 2 if persistent else 1
@@ -112,38 +106,10 @@ class Session:
 
         def closed(closing: asyncio.Future[Any]) -> None:
             error = None if closing.cancelled() else closing.exception()
-            self.connection.fail(f"RabbitMQ closed a channel: {error}")
+            self.connection.fail(f"a channel was closed: {error}")
 
         channel.closing.add_done_callback(closed)
         return channel
-
-    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that ends with the connection; its failure is the connection's."""
-        return self.scope.spawn(work, on_done=_retrieve)
-
-    async def carry_out(self, work: Coroutine[Any, Any, T], *, is_call: bool = False) -> T:
-        """The result of an operation, with its errors in the words of `Transport`.
-
-        It takes its place in the order at once, and ends with the connection.
-
-        Args:
-            is_call: It waits for an answer of the broker: the library closes the AMQP channel if
-                that is cancelled, so it goes on without its caller.
-        """
-        task = self.spawn(work)
-        try:
-            return await (asyncio.shield(task) if is_call else task)
-        except asyncio.CancelledError:
-            me = asyncio.current_task()
-            if task.cancelled() and (me is None or not me.cancelling()):
-                raise TransportDown("the connection to RabbitMQ ended") from None
-            raise
-        except DeliveryError:
-            raise
-        except (AMQPError, ChannelInvalidStateError, OSError) as error:
-            # It may stand, but has no use without what this was about.
-            self.connection.fail(f"RabbitMQ: {error}")
-            raise TransportDown(str(error)) from error
 
     # Declarations.
 
@@ -185,7 +151,7 @@ class Session:
         name = self.names.queue(channel)
         known = self._declared.get(channel)
         if known is None or now - known > (self._refresh if max_age is None else max_age):
-            declaring = self.spawn(self._declare(channel, name))
+            declaring = self.connection.spawn(self._declare(channel, name))
             await asyncio.shield(declaring)
             if len(self._declared) >= _MOST_DECLARED:
                 self._declared.pop(next(iter(self._declared)))
@@ -305,7 +271,7 @@ class Session:
                     await self.connection.amqp.ready()
             except TimeoutError:
                 if self._blocked is None or self._blocked.done():
-                    self._blocked = self.spawn(self._tell_blocked())
+                    self._blocked = self.connection.spawn(self._tell_blocked())
             else:
                 return
 
@@ -324,9 +290,3 @@ def _properties(envelope: Envelope, **others: Any) -> spec.Basic.Properties:
 
 async def _delete(name: str, admin: Channel) -> None:
     await admin.queue_delete(name)
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Whoever waits for it is told its error."""
-    if not task.cancelled():
-        task.exception()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiormq.exceptions import DeliveryError, PublishError
 
 from channels.backends.rabbitmq.address import Address
-from channels.backends.rabbitmq.connection import Broken, Connection, Reconnector
+from channels.backends.rabbitmq.connection import ERRORS, Connection, connect
 from channels.backends.rabbitmq.inbox import Inbox
 from channels.backends.rabbitmq.leases import Leases
 from channels.backends.rabbitmq.names import Names
 from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.rabbitmq.session import Session
+from channels.backends.shell import Backoff, Broken, Supervisor, run_until_one_fails
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
@@ -41,8 +42,9 @@ class RabbitMQTransport:
         self._names = names
         self._options = options
         self._counters: Counter[str] = Counter()
-        self._addresses = addresses
-        self._reconnector: Reconnector | None = None
+        self._addresses = deque(addresses)
+        self._connection: Connection | None = None
+        self._backoff: Backoff
         self._events: TransportEvents
         self._inbox: Inbox
         self._session: Session | None = None
@@ -64,28 +66,35 @@ class RabbitMQTransport:
         self._events = events
         self._become_new()
         self._inbox = Inbox(node, events.on_frame)
-        self._reconnector = Reconnector(
-            self._addresses, self._options.heartbeat, self._use, events.on_down
-        )
-        self._scope.spawn(self._reconnector.run(node), name="connection")
+        supervisor = Supervisor("RabbitMQ", self._serve, ERRORS, events.on_down)
+        self._backoff = supervisor.backoff
+        self._scope.spawn(supervisor.run(), name="connection")
 
     async def stop(self) -> None:
         session = self._session
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 if session is not None:
-                    await session.carry_out(self._inbox.delete(session), is_call=True)
+                    await session.connection.carry_out(self._inbox.delete(session), is_call=True)
         except (TimeoutError, TransportDown):
             self._counters["closed_rudely"] += 1
         await self._scope.close()
 
     def abandon(self) -> None:
-        self._session = None
-        if self._reconnector is not None:
-            self._reconnector.abandon()
+        connection, self._connection, self._session = self._connection, None, None
+        if connection is not None:
+            connection.abandon()
 
-    async def _use(self, connection: Connection) -> None:
+    async def _serve(self) -> None:
         """Be up until the connection breaks."""
+        try:
+            connection = await connect(
+                self._addresses[0], self._options.heartbeat, self._inbox.node
+            )
+        except (Broken, OSError):
+            self._addresses.rotate(-1)
+            raise
+        self._connection = connection
         session = Session(
             connection,
             self._names,
@@ -93,27 +102,23 @@ class RabbitMQTransport:
             persistent=self._options.persistent,
             refresh=self._options.queue_life / 2,
         )
-        ended = connection.ended
         try:
-            opening = session.spawn(self._open(session))
-            either: list[asyncio.Future[Any]] = [opening, ended]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not opening.done() or opening.cancelled():
-                raise Broken(ended.result() if ended.done() else "the connection broke")
-            kept = opening.result()
-            self._session = session
-            self._leases.open(session)
-            self._events.on_up(kept)
-            await asyncio.wait([ended])
-            self._counters["disconnected"] += 1
+            await run_until_one_fails(self._open(session), connection.until_ended())
         finally:
+            if self._session is not None and connection.ended.done():
+                self._counters["disconnected"] += 1
             self._session = None
             self._leases.shut()
-            await session.scope.close()
+            await connection.close()
+            self._connection = None
 
-    async def _open(self, session: Session) -> bool:
+    async def _open(self, session: Session) -> None:
         await session.open()
-        return await self._inbox.open(session)
+        kept = await self._inbox.open(session)
+        self._session = session
+        self._backoff.reset()
+        self._leases.open(session)
+        self._events.on_up(kept)
 
     # The operations.
 
@@ -124,20 +129,20 @@ class RabbitMQTransport:
 
     async def flush(self) -> None:
         session = self._require_session()
-        await session.carry_out(session.flush(), is_call=True)
+        await session.connection.carry_out(session.flush(), is_call=True)
 
     async def join(self, groups: Sequence[str]) -> None:
         session = self._require_session()
-        await session.carry_out(session.bind(self._inbox.name, groups), is_call=True)
+        await session.connection.carry_out(session.bind(self._inbox.name, groups), is_call=True)
 
     async def leave(self, groups: Sequence[str]) -> None:
         session = self._require_session()
-        await session.carry_out(session.unbind(self._inbox.name, groups), is_call=True)
+        await session.connection.carry_out(session.unbind(self._inbox.name, groups), is_call=True)
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         session = self._require_session()
         try:
-            await session.carry_out(session.publish(group, envelope))
+            await session.connection.carry_out(session.publish(group, envelope))
         except DeliveryError:
             # RabbitMQ says that one inbox at least was full, not which and how many.
             if self._counters["group_sends_with_full_inbox"] % _LOG_EACH == 0:
@@ -147,7 +152,7 @@ class RabbitMQTransport:
     async def push_node(self, node: str, envelope: Envelope) -> None:
         session, key = self._require_session(), self._names.key(node)
         try:
-            await session.carry_out(session.publish(key, envelope, mandatory=True))
+            await session.connection.carry_out(session.publish(key, envelope, mandatory=True))
         except PublishError:
             raise NodeGone(node) from None
         except DeliveryError:
@@ -158,7 +163,7 @@ class RabbitMQTransport:
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
         session = self._require_session()
         try:
-            await session.carry_out(session.push(queue, envelope))
+            await session.connection.carry_out(session.push(queue, envelope))
         except DeliveryError:
             raise ChannelFull(
                 f"{queue} holds its capacity of {capacity} unread messages."
@@ -171,11 +176,13 @@ class RabbitMQTransport:
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
         session = self._require_session()
-        return await session.carry_out(self._leases.acknowledge(token), is_call=True)
+        return await session.connection.carry_out(self._leases.acknowledge(token), is_call=True)
 
     async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
         session = self._require_session()
-        return await session.carry_out(self._leases.release(token, delay, counted), is_call=True)
+        return await session.connection.carry_out(
+            self._leases.release(token, delay, counted), is_call=True
+        )
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return self._leases.extend(token, seconds)
