@@ -9,51 +9,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
+from nats.js.errors import APIError, NoStreamResponseError
 
-from channels.backends.descriptors import let_go
 from channels.backends.nats.address import Address
-from channels.exceptions import ChannelsError
+from channels.backends.shell import Broken, OpenConnection, abandon
 
 logger = logging.getLogger("channels.layers")
-
-T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 5
 _CLOSE_SECONDS: Final = 0.3
 #: For an answer of JetStream's, and for the word that what was published is there.
 ANSWER_SECONDS: Final = 5.0
+#: Clients whose loop is closed, or another process's.
+_abandoned: Final[list[Client]] = []
 
 
-class Broken(ChannelsError):
-    """The connection is of no use any more."""
-
-
-class NatsConnection:
-    """A connection that is open.
+class NatsConnection(OpenConnection):
+    """A connection that is open; what answers one request is an error of JetStream's.
 
     Args:
         on_slow: Called when messages were dropped here because this process is behind.
     """
 
     def __init__(self, on_slow: Callable[[], None]) -> None:
+        super().__init__("NATS", (NatsError,), (APIError, NoRespondersError, NoStreamResponseError))
         self.client = Client()
         self.js = self.client.jetstream(timeout=ANSWER_SECONDS)
-        self._loop = asyncio.get_running_loop()
-        #: Done, with what happened, once it is broken.
-        self.ended: asyncio.Future[BaseException] = self._loop.create_future()
         self._on_slow = on_slow
         self._is_connecting = True
         self._last_error: BaseException | None = None
-        self._calls: set[asyncio.Future[Any]] = set()
-        self._barrier: asyncio.Future[None] | None = None
+        self._barrier: asyncio.Task[None] | None = None
 
     async def open(self, address: Address, ping_interval: float) -> None:
         """Connect and log in.
@@ -115,64 +108,24 @@ class NatsConnection:
         """Send, in the order of the calls."""
         await self.client.publish(subject, data, reply)
 
-    def barrier(self) -> Awaitable[None]:
+    async def barrier(self) -> None:
         """Done when the server has all that was published so far; one question for a loop's turn.
 
         Raises:
-            Broken: If the connection breaks before.
+            TransportDown: If the connection breaks before.
         """
         if self._barrier is None:
-            self._barrier = self._loop.create_task(self._ask_whether_it_is_there())
-            self._watch(self._barrier)
-        return self._outcome(asyncio.shield(self._barrier))
+            self._barrier = self.spawn(self._ask_whether_it_is_there())
+        await self.outcome(asyncio.shield(self._barrier))
 
     async def _ask_whether_it_is_there(self) -> None:
         await asyncio.sleep(0)
         self._barrier = None
         await self.client.flush(ANSWER_SECONDS)  # type: ignore[arg-type]
 
-    async def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a request, begun in the order of the calls.
-
-        Raises:
-            Broken: If the connection breaks before, or nothing answers in time.
-            NatsError: What the server answers.
-        """
-        task = self._loop.create_task(work)
-        self._watch(task)
-        return await self._outcome(task)
-
-    def _watch(self, call: asyncio.Future[Any]) -> None:
-        """End a call when the connection ends: nats-py would leave it to its timeout."""
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
-        if self.ended.done():
-            call.cancel()
-
-    async def _outcome(self, call: Awaitable[T]) -> T:
-        try:
-            return await call
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self.ended.done() and (task is None or not task.cancelling()):
-                raise Broken(str(self.ended.result())) from None
-            raise
-        except NoRespondersError:
-            raise
-        except (TimeoutError, OSError) as error:
-            self.fail(Broken("no answer came in time"))
-            raise Broken(str(self.ended.result())) from error
-
-    def fail(self, error: BaseException) -> None:
-        """Give it up: whatever is under way ends."""
-        if not self.ended.done():
-            self.ended.set_result(error)
-        for call in [*self._calls]:
-            call.cancel()
-
     async def close(self) -> None:
-        """Let go of the socket; what was written leaves."""
-        self.fail(Broken("The connection to NATS was closed."))
+        """Close the socket; what was written leaves."""
+        await self.end_tasks()
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.client.close()
@@ -188,7 +141,8 @@ class NatsConnection:
     def abandon(self) -> None:
         """Close the descriptor without the loop: it is closed, or this is a forked child."""
         if (writer := self._writer) is not None:
-            let_go(writer.transport)
+            abandon(writer.transport)
+        # Collected, it would warn of its loop.
         _abandoned.append(self.client)
 
     # Called by nats-py.
@@ -203,8 +157,4 @@ class NatsConnection:
             raise error
 
     async def _on_disconnected(self) -> None:
-        self.fail(self._last_error or Broken("NATS has closed the connection"))
-
-
-#: Clients of a loop that is no more: collected, they would warn of it.
-_abandoned: Final[list[Client]] = []
+        self.fail(self._last_error or "the server has closed the connection")

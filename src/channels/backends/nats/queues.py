@@ -33,7 +33,7 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
-from channels.backends.nats.connection import Broken, NatsConnection
+from channels.backends.nats.connection import NatsConnection
 from channels.backends.nats.names import Names, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
@@ -171,7 +171,7 @@ class NatsQueues:
         for may_be_gone in (True, False):
             await self._make_stream(connection, plan)
             try:
-                await connection.call(
+                await connection.carry_out(
                     connection.js.publish(subject, envelope.encoded, headers=headers)
                 )
             except NoStreamResponseError:
@@ -207,7 +207,7 @@ class NatsQueues:
         except ChannelLayerUnavailable:
             # Another process that makes the same one has its subjects for a moment.
             with contextlib.suppress(APIError, NatsError):
-                await connection.call(connection.js.stream_info(name))
+                await connection.carry_out(connection.js.stream_info(name))
                 self._streams.add(name)
             if name not in self._streams:
                 raise
@@ -215,7 +215,7 @@ class NatsQueues:
 
     async def _manage(self, connection: NatsConnection, work: Any) -> None:
         try:
-            await connection.call(work)
+            await connection.carry_out(work)
         except (ServiceUnavailableError, NoRespondersError) as error:
             raise ChannelLayerUnavailable(
                 "Channels that no process owns need JetStream, which this NATS server does not "
@@ -229,10 +229,10 @@ class NatsQueues:
     async def flush(self, connection: NatsConnection) -> None:
         """Forget all messages of all channels."""
         try:
-            streams = await connection.call(connection.js.streams_info())
+            streams = await connection.carry_out(connection.js.streams_info())
             for stream in streams:
                 if (stream.config.name or "").startswith(self._names.stream_prefix):
-                    await connection.call(connection.js.purge_stream(stream.config.name or ""))
+                    await connection.carry_out(connection.js.purge_stream(stream.config.name or ""))
         except (ServiceUnavailableError, NoRespondersError, APIError) as error:
             logger.debug("No queues to flush: %s", error)
 
@@ -285,7 +285,7 @@ class NatsQueues:
                     f"$JS.API.CONSUMER.MSG.NEXT.{place}", body.encode(), reader.inbox.subject
                 )
                 self._check_later(reader)
-        except (Broken, NatsError, OSError):
+        except (TransportDown, NatsError, OSError):
             # The next connection asks again.
             reader.has_consumer = False
         except ChannelLayerUnavailable as error:
@@ -438,7 +438,7 @@ class NatsQueues:
         if connection is None:
             raise TransportDown("NATS is not connected")
         try:
-            await connection.call(connection.client.request(reply, word, timeout=5))
+            await connection.carry_out(connection.client.request(reply, word, timeout=5))
         except NoRespondersError:
             return False
         return True

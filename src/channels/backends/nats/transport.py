@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from channels.backends.nats.address import Address
-from channels.backends.nats.connection import Broken, NatsConnection
+from channels.backends.nats.connection import NatsConnection
 from channels.backends.nats.names import Names, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.backends.nats.queues import NatsQueues, Taker
-from channels.exceptions import InvalidChannelLayerError, MessageTooLarge, TransportDown
+from channels.backends.shell import Backoff, Supervisor
+from channels.exceptions import MessageTooLarge, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
 
-logger = logging.getLogger("channels.layers")
-
-T = TypeVar("T")
-
 _CLOSE_SECONDS: Final = 0.8
-_FIRST_PAUSE: Final = 0.02
-_LONGEST_PAUSE: Final = 1.0
 
 
 class NatsTransport:
@@ -48,7 +42,9 @@ class NatsTransport:
         options: NatsOptions,
         plan_of: Callable[[str], QueuePlan],
     ) -> None:
-        self._addresses = list(addresses)
+        self._addresses = deque(addresses)
+        self._addresses.rotate(random.randrange(len(addresses)))
+        self._backoff: Backoff
         self._names = names
         self._options = options
         self._counters: Counter[str] = Counter()
@@ -62,8 +58,6 @@ class NatsTransport:
         self._connection: NatsConnection | None = None
         #: Group -> its subscription, on the present connection.
         self._groups: dict[str, Any] = {}
-        self._is_stopping = False
-        self._pause = _FIRST_PAUSE
         self._queues.forget()
 
     @property
@@ -76,66 +70,46 @@ class NatsTransport:
     async def start(self, node: str, events: TransportEvents) -> None:
         self._node, self._events = node, events
         self._become_new()
-        self._scope.spawn(self._run(), name="connection")
+        supervisor = Supervisor("NATS", self._serve, (NatsError,), events.on_down)
+        self._backoff = supervisor.backoff
+        self._scope.spawn(supervisor.run(), name="connection")
 
     async def stop(self) -> None:
-        self._is_stopping = True
-        connection = self._connection
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._queues.stop()
-                if connection is not None:
-                    await connection.barrier()
-                    await connection.close()
-        except (TimeoutError, Broken, NatsError):
+                if self._connection is not None:
+                    await self._connection.barrier()
+        except (TimeoutError, TransportDown):
             self._counters["closed_rudely"] += 1
         await self._scope.close()
-        self._connection = None
 
     def abandon(self) -> None:
         if self._connection is not None:
             self._connection.abandon()
         self._become_new()
 
-    async def _run(self) -> None:
-        """Be connected, until cancelled; to one server of the cluster after the other."""
-        turn = random.randrange(len(self._addresses))
-        while not self._is_stopping:
-            turn += 1
-            try:
-                await self._serve(self._addresses[turn % len(self._addresses)])
-            except InvalidChannelLayerError:
-                raise
-            except (Broken, NatsError, OSError, TimeoutError) as error:
-                logger.debug("No connection to NATS: %r", error)
-                if not self._is_stopping:
-                    self._events.on_down(error)
-            except Exception as error:
-                logger.exception("The connection to NATS failed, and is made again")
-                self._events.on_down(error)
-            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
-            self._pause = min(_LONGEST_PAUSE, self._pause * 2)
-
-    async def _serve(self, address: Address) -> None:
+    async def _serve(self) -> None:
+        """Be connected to the next server of the cluster, until that breaks."""
+        self._addresses.rotate(-1)
         connection = NatsConnection(self._on_slow)
         try:
-            await connection.open(address, self._options.ping_interval)
+            await connection.open(self._addresses[0], self._options.ping_interval)
             await connection.subscribe(self._names.node(self._node), self._on_frame)
             await connection.barrier()
             self._groups = {}
             self._connection = connection
-            self._pause = _FIRST_PAUSE
+            self._backoff.reset()
             self._queues.open(connection)
             # NATS keeps nothing for a process that is away.
             self._events.on_up(False)
-            await asyncio.wait([connection.ended])
+            await connection.until_ended()
         finally:
+            if self._connection is not None and connection.ended.done():
+                self._counters["disconnected"] += 1
             self._connection = None
             self._queues.shut()
             await connection.close()
-        if not self._is_stopping:
-            self._counters["disconnected"] += 1
-            raise connection.ended.result()
 
     def _on_frame(self, message: Msg) -> None:
         self._events.on_frame(message.data)
@@ -161,7 +135,7 @@ class NatsTransport:
 
     async def flush(self) -> None:
         connection = self._require()
-        await self._done(connection, self._queues.flush(connection))
+        await connection.outcome(self._queues.flush(connection))
 
     async def join(self, groups: Sequence[str]) -> None:
         connection = self._require()
@@ -173,7 +147,7 @@ class NatsTransport:
                     self._groups[group] = await connection.subscribe(subject, self._on_frame)
             await connection.barrier()
 
-        await self._done(connection, join())
+        await connection.outcome(join())
 
     async def leave(self, groups: Sequence[str]) -> None:
         connection = self._require()
@@ -183,7 +157,7 @@ class NatsTransport:
                 if (found := self._groups.pop(group, None)) is not None:
                     await found.unsubscribe()
 
-        await self._done(connection, leave())
+        await connection.outcome(leave())
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         await self._publish(self._names.group(group), envelope)
@@ -199,7 +173,7 @@ class NatsTransport:
             # Otherwise what the server never got would have been sent.
             await connection.barrier()
 
-        await self._done(connection, publish())
+        await connection.outcome(publish())
 
     async def push(
         self,
@@ -208,13 +182,13 @@ class NatsTransport:
         capacity: int,  # noqa: ARG002 - in the queue's plan
     ) -> None:
         connection = self._require(envelope)
-        await self._done(connection, self._queues.push(connection, queue, envelope))
+        await connection.outcome(self._queues.push(connection, queue, envelope))
 
     def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         self._queues.demand(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
-        return await self._done(self._require(), self._queues.acknowledge(token))
+        return await self._require().outcome(self._queues.acknowledge(token))
 
     async def release(
         self,
@@ -223,21 +197,10 @@ class NatsTransport:
         delay: float,
         counted: bool,
     ) -> bool:
-        return await self._done(self._require(), self._queues.release(token, delay, counted))
+        return await self._require().outcome(self._queues.release(token, delay, counted))
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
-        return await self._done(self._require(), self._queues.extend(token, seconds))
-
-    async def _done(self, connection: NatsConnection, work: Awaitable[T]) -> T:
-        """An operation's result; a broken connection in the contract's word."""
-        try:
-            return await work
-        except Broken as error:
-            raise TransportDown(str(error)) from error
-        except (NatsError, OSError, TimeoutError) as error:
-            # So that a new connection, and with it the word that it is up, follows.
-            connection.fail(error)
-            raise TransportDown(str(error)) from error
+        return await self._require().outcome(self._queues.extend(token, seconds))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters
