@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from channels.backends.redis import queues
+from channels.backends.redis import shard as redis_shard
 from channels.layers import RedisChannelLayer
 from tests.cluster.servers import OwnServer, redis_server
 from tests.cluster.sites import redis_command
@@ -76,7 +76,7 @@ async def test_a_process_that_died_while_it_waited_is_passed_over(
 async def test_a_process_that_does_not_take_what_it_was_woken_for_delays_it_by_a_look(
     make_layer: Callable[..., RedisChannelLayer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(redis_shard, "LOOK_SECONDS", 0.2)
     alive, stuck = make_layer(), make_layer()
     reading = asyncio.create_task(alive.receive("work"))
     await asyncio.sleep(0.05)

@@ -202,6 +202,20 @@ async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
         await scope.close()
 
 
+async def watch_silence(name: str, silent: Callable[[float], float], most: float) -> None:
+    """Raise `Broken` once a connection has been silent for too long; looked at eight times in it.
+
+    Args:
+        silent: Given the loop's time, for how many seconds an answer has been awaited.
+        most: Seconds.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(most / 8)
+        if (seconds := silent(loop.time())) > most:
+            raise Broken(f"{name} has not answered for {seconds:.1f} s")
+
+
 def abandon(transport: asyncio.BaseTransport) -> None:
     """Close a connection whose event loop is closed, or another process's, without a word.
 

@@ -14,10 +14,11 @@ from redis.exceptions import ResponseError
 
 from channels.backends.redis import RedisSentinelChannelLayer
 from channels.backends.redis.cluster import spread_tags
-from channels.backends.redis.hosts import Host, make_host
+from channels.backends.redis.hosts import make_host
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import Broken, Line, Pause
+from channels.backends.redis.line import Line
 from channels.backends.redis.transport import rendezvous
+from channels.backends.shell import Broken
 from channels.exceptions import InvalidChannelLayerError, InvalidOption, TransportDown
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from channels.layers.registry import ChannelLayerManager
@@ -44,9 +45,8 @@ def test_every_form_of_a_host() -> None:
 
 
 def test_our_own_rules_hold_whatever_is_configured() -> None:
-    host = make_host({"host": "a", "decode_responses": True, "socket_timeout": 1})
-    assert "decode_responses" not in host.keywords
-    assert host.keywords["socket_timeout"] is None
+    host = make_host({"host": "a", "decode_responses": True, "socket_timeout": 1, "protocol": 3})
+    assert host.keywords == {"host": "a"}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,8 @@ def test_our_own_rules_hold_whatever_is_configured() -> None:
         ({"hosts": [{"host": "a", "passwort": "x"}]}, "passwort"),
         ({"hosts": [{"sentinels": [("a", 1)]}]}, "master_name"),
         ({"hosts": [{"sentinels": [], "master_name": "m"}]}, "Sentinels"),
+        ({"hosts": [{"host": "a", "redis_connect_func": print}]}, "credential_provider"),
+        ({"hosts": [{"host": "a", "connection_class": int}]}, "credential_provider"),
         ({"prefix": "a{b}"}, "prefix"),
         ({"capacitty": 1}, "capacitty"),
         ({"symmetric_encryption_keys": "secret"}, "list"),
@@ -216,7 +218,7 @@ class Opened:
         self.opened.set()
 
     async def start(self, port: int) -> None:
-        connection = await Host(keywords={"port": port, "protocol": 2, "host": "127.0.0.1"}).open()
+        connection = await make_host({"port": port, "host": "127.0.0.1"}).open()
         self.task = asyncio.create_task(self.line.serve(connection, self.greet))
         await self.opened.wait()
 
@@ -313,37 +315,3 @@ async def test_a_server_that_is_the_wrong_one_now_is_left(opened: Opened, refusa
         await call
     with pytest.raises(Broken):
         await opened.task
-
-
-async def test_the_pause_grows_to_its_bound() -> None:
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    pause = Pause(lambda: 1.0)
-    for _ in range(12):
-        await pause.wait(sleep)
-    assert waited[0] == 0.0
-    assert waited == sorted(waited)
-    assert waited[-1] == Pause.LONGEST
-    pause.reset()
-    await pause.wait(sleep)
-    assert waited[-1] == 0.0
-
-
-async def test_the_pause_grows_faster_after_connections_that_did_not_last() -> None:
-    waited: dict[bool, list[float]] = {False: [], True: []}
-    for is_made, seconds in waited.items():
-        pause = Pause(lambda: 1.0)
-        for _ in range(6):
-            if is_made:
-                pause.made()
-            seconds.append(pause.due)
-            await pause.wait(no_wait)
-    assert waited[True][:5] == [0.0, 0.02, 0.04, 0.08, 0.16]
-    assert sum(waited[False]) < sum(waited[True]) / 2
-
-
-async def no_wait(seconds: float) -> None:
-    """A clock that has moved on already."""

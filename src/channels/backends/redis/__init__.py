@@ -35,10 +35,12 @@ They are for load: with one out of reach all sends wait, as with a single server
 from __future__ import annotations
 
 try:
-    import redis  # noqa: F401 - the extra's driver
+    import hiredis  # noqa: F401 - the extra's drivers
+    import redis  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "The Redis channel layers need the package redis: pip install 'redis[hiredis]'."
+        "The Redis channel layers need the packages redis and hiredis: "
+        "pip install 'redis[hiredis]'."
     ) from error
 
 from channels.backends.redis.layer import (

@@ -271,8 +271,6 @@ class Calls:
             found = await self.line.call_first(*command)
         except ResponseError:
             return 0
-        if isinstance(found, dict):
-            found = list(*found.items())
         return int(found[1] if isinstance(found, list) else found)
 
     async def _calling(self, work: Awaitable[Any]) -> Any:

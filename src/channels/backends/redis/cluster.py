@@ -12,10 +12,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from channels.backends.redis.hosts import Host, OwnConnection
+from channels.backends.redis.connection import RedisConnection
+from channels.backends.redis.hosts import Host
+from channels.backends.shell import Broken
 
 _TAGS_TRIED: Final = 10_000
 _SLOTS: Final = 16384
@@ -34,34 +35,33 @@ class SlotServer:
         self._hosts = list(hosts)
         self._slot = key_slot(tag.encode())
 
-    async def open(self, **keywords: Any) -> OwnConnection:
+    async def open(self) -> RedisConnection:
         """A connection to the owner, as the cluster tells it now."""
-        problem: Exception = RedisConnectionError("no host of the cluster is configured")
+        problem: Exception = Broken("no host of the cluster is configured")
         for host in self._hosts:
             try:
-                return await self._open_by(host, keywords)
-            except (RedisError, OSError) as error:
+                return await self._open_by(host)
+            except (Broken, RedisError, OSError) as error:
                 problem = error
         raise problem
 
-    async def _open_by(self, host: Host, other: dict[str, Any]) -> OwnConnection:
+    async def _open_by(self, host: Host) -> RedisConnection:
         connection = await host.open()
         try:
-            await connection.send_command("CLUSTER", "SLOTS", check_health=False)
-            slots = await connection.read_response(disable_decoding=True)
+            slots = await connection.ask("CLUSTER", "SLOTS")
         finally:
-            await connection.disconnect(nowait=True)
+            connection.close()
         name, port = self._owner(slots)
         keywords = dict(host.keywords)
         # An owner without a name is the one that was asked.
         keywords.update({"host": name, "port": port} if name else {"port": port})
-        return await replace(host, keywords=keywords).open(**other)
+        return await replace(host, keywords=keywords).open()
 
     def _owner(self, slots: Any) -> tuple[str, int]:
         for first, last, owner, *_ in slots:
             if first <= self._slot <= last:
                 return (owner[0] or b"").decode(), int(owner[1])
-        raise RedisConnectionError(f"slot {self._slot} has no owner")
+        raise Broken(f"slot {self._slot} has no owner")
 
 
 def spread_tags(count: int) -> list[str]:

@@ -54,10 +54,23 @@ class HeldCalls(Calls):
         if taken == -1:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
 
+    # `LeaseCalls`.
+
+    notes_waiting: Final = True
+
+    @property
+    def is_open(self) -> bool:
+        return self.line.is_open
+
+    def new_token(self) -> str:
+        return f"{self.session}:{self.next_index()}:"
+
+    def read_leases(self, answer: Any) -> Any:
+        return answer
+
     def begin_lease(
         self, queue: str, token: str, count: int, seconds: float
     ) -> asyncio.Future[Any]:
-        """Take up to `count`; the same again, after the answer was lost, if `token` is the same."""
         return self.line.begin(
             *scripts.evaluation(
                 queue_scripts.LEASE,

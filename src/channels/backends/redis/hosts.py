@@ -1,4 +1,4 @@
-"""Where Redis is: the forms that `hosts` takes, and connections of redis-py opened from them.
+"""Where Redis is: the forms that `hosts` takes, and the connections opened from them.
 
     "redis://user:secret@host:6379/1"               also rediss:// and unix://
     ("host", 6379)
@@ -6,21 +6,18 @@
     {"host": ..., "port": ..., ...}
     {"sentinels": [("host", 26379), ...], "master_name": "mymaster", "sentinel_kwargs": {...}, ...}
 
-redis-py does what it is good at: URLs, TLS, authentication, RESP2 and RESP3, hiredis.  Which
-command goes when, and what a failure means, is decided by `channels.backends.redis.line`.
+redis-py reads URLs, credentials and what is said of TLS, and asks Sentinels.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from redis.asyncio.connection import (
-    AbstractConnection,
     Connection,
     SSLConnection,
     UnixDomainSocketConnection,
@@ -28,9 +25,8 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
-from channels.backends.redis.replies import HAS_HIREDIS, OnReply, Replies
+from channels.backends.redis.connection import RedisConnection, Settings, connect
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.redaction import split_url, without_secrets
 
@@ -41,98 +37,12 @@ _FORMS: Final = (
     'with "host" and "port", or with "sentinels" and "master_name"'
 )
 _SCHEMES: Final = ("redis", "rediss", "unix")
-#: What ours decide: a response is bytes, a wait is bounded by the line, a retry is the node's.
-_OURS: Final = ("decode_responses", "encoding", "retry", "retry_on_timeout", "retry_on_error")
-#: Connections of a loop that is gone, or of a parent process; see `OwnConnection.abandon`.
-_abandoned: Final[list[Any]] = []
-_owned: Final[dict[type[AbstractConnection], type[OwnConnection]]] = {}
-
-
-class OwnConnection(AbstractConnection):
-    """What our connections can do beside redis-py's."""
-
-    _writer: asyncio.StreamWriter | None
-    _reader: asyncio.StreamReader | None
-    _replies: Replies | None = None
-
-    def write(self, data: bytes) -> None:
-        """Send this as soon as may be, without waiting; the caller bounds what is under way.
-
-        To a connection that has ended nothing is sent: `serve` says that it has.
-        """
-        writer = self._writer
-        # uvloop raises for a closed one, where asyncio says nothing.
-        if writer is not None and not writer.is_closing():
-            writer.write(data)
-
-    def take_over(self, on_reply: OnReply) -> None:
-        """Have replies go to this function from now on; `serve` says how.
-
-        Before the first command is written: what comes earlier is lost to the stream that redis-py
-        reads, and a loop may well read before it starts a task.
-        """
-        reader, writer = self._reader, self._writer
-        if reader is None or writer is None or not HAS_HIREDIS:
-            return
-        self._replies = Replies(on_reply)
-        if reader.at_eof() or writer.transport.is_closing():
-            # It was told to the stream, and is told to nobody else.
-            self._replies.end(RedisConnectionError("Redis has closed the connection"))
-        else:
-            writer.transport.set_protocol(self._replies)
-
-    async def serve(self, on_reply: OnReply) -> None:
-        """Give each reply to a function, an error's as an exception, until the connection ends.
-
-        Nothing else may read from it, then and later.
-
-        Raises:
-            RedisError, OSError: Why it has ended; or what `on_reply` raised.
-        """
-        if self._writer is None:
-            raise RedisConnectionError("the connection is closed")
-        if not HAS_HIREDIS:
-            await self._serve_slowly(on_reply)
-            return
-        if self._replies is None:
-            self.take_over(on_reply)
-        assert self._replies is not None, "it was taken over above, or before"
-        await self._replies.ended
-
-    async def _serve_slowly(self, on_reply: OnReply) -> None:
-        while True:
-            reply: Any
-            try:
-                reply = await self.read_response(disable_decoding=True)
-            except ResponseError as error:
-                reply = error
-            on_reply(reply)
-
-    def abandon(self) -> None:
-        """Let go of the socket without its loop, which is closed or another process's.
-
-        The descriptor is replaced, not closed: the transport that still holds its number must not
-        close another's later, and an epoll that a forked parent shares must not be touched.  The
-        objects are kept, since they warn when they are collected.
-        """
-        writer, self._writer, self._reader = self._writer, None, None
-        if writer is None:
-            return
-        _abandoned.append(writer)
-        found = writer.get_extra_info("socket")
-        if found is not None and (number := found.fileno()) >= 0:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, number, inheritable=False)
-            os.close(nowhere)
-
-
-def own(kind: type[AbstractConnection]) -> type[OwnConnection]:
-    """A class of redis-py's connections, with what ours can do."""
-    made = _owned.get(kind)
-    if made is None:
-        made = type(f"Own{kind.__name__}", (OwnConnection, kind), {})
-        _owned[kind] = made
-    return made
+#: What the layer decides: a response is bytes in RESP2, which all servers speak; a wait is bounded
+#: by the line, a retry is the node's.
+_OURS: Final = (
+    *("decode_responses", "encoding", "protocol"),
+    *("retry", "retry_on_timeout", "retry_on_error", "socket_timeout"),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,33 +54,25 @@ class Host:
         sentinels: (host, port) of each Sentinel; empty without them.
     """
 
-    kind: type[AbstractConnection] = Connection
+    kind: type[Settings] = Connection
     keywords: Mapping[str, Any] = field(default_factory=dict)
     sentinels: tuple[tuple[str, int], ...] = ()
     master_name: str = ""
     sentinel_keywords: Mapping[str, Any] | None = None
 
-    async def open(self, **other: Any) -> OwnConnection:
+    async def open(self) -> RedisConnection:
         """A connection that is authenticated and has its database selected.
 
-        Args:
-            other: Keywords that hold before the host's own.
-
         Raises:
-            redis.exceptions.RedisError, OSError: As redis-py does; TimeoutError among the latter.
+            Broken, redis.exceptions.RedisError, OSError: If that fails; TimeoutError among the
+                latter.
         """
-        keywords = {"socket_connect_timeout": CONNECT_SECONDS, **self.keywords, **other}
+        keywords = dict(self.keywords)
         if self.sentinels:
             keywords["host"], keywords["port"] = await self._find_master()
-        connection = own(self.kind)(**keywords)
-        try:
-            # redis-py bounds the connecting, not the greeting that follows it.
-            async with asyncio.timeout(keywords["socket_connect_timeout"]):
-                await connection.connect()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        return connection
+        # The greeting included.
+        async with asyncio.timeout(keywords.get("socket_connect_timeout", CONNECT_SECONDS)):
+            return await connect(self.kind(**keywords))
 
     async def _find_master(self) -> tuple[str, int]:
         bounds = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
@@ -253,8 +155,6 @@ def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None)
     master = given.pop("master_name", "")
     sentinel_keywords = given.pop("sentinel_kwargs", None)
     keywords: dict[str, Any] = {
-        # Asked for by the application or not: 2 is what all servers speak.
-        "protocol": 2,
         **(common or {}),
         **_address(given.pop("address", None)),
         **given,
@@ -266,11 +166,14 @@ def make_host(entry: Mapping[str, Any], common: Mapping[str, Any] | None = None)
         keywords["path"], kind = keywords.pop("unix_socket_path"), UnixDomainSocketConnection
     for name in _OURS:
         keywords.pop(name, None)
-    # A read that waits is no failure here: each line has its own bound for answers.
-    keywords["socket_timeout"] = None
     if sentinels is not None and not (sentinels and master):
         raise InvalidChannelLayerError(
             f"hosts has {HostEntry(entry)!r}: Sentinels need both a list of them and master_name."
+        )
+    if "redis_connect_func" in keywords or not issubclass(kind, Settings):
+        raise InvalidChannelLayerError(
+            f"hosts has {HostEntry(entry)!r}: the layer connects by itself. For other credentials "
+            "give credential_provider, in place of redis_connect_func or connection_class."
         )
     host = Host(kind, keywords, _sentinels(sentinels or ()), master, sentinel_keywords)
     _try(host, entry)
@@ -302,7 +205,7 @@ def _try(host: Host, entry: Mapping[str, Any]) -> None:
     if host.sentinels:
         keywords["host"], keywords["port"] = host.sentinels[0]
     try:
-        own(host.kind)(**keywords)
+        host.kind(**keywords)
     except Exception as error:
         said = without_secrets(error, entry, host.keywords)
     else:

@@ -7,18 +7,12 @@ is removed with a later command; so nothing is lost or left behind while the str
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
-from channels.backends.redis.hosts import OwnConnection
-from channels.backends.redis.line import Broken, Pause, run_until_one_fails
-from channels.backends.redis.packing import Word, pack
-
-logger = logging.getLogger("channels.layers")
+from channels.backends.redis.connection import RedisConnection, Word, pack
+from channels.backends.redis.line import LONGEST_PAUSE
+from channels.backends.shell import Backoff, Broken, run_until_one_fails, watch_silence
 
 #: Entries taken with one command, after which the loop's others run.
 BATCH: Final = 100
@@ -46,6 +40,7 @@ class InboxReader:
         keep: int,
     ) -> None:
         self.reconnected = 0
+        self.backoff = Backoff(longest=LONGEST_PAUSE)
         #: Whether the server removes entries below an id (Redis 6.2); else they go one by one.
         self.trims_by_id = False
         self._open = open_connection
@@ -61,9 +56,8 @@ class InboxReader:
         self._is_idle = False
         self._read: list[bytes] = []
         self._is_trimming = False
-        self._pause = Pause(random.random)
         self._is_stale = asyncio.Event()
-        self._connection: OwnConnection | None = None
+        self._connection: RedisConnection | None = None
 
     def restart(self) -> None:
         """The stream is a new one: read it from its beginning."""
@@ -71,52 +65,41 @@ class InboxReader:
         self._read.clear()
         self._is_stale.set()
 
-    async def run(self) -> None:
-        """Read until cancelled, through failures."""
-        while True:
-            await self._serve()
-            self.reconnected += 1
-            await self._pause.wait()
-
     def abandon(self) -> None:
         """Let go without the loop."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """Read over one connection, until that breaks."""
+        connection = self._connection = await self._open()
+        self._is_stale.clear()
+        connection.on_reply = self._take
+        self.backoff.made()
         try:
-            connection = self._connection = await self._open()
-            self._is_stale.clear()
-            connection.take_over(self._take)
-            self._pause.made()
-            try:
-                self._ask(connection)
-                await run_until_one_fails(
-                    connection.serve(self._take), self._watch(), self._until_stale()
-                )
-            finally:
-                self._connection = None
-                await connection.disconnect(nowait=True)
-        except (RedisError, OSError, Broken) as error:
-            logger.debug("The inbox reader lost its connection: %s", error)
-        except Exception:
-            logger.exception("The inbox reader failed, and goes on")
+            self._ask(connection)
+            await run_until_one_fails(
+                connection.serve(),
+                watch_silence("Redis", self._silent, BLOCK / 1000 + self._answer_seconds),
+                self._until_stale(),
+            )
+        finally:
+            self._connection = None
+            connection.close()
 
-    async def _watch(self) -> None:
-        """Find out a connection that is silently dead."""
-        # A look now and then: a timer for each read would cost a tenth of it.
-        while True:
-            await asyncio.sleep(self._answer_seconds / 4)
-            silent = asyncio.get_running_loop().time() - self._asked
-            if silent > BLOCK / 1000 + self._answer_seconds:
-                raise Broken(f"no answer for {silent:.1f} s")
+    def note_down(self, _error: BaseException) -> None:
+        """Count that it reads no more for now."""
+        self.reconnected += 1
+
+    def _silent(self, now: float) -> float:
+        return now - self._asked
 
     async def _until_stale(self) -> None:
         await self._is_stale.wait()
         raise Broken("the stream is a new one")
 
-    def _ask(self, connection: OwnConnection | None) -> None:
+    def _ask(self, connection: RedisConnection | None) -> None:
         """Remove what was read and wait for more."""
         if connection is None or connection is not self._connection:
             return
@@ -141,7 +124,7 @@ class InboxReader:
             self._is_trimming = False
             self._read.clear()
             return
-        self._pause.reset()
+        self.backoff.reset()
         self._is_idle = not reply
         for identity, data in _entries(reply):
             self._last = identity
@@ -158,11 +141,8 @@ def _all_but_last(command: Sequence[Word]) -> bytes:
 
 
 def _entries(reply: Any) -> Iterator[tuple[bytes, bytes | None]]:
-    """The entries of a read of one stream, in RESP2 or RESP3."""
-    if not reply:
-        return
-    streams = reply.values() if isinstance(reply, dict) else (found[1] for found in reply)
-    for entries in streams:
+    """The entries of a read of one stream."""
+    for _, entries in reply or ():
         for identity, fields in entries:
             # Deleted meanwhile, or put there by something else.
             well_formed = isinstance(fields, list) and len(fields) == 2

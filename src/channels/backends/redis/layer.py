@@ -11,7 +11,8 @@ from typing import Any, ClassVar, cast
 
 from channels.backends.redis.clients import Clients, create_pool
 from channels.backends.redis.cluster import SlotServer, spread_tags
-from channels.backends.redis.hosts import Host, OwnConnection, decode_hosts, make_host
+from channels.backends.redis.connection import RedisConnection
+from channels.backends.redis.hosts import Host, decode_hosts, make_host
 from channels.backends.redis.options import RedisOptions, split_options
 from channels.backends.redis.pubsub import PubSubShard
 from channels.backends.redis.shard import InboxShard, Shard
@@ -38,8 +39,8 @@ class HostServer:
         self.name = str(host)
         self._host = host
 
-    async def open(self, **keywords: Any) -> OwnConnection:
-        return await self._host.open(**keywords)
+    async def open(self) -> RedisConnection:
+        return await self._host.open()
 
 
 class BaseRedisChannelLayer(NodeChannelLayer):

@@ -9,45 +9,25 @@ than their own time allows.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    ClusterDownError,
-    NoScriptError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import ResponseError
 
-from channels.backends.redis.hosts import OwnConnection
-from channels.backends.redis.packing import Word, pack
+from channels.backends.redis.connection import RedisConnection, Word, pack
+from channels.backends.shell import Broken, run_until_one_fails, watch_silence
 from channels.exceptions import TransportDown
-from channels.kit.tasks import TaskScope
 
 #: How a script refuses a command of a process that Redis has forgotten.
 STALE: Final = "STALELEASE"
 #: Bytes that may be under way to the server without an answer.
 MAX_UNANSWERED: Final = 8 * 1024 * 1024
-#: Answers that mean: not this server, or not now.  The connection is made anew, which finds the
-#: right one and loads the scripts again; what was under way is sent again, in order.
-_NOT_HERE: Final = (
-    NoScriptError,
-    ReadOnlyError,
-    AskError,
-    ClusterDownError,
-    TryAgainError,
-    AuthenticationError,
-)
+#: Seconds between attempts to connect, at most: less than the time for which senders wait after a
+#: loss of state (`settle`), so that all are back before anything is sent again.
+LONGEST_PAUSE: Final = 0.4
 
 Mark = tuple[bytes, int]
-
-
-class Broken(Exception):
-    """A connection serves no more; the cause is in its text."""
 
 
 class StateLost(Broken):
@@ -79,11 +59,12 @@ class Line:
         self.answer_seconds = answer_seconds
         #: Marks of calls whose answers were lost, with their index; emptied by who looks at them.
         self.unsure: list[tuple[Mark, int]] = []
-        self._connection: OwnConnection | None = None
+        self._connection: RedisConnection | None = None
         self._is_open = False
         self._held_until = 0.0
-        self._first: OrderedDict[_Call, None] = OrderedDict()
-        self._then: OrderedDict[_Call, None] = OrderedDict()
+        # A call that is cancelled stays in its lane, and is not written.
+        self._first: deque[_Call] = deque()
+        self._then: deque[_Call] = deque()
         self._unanswered: deque[_Call] = deque()
         self._unanswered_bytes = 0
         self._is_turn_over = True
@@ -125,7 +106,9 @@ class Line:
         """
         if not self._is_open:
             raise TransportDown("Redis is not connected")
-        return await self._submit(self._then, command, mark, index)
+        call = self._place(self._then, command)
+        call.mark, call.index = mark, index
+        return await call.answer
 
     def begin(self, *command: Any) -> asyncio.Future[Any]:
         """As `call`; the answer comes by the future."""
@@ -137,36 +120,9 @@ class Line:
         """The same, before all that waits, also while the line is being opened."""
         if self._connection is None:
             raise TransportDown("Redis is not connected")
-        return await self._submit(self._first, command, None, 0)
+        return await self._place(self._first, command).answer
 
-    async def call_all(self, *commands: Sequence[Word]) -> list[Any]:
-        """Carry out commands one after the other, in one write; as `call`."""
-        if not self._is_open:
-            raise TransportDown("Redis is not connected")
-        calls = [self._place(self._then, command) for command in commands]
-        try:
-            return await asyncio.gather(*(call.answer for call in calls))
-        finally:
-            for call in calls:
-                self._then.pop(call, None)
-
-    async def _submit(
-        self,
-        lane: OrderedDict[_Call, None],
-        command: Sequence[Word],
-        mark: Mark | None,
-        index: int,
-    ) -> Any:
-        call = self._place(lane, command)
-        call.mark, call.index = mark, index
-        if call.written:
-            return await call.answer
-        try:
-            return await call.answer
-        finally:
-            lane.pop(call, None)
-
-    def _place(self, lane: OrderedDict[_Call, None], command: Sequence[Word]) -> _Call:
+    def _place(self, lane: deque[_Call], command: Sequence[Word]) -> _Call:
         loop = asyncio.get_running_loop()
         call = _Call(pack(command), loop.create_future())
         is_busy = self._unanswered or self._first or self._then or self._held_until
@@ -175,7 +131,7 @@ class Line:
             self._note_written(call, loop.time())
             self._connection.write(call.data)
             return call
-        lane[call] = None
+        lane.append(call)
         if self._is_turn_over:
             self._is_turn_over = False
             loop.call_soon(self._end_turn)
@@ -191,7 +147,7 @@ class Line:
         self._write()
 
     async def serve(
-        self, connection: OwnConnection, greet: Callable[[], Coroutine[Any, Any, None]]
+        self, connection: RedisConnection, greet: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
         """Carry out calls on this connection until it breaks, then close it.
 
@@ -199,19 +155,19 @@ class Line:
             greet: Runs beside; calls are taken once it has called `open`.
 
         Raises:
-            Broken: Always, unless cancelled.
+            Exception: Why it ended, unless cancelled.
         """
-        connection.take_over(self._take_reply)
+        connection.on_reply = self._take_reply
         self._connection = connection
         try:
-            await run_until_one_fails(connection.serve(self._take_reply), self._watch(), greet())
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError | Broken):
-                raise
-            raise Broken(f"{type(error).__name__}: {error}") from error
+            await run_until_one_fails(
+                connection.serve(),
+                watch_silence("Redis", self._silent, self.answer_seconds),
+                greet(),
+            )
         finally:
             self.shut()
-            await connection.disconnect(nowait=True)
+            connection.close()
 
     def open(self) -> None:
         """Take calls from now on."""
@@ -253,7 +209,7 @@ class Line:
         lanes = [self._first] if self._held_until else [self._first, self._then]
         for lane in lanes:
             while lane and self._unanswered_bytes < MAX_UNANSWERED:
-                call, _ = lane.popitem(last=False)
+                call = lane.popleft()
                 if call.answer.done():
                     continue
                 taken.append(call.data)
@@ -262,8 +218,6 @@ class Line:
         return b"".join(taken)
 
     def _take_reply(self, reply: Any) -> None:
-        if isinstance(reply, _NOT_HERE):
-            raise reply
         if not self._unanswered:
             raise Broken(f"Redis answered unasked: {reply!r}")
         if isinstance(reply, ResponseError) and str(reply).startswith(STALE):
@@ -280,74 +234,5 @@ class Line:
         else:
             call.answer.set_result(reply)
 
-    async def _watch(self) -> None:
-        """Find out a connection that is silently dead."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self.answer_seconds / 4)
-            if self._unanswered:
-                silent = loop.time() - self._unanswered[0].written
-                if silent > self.answer_seconds:
-                    raise Broken(f"Redis has not answered for {silent:.1f} s")
-
-
-async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all at once; when one fails, end the others and raise its error.
-
-    Returns when all have ended without one.
-    """
-    scope = TaskScope("a connection to Redis")
-    # Their errors are raised here, not logged by the scope.
-    tasks = [scope.spawn(work, on_done=_look) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        await scope.close()
-
-
-def _look(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
-
-
-class Pause:
-    """The growing wait between attempts to connect.
-
-    Where nobody listens the next is about a third of how long it has gone on already, so that
-    processes come back soon after a server that was away for a moment.  After a connection that
-    was made and broke again it doubles: making them is what a busy machine has no time for.  It
-    stays below the time for which senders wait after a loss of state (`settle`), so that all are
-    back before anything is sent again.
-    """
-
-    FIRST: Final = 0.02
-    LONGEST: Final = 0.4
-    GROWTH: Final = 1.4
-    GROWTH_IF_MADE: Final = 2.0
-
-    def __init__(self, jitter: Callable[[], float]) -> None:
-        self._jitter = jitter
-        self._next = 0.0
-        self._growth = self.GROWTH
-
-    def made(self) -> None:
-        """There is a connection, and nothing is said yet of how long."""
-        self._growth = self.GROWTH_IF_MADE
-
-    def reset(self) -> None:
-        """It has worked."""
-        self._next = 0.0
-
-    @property
-    def due(self) -> float:
-        """Seconds that the next wait may take."""
-        return self._next
-
-    async def wait(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Wait, between half and all of what is due; the first time not at all."""
-        seconds = self._next * (0.5 + self._jitter() / 2)
-        self._next = min(self.LONGEST, max(self.FIRST, self._next * self._growth))
-        self._growth = self.GROWTH
-        await sleep(seconds)
+    def _silent(self, now: float) -> float:
+        return now - self._unanswered[0].written if self._unanswered else 0.0

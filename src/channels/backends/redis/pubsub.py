@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 
 from channels.backends.redis.calls import batches
 from channels.backends.redis.held import HeldCalls
-from channels.backends.redis.line import Broken, run_until_one_fails
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.shard import Shard, ShardOwner
 from channels.backends.redis.subscriber import Subscriber
+from channels.backends.shell import Broken, run_until_one_fails
 from channels.exceptions import NodeGone
 from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
@@ -51,12 +51,9 @@ class PubSubCalls(HeldCalls):
     ) -> Sequence[tuple[str, int]]:
         """As `Calls.publish`."""
         keys = self.keys
-        _, queues = await self._calling(
-            self.line.call_all(
-                ("PUBLISH", keys.group_channel(group), envelope.encoded),
-                ("HGETALL", keys.group_queues(group)),
-            )
-        )
+        published = self.line.begin("PUBLISH", keys.group_channel(group), envelope.encoded)
+        found = self.line.begin("HGETALL", keys.group_queues(group))
+        _, queues = await self._calling(asyncio.gather(published, found))
         return await self._members(group, queues) if queues else ()
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
@@ -66,13 +63,9 @@ class PubSubCalls(HeldCalls):
         if not hearers and self.keys.tag is None:
             raise NodeGone(node)
 
-    async def _members(self, group: str, found: object) -> Sequence[tuple[str, int]]:
+    async def _members(self, group: str, found: Sequence[bytes]) -> Sequence[tuple[str, int]]:
         """The queues of a group with their capacities, without those that have expired."""
-        if isinstance(found, dict):
-            pairs = list(found.items())
-        else:
-            assert isinstance(found, list), "a hash is answered so in RESP2"
-            pairs = list(zip(found[::2], found[1::2], strict=True))
+        pairs = zip(found[::2], found[1::2], strict=True)
         now = (time.monotonic() + self.clock_offset) * 1000
         members = []
         for name, value in pairs:
@@ -101,8 +94,7 @@ class PubSubShard(Shard):
         self.calls.subscriber.abandon()
 
     async def _greet(self) -> None:
-        # Messages to a subscriber come between answers in RESP3; in RESP2 they are all there is.
-        connection = await self._open_connection(protocol=2)
+        connection = await self._open_connection()
         await run_until_one_fails(
             self.calls.subscriber.serve(connection), self._greet_subscribed(), self._probe()
         )

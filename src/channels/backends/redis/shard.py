@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, ClassVar, Final, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
+from channels.backends.lease_reader import LeaseReader
 from channels.backends.redis import scripts
 from channels.backends.redis.calls import GROUP_LIFE, KEEP
+from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.held import HeldCalls
-from channels.backends.redis.hosts import OwnConnection
 from channels.backends.redis.inbox import InboxReader
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import Broken, Line, Pause, StateLost
+from channels.backends.redis.line import LONGEST_PAUSE, Line, StateLost
 from channels.backends.redis.options import RedisOptions
-from channels.backends.redis.queues import QueueReader
+from channels.backends.shell import Backoff, Supervisor
 from channels.backends.ticker import Ticker
+from channels.exceptions import ChannelLayerUnavailable
 from channels.layers.contract import TransportEvents
 from channels.layers.names import new_node
 
@@ -42,6 +44,9 @@ _COUNT_SECONDS: Final = 0.05
 #: Seconds between two renewals of a process's lease.  A process that only listens learns by them
 #: that Redis has forgotten it; one that sends, by its next command.
 RENEW_SECONDS: Final = 0.5
+
+#: Seconds between two looks at a queue that nobody was woken for.
+LOOK_SECONDS: Final = 4.0
 
 #: Entries that were read and are still in an inbox, of those that count against its bound.
 _READ_KEPT: Final = 50
@@ -74,7 +79,7 @@ class Shard:
 
     def __init__(
         self,
-        open_connection: Callable[..., Awaitable[OwnConnection]],
+        open_connection: Callable[..., Awaitable[RedisConnection]],
         keys: Keys,
         options: RedisOptions,
         queue_life: Callable[[], float],
@@ -93,8 +98,8 @@ class Shard:
         self._settle_least = 0.0
         self._owner: ShardOwner
         self._events: TransportEvents
-        self._pause = Pause(random.random)
-        self.queues: QueueReader
+        self.backoff = Backoff(longest=LONGEST_PAUSE)
+        self.queues: LeaseReader
         self.ticker: Ticker
 
     def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
@@ -106,27 +111,32 @@ class Shard:
         self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
         self.calls.waiter = f"{self.waits_by}{node}"
         self.ticker = Ticker()
-        self.queues = QueueReader(self.calls, self.ticker)
+        self.queues = LeaseReader(self.calls, self.ticker)
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the transport does."""
-        return [self.run(), self.queues.run(), self.ticker.run(self.calls.tick)]
+        told = partial(self._owner.shard_down, self)
+        errors = (RedisError, ChannelLayerUnavailable)
+        supervisor = Supervisor("Redis", self._serve, errors, told, self.backoff)
+        return [supervisor.run(), self._look(), self.ticker.run(self.calls.tick)]
 
     # Life.
 
-    async def run(self) -> None:
-        """Be connected for commands, until cancelled."""
+    async def _serve(self) -> None:
+        """Be connected for commands until that breaks."""
+        connection = await self._open_connection()
+        self.backoff.made()
+        await self.line.serve(connection, self._greet)
+
+    async def _look(self) -> None:
+        """Ask the queues again now and then.
+
+        Who puts a message into one wakes the process that came to wait last.  A process that died
+        is passed over; all else that gets lost is found so.
+        """
         while True:
-            try:
-                connection = await self._open_connection()
-                self._pause.made()
-                await self.line.serve(connection, self._greet)
-            except (RedisError, OSError, Broken) as error:
-                self._owner.shard_down(self, error)
-            except Exception as error:
-                logger.exception("The connection to Redis failed, and is made again")
-                self._owner.shard_down(self, error)
-            await self._pause.wait()
+            await asyncio.sleep(LOOK_SECONDS)
+            self.queues.resume()
 
     async def _greet(self) -> None:
         """Beside the line, as long as that serves."""
@@ -145,7 +155,7 @@ class Shard:
             await asyncio.sleep(_COUNT_SECONDS)
 
     def _be_up(self, kept: bool) -> None:
-        self._pause.reset()
+        self.backoff.reset()
         self.line.open()
         self._owner.shard_up(self, kept)
         self.queues.resume()
@@ -226,7 +236,7 @@ class Shard:
         if known is not None and known != self._epoch:
             # Another server, or one that was started anew: all processes are coming back now.
             self.line.hold(self._options.settle)
-            self._settle_least = min(self._options.settle, _WAKE_SECONDS + 1.5 * self._pause.due)
+            self._settle_least = min(self._options.settle, _WAKE_SECONDS + 1.5 * self.backoff.due)
         if not kept:
             self.calls.joined.clear()
             if known is not None:
@@ -306,7 +316,11 @@ class InboxShard(Shard):
         )
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
-        return [*super().works(), self.inbox.run()]
+        inbox = self.inbox
+        reader = Supervisor(
+            "Redis, to read", inbox.serve, (RedisError,), inbox.note_down, inbox.backoff
+        )
+        return [*super().works(), reader.run()]
 
     def abandon(self) -> None:
         super().abandon()

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from channels.backends.redis.hosts import OwnConnection
-from channels.backends.redis.packing import pack
+from channels.backends.redis.connection import RedisConnection, pack
 from channels.exceptions import TransportDown
 
 
@@ -31,23 +30,23 @@ class Subscriber:
 
     def __init__(self, on_frame: Callable[[bytes], None]) -> None:
         self._on_frame = on_frame
-        self._connection: OwnConnection | None = None
+        self._connection: RedisConnection | None = None
         self._requests: deque[_Request] = deque()
         #: Set with everything that comes.
         self.heard = asyncio.Event()
 
-    async def serve(self, connection: OwnConnection) -> None:
+    async def serve(self, connection: RedisConnection) -> None:
         """Hand on what comes over this connection, until it breaks; then close it."""
-        self._connection = connection
+        self._connection, connection.on_reply = connection, self._take
         try:
-            await connection.serve(self._take)
+            await connection.serve()
         finally:
             self._connection = None
             requests, self._requests = self._requests, deque()
             for request in requests:
                 if not request.confirmed.done():
                     request.confirmed.set_exception(TransportDown("the subscription broke"))
-            await connection.disconnect(nowait=True)
+            connection.close()
 
     async def subscribe(self, channels: Sequence[str]) -> None:
         """From when it returns, what is published there arrives.

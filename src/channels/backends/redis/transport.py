@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from channels.backends.redis.calls import Calls
-from channels.backends.redis.hosts import OwnConnection
+from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.keys import Keys
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.shard import InboxShard, Shard
@@ -33,7 +33,7 @@ class Server(Protocol):
     @property
     def tag(self) -> str | None: ...
 
-    def open(self, **keywords: Any) -> Awaitable[OwnConnection]: ...
+    def open(self) -> Awaitable[RedisConnection]: ...
 
 
 def rendezvous(key: str, names: Sequence[str]) -> int:

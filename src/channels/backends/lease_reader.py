@@ -1,33 +1,60 @@
-"""The readers of queues on one server: they lease what is demanded, and wait without a connection.
+"""Reading queues of a broker that gives leases when it is asked, and wakes who waits.
 
-A queue that holds less than was asked for notes this process as waiting.  Who puts a message into
-it wakes the process that came last: by a word in its inbox, or over its subscription.  A process
-that died is passed over by that; for what it was woken and can no longer take, and for all else
-that gets lost, each queue is looked at again every few seconds.
+One question at a time for each queue, for as many messages as are demanded.  A question whose
+answer was lost is asked again with the same token, which gives the same leases.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from channels.backends.redis.held import HeldCalls
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
 from channels.layers.contract import Leased
+from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
 
-#: Seconds between two looks at a queue that nobody was woken for.
-LOOK_SECONDS: Final = 4.0
-#: Messages leased with one command at most.
-BATCH: Final = 100
+#: Messages leased with one question at most.
+MOST_LEASED: Final = 100
 
 Taker = Callable[[Leased], None]
+
+
+class LeaseCalls(Protocol):
+    """How a broker is asked for leases."""
+
+    @property
+    def notes_waiting(self) -> bool:
+        """Constant: a queue that holds less than it was asked for notes this process as waiting.
+
+        It does so until it is asked for nothing.
+        """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `begin_lease` takes a question."""
+
+    def new_token(self) -> Any:
+        """What names the leases of one question."""
+
+    def begin_lease(
+        self, queue: str, token: Any, count: int, seconds: float
+    ) -> asyncio.Future[Any]:
+        """Ask for up to `count` leases of `seconds` each.
+
+        Raises ChannelLayerUnavailable if too many questions wait.
+        """
+
+    def read_leases(self, answer: Any) -> Sequence[tuple[bytes, Envelope | bytes, int]]:
+        """Of an answer: token, message and attempts of each lease."""
+
+    def release(self, token: bytes, delay: float, counted: bool) -> Awaitable[bool]:
+        """As `WorkQueue.release`."""
 
 
 class ReadQueue:
@@ -41,7 +68,7 @@ class ReadQueue:
         self.seconds = 0.0
         self.taker: Taker = lambda _: None
         #: (token, count) of a call whose answer has not come; kept over a lost connection.
-        self.asked: tuple[str, int] | None = None
+        self.asked: tuple[Any, int] | None = None
         self.is_asking = False
         #: There was a wake-up while it was asking.
         self.is_woken = False
@@ -49,14 +76,17 @@ class ReadQueue:
         self.is_noted = False
 
 
-class QueueReader:
-    """Leases from the queues of one server as demanded."""
+class LeaseReader:
+    """Leases from queues as demanded.
 
-    def __init__(self, calls: HeldCalls, ticker: Ticker) -> None:
+    Args:
+        ticker: Told when leases run out.
+    """
+
+    def __init__(self, calls: LeaseCalls, ticker: Ticker) -> None:
         self._calls = calls
         self._ticker = ticker
         self._queues: dict[str, ReadQueue] = {}
-        self._numbers = itertools.count(1)
         self._answers: set[asyncio.Future[Any]] = set()
         self._is_closing = False
         self._unwanted: list[Leased] = []
@@ -71,6 +101,11 @@ class QueueReader:
         queue.count, queue.seconds, queue.taker = max(0, count), seconds, taker
         self._ask(queue)
 
+    @property
+    def names(self) -> list[str]:
+        """The queues that are read, or were a moment ago."""
+        return list(self._queues)
+
     def woken(self, name: str) -> None:
         """There is something in this queue for a process that waits."""
         queue = self._queues.get(name)
@@ -80,15 +115,9 @@ class QueueReader:
             self._ask(queue)
 
     def resume(self) -> None:
-        """Connected: ask for what is demanded, and once more for what was not answered."""
+        """Connected, or another look: ask for what is demanded, and what was not answered."""
         for queue in list(self._queues.values()):
             self._ask(queue)
-
-    async def run(self) -> None:
-        """Look at the queues now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            self.resume()
 
     async def quiesce(self) -> None:
         """Take nothing more and wait no more; what is being taken is put back."""
@@ -109,31 +138,35 @@ class QueueReader:
             queue.is_woken = True
             return
         if queue.asked is None:
-            if queue.count <= 0 and not queue.is_noted:
+            if queue.count <= 0 and not (queue.is_noted and self._calls.notes_waiting):
                 del self._queues[queue.name]
                 return
-            token = f"{self._calls.session}:{next(self._numbers)}:"
-            queue.asked = token, min(BATCH, queue.count)
-        if not self._calls.line.is_open or self._is_closing:
+            queue.asked = self._calls.new_token(), min(MOST_LEASED, queue.count)
+        if not self._calls.is_open or self._is_closing:
+            return
+        try:
+            answer = self._calls.begin_lease(queue.name, *queue.asked, queue.seconds)
+        except ChannelLayerUnavailable:
+            # The next look asks again.
+            queue.asked = None
             return
         queue.is_asking, queue.is_woken = True, False
-        answer = self._calls.begin_lease(queue.name, *queue.asked, queue.seconds)
         self._answers.add(answer)
         answer.add_done_callback(partial(self._answered, queue))
 
     def _answered(self, queue: ReadQueue, answer: asyncio.Future[Any]) -> None:
         self._answers.discard(answer)
         queue.is_asking = False
-        if answer.cancelled() or (error := answer.exception()) is not None:
+        error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
+        if error is not None:
             # Asked again when the connection is back, or with the next look.
-            logger.debug("Cannot take from %s: %s", queue.name, error)
+            logger.debug("Cannot take from %s: %r", queue.name, error)
             return
         assert queue.asked is not None, "it was asked"
         _, count = queue.asked
         queue.asked = None
-        taken = [
-            Leased(queue.name, data, token, attempts) for token, data, attempts in answer.result()
-        ]
+        found = self._calls.read_leases(answer.result())
+        taken = [Leased(queue.name, data, token, attempts) for token, data, attempts in found]
         queue.is_noted = len(taken) < count
         if taken:
             self._ticker.due_in(queue.seconds)
