@@ -12,27 +12,24 @@ row), and the shift is set so that the tables' clock goes on.
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import random
 import time
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from channels.backends.postgres.calls import CallQueue
+from channels.backends.lease_reader import LeaseReader
+from channels.backends.postgres.calls import CallQueue, target_hash
 from channels.backends.postgres.options import TableOptions
-from channels.backends.postgres.readers import QueueReaders
+from channels.backends.postgres.readers import TableLeases
 from channels.backends.postgres.table_store import DUE, Refused, TablesReplaced, TableStore
+from channels.backends.shell import Backoff, Supervisor
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelsError
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.contract import TransportEvents
 
-logger = logging.getLogger("channels.layers")
-
-#: Seconds between attempts to connect: the first, and the longest.
-FIRST_PAUSE: Final = 0.02
-LONGEST_PAUSE: Final = 1.0
 #: Seconds of silence after which an empty batch says that this process lives.
 HEARTBEAT: Final = 5.0
 #: How often a batch is tried that the database refuses.
@@ -56,17 +53,15 @@ class Session:
         self.clock_offset = wall_ahead()
         self.calls = calls
         self.ticker = Ticker()
-        self.readers = QueueReaders(calls, prefix, self.ticker)
+        self.readers: LeaseReader
+        self._prefix = prefix
         self._store = store
         self._options = options
-        self._errors: tuple[type[Exception], ...] = (
-            *store.errors,
-            *(OSError, TimeoutError, ChannelsError),
-        )
+        self._errors: tuple[type[Exception], ...] = (*store.errors, OSError, ChannelsError)
         self._scope = TaskScope(store.name)
         self._is_stopping = self._is_broken = False
-        self._pause = FIRST_PAUSE
         self._shift = self._failures = 0
+        self._backoff: Backoff
         self._events: TransportEvents
         self._node = ""
         self._node_hash = 0
@@ -75,7 +70,7 @@ class Session:
     def _reset(self) -> None:
         self.is_up = False
         self.wanted.clear()
-        self.readers.begin()
+        self.readers = LeaseReader(TableLeases(self.calls, self._prefix), self.ticker)
         self._incarnation: str | None = None
         #: The id up to which the log was read, and up to which a loss was told.
         self._cursor = self._told = 0
@@ -88,14 +83,21 @@ class Session:
         self.calls.prepare()
         self._is_stopping = False
         self._scope = TaskScope(self._store.name)
-        self._scope.spawn(self._run(), name=f"connections of {self._store.name}")
+        supervisor = Supervisor(
+            self._store.name, self._connect_and_serve, self._errors, events.on_down
+        )
+        self._backoff = supervisor.backoff
+        self._scope.spawn(supervisor.run(), name=f"connections of {self._store.name}")
 
     async def stop(self, patience: float) -> None:
         """Send what waits and close; after `patience` seconds break the connections instead."""
+        until = asyncio.get_running_loop().time() + patience
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until if self.is_up else 0.0):
+                await self.readers.quiesce()
         self._is_stopping = True
-        self.readers.quiesce()
         self.calls.rouse()
-        if not (self.is_up and await self._scope.join(patience)):
+        if not (self.is_up and await self._scope.join(until - asyncio.get_running_loop().time())):
             self._break()
         await self._scope.close()
         self._reset()
@@ -116,34 +118,20 @@ class Session:
 
     # Connecting.
 
-    async def _run(self) -> None:
-        is_told_down = False
-        while not self._is_stopping:
-            error: BaseException | None = None
-            was_up = False
-            try:
-                await self._connect_and_serve()
-            except self._errors as problem:
-                error = problem
-            except Exception as problem:
-                # A bug must not stop the process's messages for good; logged once.
-                if self.is_up or not is_told_down:
-                    logger.exception("The channel layer failed and connects again")
-                error = problem
-            finally:
-                was_up, self.is_up = self.is_up, False
-                await self._store.close()
-            if self._is_stopping:
-                return
-            if was_up or not is_told_down:
-                is_told_down = True
-                self._events.on_down(error)
-            await asyncio.sleep(self._pause * (0.5 + random.random() / 2))
-            self._pause = min(LONGEST_PAUSE, self._pause * 2)
-
     async def _connect_and_serve(self) -> None:
         self._is_broken = False
-        await self._store.open()
+        try:
+            await self._store.open()
+            await self._serve(*await self._introduce())
+        except self._errors:
+            if not self._is_stopping:
+                raise
+        finally:
+            self.is_up = False
+            await self._store.close()
+
+    async def _introduce(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """Register this process; returns what runs from then on."""
         began = time.monotonic()
         found = await self._store.register(self._node)
         self._take_time(began, found.now, found.shift)
@@ -161,12 +149,12 @@ class Session:
             self.wanted.update(dict.fromkeys(self.wanted, self._cursor))
         self.wanted.setdefault(self._node_hash, self._cursor)
         self._told = self._cursor
-        self._pause = FIRST_PAUSE
+        self._backoff.reset()
         self.is_up = True
         self._events.on_up(kept)
         if has_lost_end:
             self._events.on_gap(None)
-        await self._serve(self._write(found.fence), self._read(), self.ticker.run(self._tick))
+        return self._write(found.fence), self._read(), self.ticker.run(self._tick)
 
     async def _serve(self, *works: Coroutine[Any, Any, None]) -> None:
         """Run these coroutines until the first of them ends, and raise what it raised."""
@@ -267,8 +255,16 @@ class Session:
                 await self._catch_up()
             if hashes is not None and DUE in hashes:
                 self.ticker.due_in(0.0)
-            self.readers.woken(hashes)
+            self._look_at_queues(hashes)
             hashes = await self._store.wait(self.wanted)
+
+    def _look_at_queues(self, hashes: set[int] | None) -> None:
+        if hashes is None:
+            self.readers.resume()
+            return
+        for name in self.readers.names:
+            if target_hash(self._prefix, "q", name) in hashes:
+                self.readers.woken(name)
 
     async def _catch_up(self) -> None:
         """Read what has come, page by page."""

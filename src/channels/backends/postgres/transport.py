@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from channels.backends.lease_reader import Taker
 from channels.backends.postgres.calls import NEVER, Call, CallQueue, Result, target_hash
 from channels.backends.postgres.options import TableOptions
-from channels.backends.postgres.readers import Taker, read_token
+from channels.backends.postgres.readers import read_token
 from channels.backends.postgres.session import Session
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
