@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from channels.exceptions import InvalidChannelLayerError
 from channels.kit.options import check_options, option
 from channels.layers.seal import check_secrets
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,21 @@ class LayerOptions:
         check_options(self)
         if self.symmetric_encryption_keys is not None:
             check_secrets(self.symmetric_encryption_keys)
+
+
+def split_options(
+    table: type[T], config: Mapping[str, Any], *, layer: str
+) -> tuple[T, LayerOptions]:
+    """The options of a backend, which `table` declares, and those of every layer.
+
+    Raises:
+        InvalidChannelLayerError: If CONFIG has a key that none of them bears.
+        InvalidOption: If a value is out of bounds.
+    """
+    names = {declared.name for declared in fields(table)}  # type: ignore[arg-type]
+    own = {name: value for name, value in config.items() if name in names}
+    rest = {name: value for name, value in config.items() if name not in names}
+    return table(**own), layer_options(rest, layer=layer)
 
 
 def layer_options(config: Mapping[str, Any], *, layer: str) -> LayerOptions:

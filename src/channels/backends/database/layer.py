@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -11,7 +10,7 @@ from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.store import DatabaseStore
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 
@@ -35,8 +34,6 @@ class DatabaseChannelLayer(NodeChannelLayer):
             raise InvalidChannelLayerError(
                 f"prefix={prefix!r}: expected a text of at most 100 characters."
             )
-        names = {field.name for field in fields(DatabaseOptions)}
-        own = DatabaseOptions(**{key: config.pop(key) for key in names & config.keys()})
-        options = layer_options(config, layer=type(self).__name__)
+        own, options = split_options(DatabaseOptions, config, layer=type(self).__name__)
         store = DatabaseStore(database, own, prefix)
         super().__init__(TableTransport(store, own, prefix), options)

@@ -15,15 +15,13 @@ read.  A process that misses something is told (`add_gap_listener`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import find_place
 from channels.backends.local.transport import HubTransport
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 
@@ -49,8 +47,7 @@ class LocalChannelLayer(NodeChannelLayer):
     ) -> None:
         if not isinstance(prefix, str):
             raise InvalidChannelLayerError(f"prefix={prefix!r}: expected a string.")
-        hub_options = HubOptions(**_take(config, HubOptions))
-        options = layer_options(config, layer="LocalChannelLayer")
+        hub_options, options = split_options(HubOptions, config, layer="LocalChannelLayer")
         transport = HubTransport(
             find_place(prefix, directory), hub_options, options.max_message_bytes
         )
@@ -62,9 +59,3 @@ class LocalChannelLayer(NodeChannelLayer):
         transport = self.node.transport
         assert isinstance(transport, HubTransport), "made above"
         return transport.hub is not None and transport.hub.is_alive
-
-
-def _take(config: dict[str, Any], table: type[HubOptions]) -> Mapping[str, Any]:
-    """Take out of `config` what `table` declares."""
-    names = {field.name for field in fields(table)}
-    return {name: config.pop(name) for name in list(config) if name in names}

@@ -6,7 +6,6 @@ import os
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, Final
 
 from channels.backends.nats.address import parse_addresses
@@ -14,7 +13,7 @@ from channels.backends.nats.names import Names, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.backends.nats.transport import NatsTransport
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 #: Options of releases that kept messages for processes that were cut off.
@@ -60,9 +59,7 @@ class NatsChannelLayer(NodeChannelLayer):
                 "a process is cut off is lost to it and told by a gap. RedisChannelLayer and "
                 "PostgresChannelLayer keep it."
             )
-        known = {field.name for field in fields(NatsOptions)}
-        own = NatsOptions(**{key: config.pop(key) for key in known & config.keys()})
-        options = layer_options(config, layer=type(self).__name__)
+        own, options = split_options(NatsOptions, config, layer=type(self).__name__)
         self.nats_options = own
         transport = NatsTransport(self.addresses, Names(prefix), own, self._plan_of)
         super().__init__(transport, options)

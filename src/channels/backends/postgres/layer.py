@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from channels.backends.postgres.address import Place, Places
@@ -12,7 +11,7 @@ from channels.backends.postgres.store import PostgresStore
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import InvalidChannelLayerError
 from channels.kit.types import Message
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 
@@ -41,9 +40,7 @@ class PostgresChannelLayer(NodeChannelLayer):
     ) -> None:
         if not isinstance(prefix, str):
             raise InvalidChannelLayerError(f"prefix={prefix!r}: expected a text.")
-        names = {field.name for field in fields(PostgresOptions)}
-        own = PostgresOptions(**{key: config.pop(key) for key in names & config.keys()})
-        options = layer_options(config, layer=type(self).__name__)
+        own, options = split_options(PostgresOptions, config, layer=type(self).__name__)
         self.postgres_options = own
         store = PostgresStore(Places(dsn, listen_dsn, database), own, prefix)
         transport = TableTransport(store, own, prefix)

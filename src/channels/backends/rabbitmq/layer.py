@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, Final
 
 from channels.backends.rabbitmq.address import parse_addresses
@@ -13,7 +12,7 @@ from channels.backends.rabbitmq.names import Names
 from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.exceptions import InvalidChannelLayerError
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 #: Names in the broker have 127 characters; a channel's may take 99.
@@ -51,16 +50,9 @@ class RabbitMQChannelLayer(NodeChannelLayer):
                 f"prefix={prefix!r}: expected at most 24 letters, digits and _ . : -"
             )
         self.prefix = prefix
-        known = {field.name for field in fields(RabbitMQOptions)}
-        own = RabbitMQOptions(**{key: config.pop(key) for key in known & config.keys()})
-        options = layer_options(config, layer=type(self).__name__)
+        own, options = split_options(RabbitMQOptions, config, layer=type(self).__name__)
         self.rabbitmq_options = own
-        names = Names(
-            prefix,
-            own,
-            lambda: self.expiry,
-            self._keeps,
-        )
+        names = Names(prefix, own, lambda: self.expiry, self._keeps)
         super().__init__(RabbitMQTransport(self.addresses, names, own), options)
 
     def _keeps(self, channel: str) -> bool:

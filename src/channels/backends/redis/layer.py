@@ -13,14 +13,14 @@ from channels.backends.redis.clients import Clients, create_pool
 from channels.backends.redis.cluster import SlotServer, spread_tags
 from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.hosts import Host, decode_hosts, make_host
-from channels.backends.redis.options import RedisOptions, split_options
+from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.pubsub import PubSubShard
 from channels.backends.redis.shard import InboxShard, Shard
 from channels.backends.redis.transport import RedisTransport, Server
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.kit.types import Message
 from channels.layers.fernet import make_fernets
-from channels.layers.options import layer_options
+from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
 #: A message's type, a function, or nothing.
@@ -71,8 +71,7 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         entries = decode_hosts(hosts)
         for name in _NOT_NEEDED:
             config.pop(name, None)
-        own, rest = split_options(RedisOptions, config)
-        options = layer_options(rest, layer=type(self).__name__)
+        own, options = split_options(RedisOptions, config, layer=type(self).__name__)
         self.hosts = entries
         self.prefix = check_prefix(prefix)
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)

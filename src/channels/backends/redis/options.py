@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
-from channels.kit.options import check_options, option, options_of
-
-T = TypeVar("T")
+from channels.kit.options import check_options, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +35,3 @@ class RedisOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-
-
-def split_options(table: type[T], config: Mapping[str, Any]) -> tuple[T, dict[str, Any]]:
-    """The options of `table` that are in `config`, and the rest of it.
-
-    Raises:
-        InvalidOption: If a value is out of bounds.
-    """
-    names = {declared.name for declared in options_of(table)}
-    own = {key: value for key, value in config.items() if key in names}
-    return table(**own), {key: value for key, value in config.items() if key not in names}
