@@ -1,19 +1,15 @@
 """Channels that no process owns, on JetStream: sent to streams, and read on lease.
 
 A stream holds the channels of one kind and refuses the message that is one over a channel's
-capacity.  Each channel has a pull consumer that all its readers share.  A message that was taken is
-another's after `ack_wait` unless its process says that it goes on with it, which this does until
-the lease is over.
+capacity.  Each channel has a pull consumer that all its readers share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +30,7 @@ from nats.js.api import (
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from channels.backends.nats.connection import NatsConnection
+from channels.backends.nats.leases import NatsLeases
 from channels.backends.nats.names import Names, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
@@ -56,24 +53,7 @@ _PULL_SECONDS: Final = 5.0
 #: ... and how much longer the word that it has ended may take.
 _SILENCE_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 0.4
-#: Messages that are remembered as given back without an attempt; of more the oldest go.
-_MOST_REMEMBERED: Final = 10_000
 _NANO: Final = 1_000_000_000
-
-
-class _Held:
-    """One message on lease."""
-
-    __slots__ = ("due", "patience", "reply", "sequence", "timer")
-
-    def __init__(self, message: Msg, sequence: int, due: float, patience: float) -> None:
-        self.reply = message.reply
-        self.sequence = sequence
-        #: When the lease is over.
-        self.due = due
-        #: JetStream's, in seconds.
-        self.patience = patience
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class _Reader:
@@ -110,20 +90,15 @@ class NatsQueues:
         self._names = names
         self._options = options
         self._plan_of = plan_of
-        self._counters = counters
+        self.leases = NatsLeases(counters)
         self._scope = TaskScope("queues on NATS")
         self._connection: NatsConnection | None = None
         self._streams: set[str] = set()
         self._readers: dict[str, _Reader] = {}
-        self._held: dict[bytes, _Held] = {}
-        #: Stream's number of a message -> how many of its deliveries were no attempts.
-        self._returned: dict[int, int] = {}
-        self._boot = os.urandom(8)
-        self._numbers = itertools.count(1)
 
     def open(self, connection: NatsConnection) -> None:
         """Go on over a new connection."""
-        self._connection = connection
+        self._connection = self.leases.connection = connection
         self._streams.clear()
         for reader in self._readers.values():
             reader.has_consumer, reader.inbox, reader.asked = False, None, 0
@@ -131,7 +106,7 @@ class NatsQueues:
 
     def shut(self) -> None:
         """The connection is no more; what is on lease runs on."""
-        self._connection = None
+        self._connection = self.leases.connection = None
 
     async def stop(self) -> None:
         """Take nothing more."""
@@ -140,9 +115,7 @@ class NatsQueues:
             self._take_back(reader)
             if reader.check is not None:
                 reader.check.cancel()
-        for held in self._held.values():
-            if held.timer is not None:
-                held.timer.cancel()
+        self.leases.forget()
         # What came too late is put back, before the connection ends.
         await self._scope.join(_STOP_SECONDS)
         await self._scope.close()
@@ -150,10 +123,10 @@ class NatsQueues:
     def forget(self) -> None:
         """The loop is another, or the process."""
         self._readers.clear()
-        self._held.clear()
+        self.leases.forget()
         self._streams.clear()
         self._scope = TaskScope("queues on NATS")
-        self._connection = None
+        self.shut()
 
     # Sending.
 
@@ -338,10 +311,12 @@ class NatsQueues:
         reader.asked = max(0, reader.asked - 1)
         if reader.wanted <= 0:
             # Its reader has gone.
-            self._scope.spawn(self._say(message.reply, b"-NAK"), name="back")
+            self.leases.say(message.reply, b"-NAK")
             return
         reader.wanted -= 1
-        self._hand_over(reader, message)
+        ack_wait = self._plan_of(reader.queue).ack_wait
+        token, attempts = self.leases.add(message, reader.seconds, ack_wait)
+        reader.taker(Leased(reader.queue, message.data, token, attempts))
 
     def _on_status(self, reader: _Reader, status: str, headers: dict[str, str]) -> None:
         """A question has ended: nothing came in time, or the consumer has gone."""
@@ -353,95 +328,6 @@ class NatsQueues:
             self._begin_anew(reader)
         else:
             self._ask(reader)
-
-    def _hand_over(self, reader: _Reader, message: Msg) -> None:
-        found = message.metadata
-        sequence = found.sequence.stream
-        token = self._boot + next(self._numbers).to_bytes(8, "big")
-        now = asyncio.get_running_loop().time()
-        patience = self._plan_of(reader.queue).ack_wait
-        self._held[token] = held = _Held(message, sequence, now + reader.seconds, patience)
-        self._arm(token, held, now)
-        attempts = max(1, (found.num_delivered or 1) - self._returned.get(sequence, 0))
-        reader.taker(Leased(reader.queue, message.data, token, attempts))
-
-    # Leases.
-
-    def _arm(self, token: bytes, held: _Held, now: float) -> None:
-        at = min(held.due, now + held.patience / 2)
-        held.timer = asyncio.get_running_loop().call_at(at, self._on_time, token, held)
-
-    def _on_time(self, token: bytes, held: _Held) -> None:
-        """Say that it goes on, or that the lease is over."""
-        now = asyncio.get_running_loop().time()
-        if now >= held.due:
-            self._held.pop(token, None)
-            self._counters["leases_run_out"] += 1
-            self._scope.spawn(self._say(held.reply, b"-NAK"), name="lease over")
-        else:
-            self._scope.spawn(self._say(held.reply, b"+WPI"), name="lease goes on")
-            self._arm(token, held, now)
-
-    async def _say(self, reply: str, word: bytes) -> None:
-        connection = self._connection
-        if connection is not None:
-            try:
-                await connection.publish(reply, word)
-            except (NatsError, OSError):
-                # It is another's after `ack_wait`.
-                self._counters["put_back_late"] += 1
-
-    async def acknowledge(self, token: bytes) -> bool:
-        """As `WorkQueue.acknowledge`."""
-        return await self._end(token, b"+ACK")
-
-    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
-        """As `WorkQueue.release`.
-
-        That it was no attempt is remembered in this process alone: JetStream counts deliveries,
-        some to a process that has just gone too.
-        """
-        held = self._held.get(token)
-        if held is not None and not counted:
-            before = self._returned.pop(held.sequence, 0)
-            self._returned[held.sequence] = before + 1
-            if len(self._returned) > _MOST_REMEMBERED:
-                del self._returned[next(iter(self._returned))]
-        word = b'-NAK {"delay": %d}' % int(delay * _NANO) if delay > 0 else b"-NAK"
-        return await self._end(token, word)
-
-    async def extend(self, token: bytes, seconds: float) -> bool:
-        """As `WorkQueue.extend`."""
-        held = self._held.get(token)
-        if held is None or not await self._confirm(held.reply, b"+WPI"):
-            return False
-        now = asyncio.get_running_loop().time()
-        held.due = now + seconds
-        if held.timer is not None:
-            held.timer.cancel()
-        self._arm(token, held, now)
-        return token in self._held
-
-    async def _end(self, token: bytes, word: bytes) -> bool:
-        held = self._held.get(token)
-        if held is None or not await self._confirm(held.reply, word):
-            return False
-        if held.timer is not None:
-            held.timer.cancel()
-        if word == b"+ACK":
-            self._returned.pop(held.sequence, None)
-        return self._held.pop(token, None) is not None
-
-    async def _confirm(self, reply: str, word: bytes) -> bool:
-        """Say something of a lease and hear that it was heard; False if it is known no more."""
-        connection = self._connection
-        if connection is None:
-            raise TransportDown("NATS is not connected")
-        try:
-            await connection.carry_out(connection.client.request(reply, word, timeout=5))
-        except NoRespondersError:
-            return False
-        return True
 
 
 async def _drain(inbox: Subscription) -> None:

@@ -188,7 +188,7 @@ class NatsTransport:
         self._queues.demand(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
-        return await self._require().outcome(self._queues.acknowledge(token))
+        return await self._require().outcome(self._queues.leases.acknowledge(token))
 
     async def release(
         self,
@@ -197,10 +197,10 @@ class NatsTransport:
         delay: float,
         counted: bool,
     ) -> bool:
-        return await self._require().outcome(self._queues.release(token, delay, counted))
+        return await self._require().outcome(self._queues.leases.release(token, delay, counted))
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
-        return await self._require().outcome(self._queues.extend(token, seconds))
+        return await self._require().outcome(self._queues.leases.extend(token, seconds))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters
