@@ -6,6 +6,8 @@ from importlib import import_module
 
 from django.apps import AppConfig
 
+from channels.layers.isolation import join_test_run
+
 
 class ChannelsConfig(AppConfig):
     """Brings `runserver`, `runworker` and the system checks; `"daphne"` may stand beside it."""
@@ -14,5 +16,7 @@ class ChannelsConfig(AppConfig):
     verbose_name = "Channels"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks; in a test run, let processes that it starts be part of it."""
         import_module("channels.checks")
+        import_module("channels.settings").watch()
+        join_test_run()

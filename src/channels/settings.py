@@ -36,7 +36,7 @@ def channel_layer_configs() -> Mapping[str, Mapping[str, Any]]:
     """CHANNEL_LAYERS; empty where it is not set, and where Django is not set up at all."""
     if not settings.configured and not os.environ.get(ENVIRONMENT_VARIABLE):
         return {}
-    _watch()
+    watch()
     configs: Mapping[str, Mapping[str, Any]] | None = getattr(settings, "CHANNEL_LAYERS", None)
     return configs or {}
 
@@ -67,7 +67,7 @@ def postgres_parameters(alias: str) -> dict[str, Any]:
 
 
 @cache
-def _watch() -> None:
+def watch() -> None:
     """Connect on first use, so that importing has no effect."""
     setting_changed.connect(_drop_layers, dispatch_uid="channels.settings.channel_layers")
     connection_created.connect(_close_layers, dispatch_uid="channels.settings.test_databases")
@@ -82,8 +82,10 @@ def _drop_layers(*, setting: str, **_: object) -> None:
 def _close_layers(*, connection: BaseDatabaseWrapper, **_: object) -> None:
     """Close the layers when a test database is to be made or dropped, which their connections bar.
 
-    Django does that, and little else, on a connection to no database.
+    Django does that, and little else, on a connection to no database.  A parallel worker of its
+    tests has a connection of its own before it starts processes, mostly: these shall find it.
     """
+    channel_layers.follow_test_run()
     if connection.alias == NO_DB_ALIAS:
         for layer in list(channel_layers.backends.values()):
             if isinstance(layer, NodeChannelLayer):

@@ -8,6 +8,8 @@ wing also serves applications that know no Django.
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol, cast
@@ -16,6 +18,7 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.aliases import Backend, find_backend
 from channels.layers.base import BaseChannelLayer
+from channels.layers.isolation import join_test_run, own_prefix
 
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -35,6 +38,9 @@ def settings_configs() -> Configs:
 class ChannelLayerManager:
     """Aliases and their layers: one object per alias and process, made on first use.
 
+    In a test run a layer is made from TEST_CONFIG, or CONFIG if there is none, and has a prefix of
+    the run's own unless TEST_CONFIG names one (`channels.layers.isolation`).
+
     Args:
         source: Gives the configuration when it is needed.
     """
@@ -42,6 +48,10 @@ class ChannelLayerManager:
     def __init__(self, source: Callable[[], Configs] = settings_configs) -> None:
         #: The layers made so far.
         self.backends: dict[str, BaseChannelLayer] = {}
+        #: Aliases of those that were made here, not set.
+        self._made: set[str] = set()
+        #: The test run that they were made for.
+        self._test_run = ""
         self._source = source
         self._lock = threading.RLock()
 
@@ -59,15 +69,17 @@ class ChannelLayerManager:
         """Forget the layers made so far: the configuration has changed."""
         with self._lock:
             self.backends = {}
+            self._made = set()
 
     def make_backend(self, name: str) -> BaseChannelLayer:
-        """A new layer from the CONFIG of an alias.
+        """A new layer from the CONFIG of an alias; in a test run from its TEST_CONFIG, if any.
 
         Raises:
             KeyError: For an alias that is not configured.
             InvalidChannelLayerError: If its BACKEND is missing or cannot be imported.
         """
-        return self._make_backend(name, self.configs[name].get("CONFIG", {}))
+        factory, config = self._plan(name, join_test_run())
+        return self._routed(name, factory(**config))
 
     def make_test_backend(self, name: str) -> BaseChannelLayer:
         """A new layer from the TEST_CONFIG of an alias.
@@ -76,15 +88,19 @@ class ChannelLayerManager:
             KeyError: For an alias that is not configured.
             InvalidChannelLayerError: If it has no TEST_CONFIG, or as for `make_backend`.
         """
-        try:
-            config = self.configs[name]["TEST_CONFIG"]
-        except KeyError:
-            if name not in self.configs:
-                raise
-            raise InvalidChannelLayerError(f"No TEST_CONFIG specified for {name}") from None
-        return self._make_backend(name, config)
+        if "TEST_CONFIG" not in self.configs[name]:
+            raise InvalidChannelLayerError(f"No TEST_CONFIG specified for {name}")
+        factory, config = self._plan(name, join_test_run(), for_tests=True)
+        return self._routed(name, factory(**config))
 
-    def _make_backend(self, name: str, config: Mapping[str, Any]) -> BaseChannelLayer:
+    def _plan(
+        self, name: str, run: str, *, for_tests: bool = False
+    ) -> tuple[Callable[..., BaseChannelLayer], dict[str, Any]]:
+        """The class of an alias's layer and its CONFIG, in the layer's words.
+
+        Args:
+            run: The test run that it is made for; empty if it is made for none.
+        """
         entry = self.configs[name]
         path = entry.get("BACKEND")
         if not path:
@@ -96,26 +112,57 @@ class ChannelLayerManager:
             raise InvalidChannelLayerError(
                 f"Cannot import BACKEND {path!r} specified for {name}: {error}"
             ) from error
-        layer = factory(**backend.translate(config))
-        if "ROUTING" in entry:
-            layer.routing = entry["ROUTING"]
+        for_tests = for_tests or (bool(run) and "TEST_CONFIG" in entry)
+        config = backend.translate(entry.get("TEST_CONFIG" if for_tests else "CONFIG", {}))
+        if run and not (for_tests and "prefix" in config):
+            prefix = _prefix_parameter(factory)
+            if prefix is not None:
+                config["prefix"] = own_prefix(run, config.get("prefix", prefix.default))
+        return factory, config
+
+    def _routed(self, name: str, layer: BaseChannelLayer) -> BaseChannelLayer:
+        if "ROUTING" in self.configs[name]:
+            layer.routing = self.configs[name]["ROUTING"]
         return layer
+
+    def follow_test_run(self) -> None:
+        """Give the layers made so far to the test run that this process has become part of.
+
+        Modules may hold them since they were imported: by a test runner before it set up the test
+        environment, or by the parent of a forked worker.  So they are made anew in place.
+        """
+        run = join_test_run()
+        if run == self._test_run:
+            return
+        with self._lock:
+            self._test_run = run
+            for name in self._made:
+                _, config = self._plan(name, run)
+                if "prefix" in config:
+                    layer = self.backends[name]
+                    vars(layer).clear()
+                    cast(Any, layer).__init__(**config)
+                    self._routed(name, layer)
 
     def set(self, key: str, layer: BaseChannelLayer | None) -> BaseChannelLayer | None:
         """Put a layer (None: the configured one) in an alias's place; returns the former one."""
         with self._lock:
             former = self.backends.pop(key, None)
+            self._made.discard(key)
             if layer is not None:
                 self.backends[key] = layer
             return former
 
     def __getitem__(self, key: str) -> BaseChannelLayer:
         layer = self.backends.get(key)
-        if layer is not None:
+        # Without Django's tests in the process it becomes part of no test run later.
+        if layer is not None and "django.test" not in sys.modules:
             return layer
+        self.follow_test_run()
         with self._lock:
             if key not in self.backends:
                 self.backends[key] = self.make_backend(key)
+                self._made.add(key)
             return self.backends[key]
 
     def __contains__(self, key: object) -> bool:
@@ -132,6 +179,18 @@ def _load(backend: Backend) -> Callable[..., BaseChannelLayer]:
         )
     except AttributeError:
         raise ImportError(f"module {module!r} has no {attribute!r}") from None
+
+
+def _prefix_parameter(factory: Callable[..., BaseChannelLayer]) -> inspect.Parameter | None:
+    """The parameter `prefix` that a layer's constructor takes, itself or to hand it up."""
+    kinds = getattr(factory, "__mro__", ())
+    for function in [kind.__init__ for kind in kinds if "__init__" in vars(kind)] or [factory]:
+        parameters = inspect.signature(function).parameters
+        if "prefix" in parameters:
+            return parameters["prefix"]
+        if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
+            break
+    return None
 
 
 #: The layers of this process.

@@ -27,6 +27,7 @@ from django.conf import ENVIRONMENT_VARIABLE
 from channels.kit.limits import Timeouts
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
+from channels.layers.isolation import join_test_run
 from channels.server import ServerOptions
 from channels.server.listening import ListeningServer, tcp_endpoint
 
@@ -140,6 +141,7 @@ class ServerProcess(multiprocessing.Process):
                 "A live server cannot be started from a worker of a parallel test run, which may "
                 "have no child processes: run these tests with --parallel 1."
             )
+        join_test_run()
         super().start()
         atexit.register(self.stop)
 
