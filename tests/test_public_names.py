@@ -58,18 +58,42 @@ NAMES: Final = {
     "channels.testing.application": "ApplicationCommunicator",
     "channels.testing.http": "HttpCommunicator",
     "channels.testing.live": (
-        "ChannelsLiveServerTestCase make_application set_database_connection"
+        "ChannelsLiveServerTestCase DaphneProcess make_application set_database_connection"
     ),
     "channels.testing.websocket": "WebsocketCommunicator",
     "channels.utils": "await_many_dispatch name_that_thing",
-    "channels.worker": "Worker",
+    "channels.worker": "StatelessServer Worker",
     "channels_redis.core": "BaseChannelLayer ChannelFull RedisChannelLayer",
     "channels_redis.pubsub": "RedisPubSubChannelLayer",
+    "channels_redis.serializers": (
+        "BaseMessageSerializer JSONSerializer MsgPackSerializer SerializerDoesNotExist "
+        "SerializersRegistry registry"
+    ),
+    "channels_redis.utils": "_close_redis _consistent_hash create_pool decode_hosts",
     "daphne.cli": "CommandLineInterface",
     "daphne.endpoints": "build_endpoint_description_strings",
     "daphne.management.commands.runserver": "Command",
     "daphne.server": "Server",
     "daphne.testing": "DaphneProcess",
+}
+
+#: Class -> what programs and their tests call or override, also where it is private.
+MEMBERS: Final = {
+    "channels.layers:ChannelLayerManager": (
+        "_reset_backends configs make_backend make_test_backend set"
+    ),
+    "channels.layers:InMemoryChannelLayer": (
+        "_clean_expired _remove_from_groups channels close flush groups"
+    ),
+    "channels.worker:Worker": (
+        "application_exception application_send arun get_or_create_application_instance handle "
+        "listener run"
+    ),
+    "channels_redis.core:RedisChannelLayer": (
+        "_group_key client_prefix close_pools connection consistent_hash create_pool deserialize "
+        "receive_single ring_size serialize wait_received"
+    ),
+    "channels_redis.pubsub:RedisPubSubChannelLayer": "channels groups",
 }
 
 #: Module and name -> its parameters, in the order that positional arguments have.
@@ -123,7 +147,10 @@ PARAMETERS: Final = {
     "channels.testing:ApplicationCommunicator.wait": "self timeout",
     "channels.testing.live:make_application": "static_wrapper",
     "channels.utils:await_many_dispatch": "consumer_callables dispatch",
+    "channels.worker:Worker.application_exception": "self exception application_details",
     "channels.worker:Worker.application_send": "self scope message",
+    "channels.worker:Worker.get_or_create_application_instance": "self scope_id scope",
+    "channels.worker:Worker.listener": "self channel",
 }
 
 
@@ -131,6 +158,20 @@ PARAMETERS: Final = {
 def test_names(module: str) -> None:
     found = importlib.import_module(module)
     assert [name for name in NAMES[module].split() if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize("path", MEMBERS)
+def test_members(path: str) -> None:
+    module, _, name = path.partition(":")
+    found = getattr(importlib.import_module(module), name)
+    assert [member for member in MEMBERS[path].split() if not hasattr(found, member)] == []
+
+
+def test_the_live_servers_class_is_daphnes() -> None:
+    live = importlib.import_module("channels.testing.live")
+    assert live.DaphneProcess is importlib.import_module("daphne.testing").DaphneProcess
+    with pytest.raises(AttributeError, match="has no attribute 'DaphneProces'"):
+        _ = live.DaphneProces
 
 
 @pytest.mark.parametrize("path", PARAMETERS)

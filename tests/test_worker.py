@@ -468,3 +468,66 @@ async def test_a_word_that_does_not_arrive_is_not_waited_for(
             await leasing.send("jobs", {"type": "job", "n": n})
         assert [(await desk.next())[1] for _ in range(4)] == [0, 0, 1, 1]
     assert "may be handled again: not now" in caplog.text
+
+
+class CountingWorker(Worker):
+    """In the form that programs for Channels 2 to 4 have."""
+
+    failures: list[tuple[str, str]]
+    taken = 0
+
+    async def listener(self, channel: str) -> None:
+        while True:
+            message = await self.channel_layer.receive(channel)
+            scope = {"type": "channel", "channel": channel}
+            queue = self.get_or_create_application_instance(channel, scope)
+            await queue.put(message)
+            self.taken += 1
+
+    async def application_exception(self, exception: Exception, application_details: Any) -> None:
+        self.failures.append((str(exception), application_details["scope"]["channel"]))
+        await super().application_exception(exception, application_details)
+
+
+async def test_a_listener_that_is_overridden_keeps_to_the_limit(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk()
+    worker = CountingWorker(consumer_of(desk), ["jobs"], layer, options=WorkerOptions(parallel=2))
+    worker.failures = []
+    async with working(worker):
+        await layer.send("jobs", {"type": "fail"})
+        for n in range(3):
+            await layer.send("jobs", {"type": "job", "n": n})
+        assert [(await desk.next())[1] for _ in range(2)] == [0, 1]
+        assert worker.failures == [("a bad message", "jobs")]
+        assert caplog.text.count("LookupError: a bad message") == 1
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert worker.taken == 3
+        scope = {"type": "channel", "channel": "jobs"}
+        with pytest.raises(asyncio.QueueFull):
+            worker.get_or_create_application_instance("jobs", scope).put_nowait({"type": "job"})
+        desk.go.set()
+        rest = [await desk.next() for _ in range(4)]
+        assert sorted(n for what, n, _ in rest if what == "ended") == [0, 1, 2]
+
+
+class OwnHandle(CountingWorker):
+    async def handle(self) -> None:
+        """Until the first message."""
+        listener = asyncio.create_task(self.listener("other"))
+        while not self.taken:  # noqa: ASYNC110 - the loop's own turns count
+            await asyncio.sleep(0)
+        listener.cancel()
+
+
+async def test_a_handle_that_is_overridden_leaves_no_application(
+    layer: InMemoryChannelLayer,
+) -> None:
+    desk = Desk()
+    await layer.send("other", {"type": "job", "n": 7})
+    worker = OwnHandle(consumer_of(desk), [], layer)
+    await asyncio.to_thread(worker.run)
+    assert worker.taken == 1
+    assert worker._busy() == []

@@ -69,14 +69,10 @@ def postgres_parameters(alias: str) -> dict[str, Any]:
 @cache
 def watch() -> None:
     """Connect on first use, so that importing has no effect."""
-    setting_changed.connect(_drop_layers, dispatch_uid="channels.settings.channel_layers")
+    setting_changed.connect(
+        channel_layers._reset_backends, dispatch_uid="channels.settings.channel_layers"
+    )
     connection_created.connect(_close_layers, dispatch_uid="channels.settings.test_databases")
-
-
-def _drop_layers(*, setting: str, **_: object) -> None:
-    """Forget the layers when a test overrides the setting."""
-    if setting == "CHANNEL_LAYERS":
-        channel_layers.reset()
 
 
 def _close_layers(*, connection: BaseDatabaseWrapper, **_: object) -> None:

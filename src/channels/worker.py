@@ -19,9 +19,11 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from asgiref.server import StatelessServer
 
 from channels.exceptions import ChannelLayerUnavailable, was_logged
 from channels.kit.options import check_options, option
@@ -77,8 +79,8 @@ class WorkerOptions:
 class Lane:
     """One instance of the application, serving one channel, a message at a time."""
 
-    def __init__(self, channel: str, on_change: Callable[[], None]) -> None:
-        self.scope: Scope = {"type": "channel", "channel": channel}
+    def __init__(self, scope: Scope, on_change: Callable[[], None]) -> None:
+        self.scope = scope
         self._on_change = on_change
         self._message: Message | None = None
         self._lease: Lease | None = None
@@ -145,7 +147,7 @@ class Lane:
             logger.warning("A message of %r may be handled again: %s", lease.channel, problem)
 
 
-class Worker:
+class Worker(StatelessServer):
     """Runs an application for the messages of some channels.
 
     Args:
@@ -165,12 +167,12 @@ class Worker:
             raise ValueError("Channel layer is not valid")
         if max_applications < 1:
             raise ValueError(f"max_applications={max_applications!r}: the least is 1.")
-        self.application = single_callable(application)
+        super().__init__(single_callable(application), max_applications)  # type: ignore[no-untyped-call]
         self.channels = list(dict.fromkeys(channels))
         self.channel_layer = channel_layer
-        self.max_applications = max_applications
         self.options = options or WorkerOptions()
         self._lanes: dict[str, list[Lane]] = {channel: [] for channel in self.channels}
+        self._applications = TaskScope("a worker's applications")
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._is_hurried = False
@@ -220,11 +222,11 @@ class Worker:
             if hasattr(self.channel_layer, "require_valid_channel_name"):
                 self.channel_layer.require_valid_channel_name(channel)
         self._loop = asyncio.get_running_loop()
-        lanes = TaskScope("a worker's applications")
+        self._applications = TaskScope("a worker's applications")
         listeners = TaskScope("a worker's listeners")
         try:
             work = [
-                listeners.spawn(self._listen(channel, lanes), name=channel, on_done=_leave_error)
+                listeners.spawn(self.listener(channel), name=channel, on_done=_leave_error)
                 for channel in self.channels
             ]
             stop = listeners.spawn(self._until_stopping(), name="stop", on_done=_leave_error)
@@ -236,7 +238,7 @@ class Worker:
             await self._finish()
         finally:
             await listeners.close()
-            await self._cancel(lanes)
+            await self._cancel_applications()
             self._loop = None
 
     async def application_send(self, scope: Scope, message: Message) -> None:
@@ -247,6 +249,27 @@ class Worker:
             "client: send to a channel or group of the channel layer instead."
         )
 
+    async def application_exception(
+        self, exception: Exception, application_details: Mapping[str, Any]
+    ) -> None:
+        """Override to report an application's failure elsewhere; this logs it, unless it was.
+
+        Args:
+            application_details: Its `scope`.
+        """
+        if was_logged(exception):
+            return
+        channel = application_details["scope"]["channel"]
+        logger.error("The application of channel %r failed.", channel, exc_info=exception)
+
+    def get_or_create_application_instance(self, scope_id: str, scope: Scope) -> ApplicationInput:
+        """Where an overridden `listener` puts messages for the application of `scope`.
+
+        Args:
+            scope_id: The channel, which `scope` names too.
+        """
+        return ApplicationInput(self, {**scope, "channel": scope_id})
+
     async def _run_as_owner(self) -> None:
         layer = self.channel_layer
         # This loop lives as long as the process: the layer may do its I/O here.
@@ -254,6 +277,8 @@ class Worker:
         try:
             await self.handle()
         finally:
+            # Of a `handle` that was overridden.
+            await self._cancel_applications()
             if is_owner:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
@@ -261,15 +286,14 @@ class Worker:
     async def _until_stopping(self) -> None:
         await self._stopping.wait()
 
-    async def _listen(self, channel: str, tasks: TaskScope) -> None:
+    async def listener(self, channel: str) -> None:
+        """Take the messages of one channel; `handle` runs one for each."""
         while True:
-            while not self._has_room(channel):
-                self._changed.clear()
-                await self._changed.wait()
+            await self._wait_for_room(channel)
             message, lease = await self._take(channel)
             # No await from here to the lane: a message that was taken is not lost to a stop.
             if isinstance(message, dict) and "type" in message:
-                self._give(channel, message, lease, tasks)
+                self._give({"type": "channel", "channel": channel}, message, lease)
             elif lease is not None:
                 with contextlib.suppress(ChannelLayerUnavailable):
                     await lease.reject("it has no type")
@@ -292,8 +316,13 @@ class Worker:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, RETRY_MOST_SECONDS)
 
+    async def _wait_for_room(self, channel: str) -> None:
+        while not self._has_room(channel):
+            self._changed.clear()
+            await self._changed.wait()
+
     def _has_room(self, channel: str) -> bool:
-        lanes = self._lanes[channel]
+        lanes = self._lanes.setdefault(channel, [])
         if any(lane.is_idle for lane in lanes):
             return True
         if len(lanes) >= self.options.parallel:
@@ -310,16 +339,17 @@ class Worker:
                     return True
         return False
 
-    def _give(self, channel: str, message: Message, lease: Lease | None, tasks: TaskScope) -> None:
+    def _give(self, scope: Scope, message: Message, lease: Lease | None = None) -> None:
+        channel = scope["channel"]
         lanes = self._lanes[channel]
         for lane in lanes:
             if lane.is_idle:
                 lane.give(message, lease)
                 return
-        lane = Lane(channel, self._changed.set)
+        lane = Lane(scope, self._changed.set)
         lane.give(message, lease)
         lanes.append(lane)
-        lane.task = tasks.spawn(self._run_lane(lane), name=f"application of {channel}")
+        lane.task = self._applications.spawn(self._run_lane(lane), name=f"application of {channel}")
 
     async def _run_lane(self, lane: Lane) -> None:
         channel = lane.scope["channel"]
@@ -333,9 +363,10 @@ class Worker:
                 logger.error("The application of channel %r ended without receiving.", channel)
             await lane.finish()
         except Exception as error:
-            if not was_logged(error):
-                logger.exception("The application of channel %r failed.", channel)
-            await lane.finish(error)
+            try:
+                await self.application_exception(error, {"scope": lane.scope})
+            finally:
+                await lane.finish(error)
         except asyncio.CancelledError as error:
             await lane.finish(error)
             raise
@@ -358,15 +389,38 @@ class Worker:
                 self.options.shutdown_timeout,
             )
 
-    async def _cancel(self, lanes: TaskScope) -> None:
+    async def _cancel_applications(self) -> None:
         """End what still runs; a handler that takes no cancellation must not keep the process."""
         try:
-            await asyncio.wait_for(lanes.close(), CANCEL_SECONDS)
+            await asyncio.wait_for(self._applications.close(), CANCEL_SECONDS)
         except TimeoutError:
-            logger.error("%d handlers did not end when cancelled.", len(lanes))
+            logger.error("%d handlers did not end when cancelled.", len(self._applications))
 
     def _busy(self) -> list[Lane]:
         return [lane for lanes in self._lanes.values() for lane in lanes if not lane.is_idle]
+
+
+class ApplicationInput:
+    """Takes messages for the application of a channel."""
+
+    def __init__(self, worker: Worker, scope: Scope) -> None:
+        self._worker = worker
+        self._scope = scope
+
+    async def put(self, message: Message) -> None:
+        """Hand over a message; waits while the channel has `parallel` busy handlers."""
+        await self._worker._wait_for_room(self._scope["channel"])
+        self.put_nowait(message)
+
+    def put_nowait(self, message: Message) -> None:
+        """Hand over a message.
+
+        Raises:
+            asyncio.QueueFull: If the channel has `parallel` busy handlers.
+        """
+        if not self._worker._has_room(self._scope["channel"]):
+            raise asyncio.QueueFull
+        self._worker._give(dict(self._scope), message)
 
 
 def _leave_error(task: asyncio.Task[Any]) -> None:

@@ -56,6 +56,14 @@ async def test_closing_lets_go_of_those_connections_and_later_ones_are_new(layer
     assert str(number) not in {each["id"] for each in await after.client_list()}
 
 
+async def test_the_key_of_a_group_has_the_processes_with_members(port: int) -> None:
+    layer = RedisChannelLayer(hosts=[f"redis://127.0.0.1:{port}"], prefix="members")
+    await layer.group_add("room", await layer.new_channel())
+    key = layer._group_key("room")
+    assert await layer.connection(0).smembers(key) == {layer.client_prefix.encode()}
+    await layer.close_pools()
+
+
 async def test_a_pool_of_ones_own(layer: Any) -> None:
     client = Redis(connection_pool=layer.create_pool(1))
     assert await client.ping()

@@ -114,3 +114,12 @@ def test_a_plain_dict_serves_without_django() -> None:
     assert isinstance(layers["default"], BaseChannelLayer)
     layers.configure({})
     assert "default" not in layers
+
+
+def test_reset_backends_drops_the_layers_of_the_setting() -> None:
+    layers = manager(default={"BACKEND": BASE})
+    first = layers["default"]
+    layers._reset_backends(setting="DEBUG")
+    assert layers["default"] is first
+    layers._reset_backends("CHANNEL_LAYERS", value=None, enter=True)
+    assert layers["default"] is not first

@@ -48,8 +48,8 @@ class ChannelLayerManager:
     def __init__(self, source: Callable[[], Configs] = settings_configs) -> None:
         #: The layers made so far.
         self.backends: dict[str, BaseChannelLayer] = {}
-        #: Aliases of those that were made here, not set.
-        self._made: set[str] = set()
+        #: Those that were made here, not set.
+        self._made: dict[str, BaseChannelLayer] = {}
         #: The test run that they were made for.
         self._test_run = ""
         self._source = source
@@ -69,7 +69,12 @@ class ChannelLayerManager:
         """Forget the layers made so far: the configuration has changed."""
         with self._lock:
             self.backends = {}
-            self._made = set()
+            self._made = {}
+
+    def _reset_backends(self, setting: str = "CHANNEL_LAYERS", **_: object) -> None:
+        """`reset`, as a receiver of Django's `setting_changed`."""
+        if setting == "CHANNEL_LAYERS":
+            self.reset()
 
     def make_backend(self, name: str) -> BaseChannelLayer:
         """A new layer from the CONFIG of an alias; in a test run from its TEST_CONFIG, if any.
@@ -136,10 +141,9 @@ class ChannelLayerManager:
             return
         with self._lock:
             self._test_run = run
-            for name in self._made:
+            for name, layer in self._made.items():
                 _, config = self._plan(name, run)
                 if "prefix" in config:
-                    layer = self.backends[name]
                     vars(layer).clear()
                     cast(Any, layer).__init__(**config)
                     self._routed(name, layer)
@@ -148,7 +152,7 @@ class ChannelLayerManager:
         """Put a layer (None: the configured one) in an alias's place; returns the former one."""
         with self._lock:
             former = self.backends.pop(key, None)
-            self._made.discard(key)
+            self._made.pop(key, None)
             if layer is not None:
                 self.backends[key] = layer
             return former
@@ -161,8 +165,7 @@ class ChannelLayerManager:
         self.follow_test_run()
         with self._lock:
             if key not in self.backends:
-                self.backends[key] = self.make_backend(key)
-                self._made.add(key)
+                self.backends[key] = self._made[key] = self.make_backend(key)
             return self.backends[key]
 
     def __contains__(self, key: object) -> bool:

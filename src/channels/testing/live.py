@@ -26,6 +26,14 @@ from channels.middleware import single_callable
 from channels.routing import get_default_application
 from channels.testing.process import ServerProcess
 
+
+def __getattr__(name: str) -> Any:
+    # Its package stands above this one.
+    if name != "DaphneProcess":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("daphne.testing").DaphneProcess
+
+
 #: A class or function that puts an application behind another.
 StaticWrapper = Callable[[Any], Any]
 

@@ -247,3 +247,69 @@ async def test_a_loop_of_group_sends_does_not_overrun_consumers_that_keep_up() -
     for consumer in consumers:
         consumer.cancel()
     await asyncio.wait(consumers)
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_clean_expired_drops_at_once_what_has_expired(own: bool) -> None:
+    layer, clock = expiring(expiry=100, group_expiry=10)
+    name = await layer.new_channel() if own else "worker"
+    other = await layer.new_channel() if own else "other"
+    await layer.group_add("old", other)
+    await layer.send("young", HELLO)
+    await layer.receive("young")  # It has just looked for what has expired.
+    clock.advance(11)
+    layer._clean_expired()
+    assert "old" not in layer.groups
+    await layer.group_add("room", name)
+    await layer.send(name, HELLO)
+    clock.advance(95)
+    await layer.group_add("room", name)
+    await layer.send("young", HELLO)
+    clock.advance(6)
+    layer._clean_expired()
+    assert list(layer.channels) == ["young"]
+    assert "room" not in layer.groups
+
+
+async def test_remove_from_groups_takes_a_channel_out_of_all() -> None:
+    layer = InMemoryChannelLayer()
+    own = await layer.new_channel()
+    for channel in (own, "worker"):
+        for group in ("one", "two"):
+            await layer.group_add(group, channel)
+    layer._remove_from_groups(own)
+    assert [set(members) for members in layer.groups.values()] == [{"worker"}, {"worker"}]
+    layer._remove_from_groups("worker")
+    assert len(layer.groups) == 0
+
+
+async def test_messages_and_members_are_forgotten_by_deleting_the_key() -> None:
+    layer = InMemoryChannelLayer()
+    own = await layer.new_channel()
+    for channel in (own, "worker", "other"):
+        await layer.group_add("room", channel)
+        await layer.send(channel, HELLO)
+    del layer.channels[own]
+    del layer.channels["worker"]
+    assert list(layer.channels) == ["other"]
+    assert set(layer.groups["room"]) == {own, "worker", "other"}
+    with pytest.raises(KeyError):
+        del layer.channels["worker"]
+    reader = asyncio.create_task(layer.receive("worker"))
+    await asyncio.sleep(0)
+    layer.channels.clear()
+    assert list(layer.channels) == ["worker"]
+    del layer.groups["room"]
+    assert len(layer.groups) == 0
+    await layer.send("worker", HELLO)
+    assert await reader == HELLO
+    assert layer.statistics()["queued"] == 0
+
+
+async def test_what_it_shows_cannot_be_written_to() -> None:
+    layer: Any = InMemoryChannelLayer()
+    await layer.group_add("room", "worker")
+    with pytest.raises(TypeError, match=r"^The in-memory layer's 'x' cannot be set here: call its"):
+        layer.channels["x"] = asyncio.Queue()
+    with pytest.raises(TypeError):
+        layer.groups["room"]["other"] = 0.0

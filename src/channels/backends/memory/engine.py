@@ -205,13 +205,22 @@ class MemoryEngine:
             self.queues.clear()
             self.octets = 0
 
-    def sweep(self) -> None:
-        """Drop what has expired unread, if it is time; such a queue leaves its groups.
+    def discard_unread(self, queue: str) -> None:
+        """Forget the unread envelopes of a queue."""
+        with self.lock:
+            entry = self.queues.get(queue)
+            if entry is not None:
+                self.octets -= sum(map(envelope_octets, entry.envelopes))
+                entry.envelopes.clear()
+                self._tidy(queue, entry)
 
-        Nobody reads it, so it shall not fill again.
+    def sweep(self, at_once: bool = False) -> None:
+        """Drop what has expired unread, if it is time or `at_once`; such a queue leaves its groups.
+
+        Nobody reads it, so it shall not fill again.  Memberships that have expired end.
         """
         now = self._clock.monotonic()
-        if now < self._sweep_at:
+        if now < self._sweep_at and not at_once:
             return
         self._sweep_at = now + self._sweep_seconds()
         deserted = set()
@@ -225,6 +234,8 @@ class MemoryEngine:
                     del self.groups[group][queue]
                 if not self.groups[group]:
                     del self.groups[group]
+        for group in list(self.groups):
+            self._members(group)
 
     def _members(self, group: str) -> list[str]:
         members = self.groups.get(group)

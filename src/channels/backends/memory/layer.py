@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from channels.backends.memory.engine import MemoryEngine, Taker
 from channels.backends.memory.holding import Holder
+from channels.backends.memory.views import ChannelView, LiveView
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.copies import InProcessSerializer
@@ -14,8 +17,6 @@ from channels.layers.envelope import Envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
-
-V = TypeVar("V")
 
 MARK: Final = ".inmemory!"
 
@@ -156,14 +157,49 @@ class InMemoryChannelLayer(NodeChannelLayer):
         return await super().new_channel(prefix)
 
     @property
-    def channels(self) -> Mapping[str, ChannelView]:
-        """The channels that hold messages or have a reader, live."""
-        return LiveView(self._channels)
+    def channels(self) -> LiveView[ChannelView]:
+        """The channels that hold messages or have a reader, live; `del` forgets the messages."""
+        return LiveView(self._channels, self._forget_messages)
 
     @property
-    def groups(self) -> Mapping[str, Mapping[str, float]]:
-        """Group -> channel -> when it was added, in seconds since 1970, live."""
-        return LiveView(self._groups)
+    def groups(self) -> LiveView[Mapping[str, float]]:
+        """Group -> channel -> when it was added, in seconds since 1970, live; `del` empties one."""
+        return LiveView(self._groups, self._forget_group)
+
+    def _clean_expired(self) -> None:
+        """Drop now what has expired, messages and memberships; it is done now and then anyway.
+
+        A name that tests of applications call.
+        """
+        local = self.node.local
+        with self.engine.lock:
+            self.engine.sweep(at_once=True)
+        local.sweep_due = -math.inf
+        while local.sweep():
+            # One call looks at a part.
+            pass
+        for group in list(local.hub.groups):
+            local.expire_members(group)
+
+    def _remove_from_groups(self, channel: str) -> None:
+        """Take a channel out of all groups.  A name that tests of applications call."""
+        for group in list(self.engine.groups):
+            self.engine.discard(group, channel)
+        for group in self.node.local.hub.groups_of(channel):
+            self.node.local.discard(group, channel)
+
+    def _forget_messages(self, channel: str) -> None:
+        self.engine.discard_unread(channel)
+        local = self.node.local
+        with local.lock:
+            if (inbox := local.inboxes.get(channel)) is not None:
+                inbox.take_all()
+                local.tidy(channel)
+
+    def _forget_group(self, group: str) -> None:
+        for channel in self._groups().get(group, ()):
+            self.engine.discard(group, channel)
+            self.node.local.discard(group, channel)
 
     def _channels(self) -> dict[str, ChannelView]:
         local = self.node.local
@@ -176,11 +212,11 @@ class InMemoryChannelLayer(NodeChannelLayer):
                     found[name] = ChannelView(len(inbox))
             return found
 
-    def _groups(self) -> dict[str, dict[str, float]]:
+    def _groups(self) -> dict[str, Mapping[str, float]]:
         local = self.node.local
         ahead = self._clock.time() - self._clock.monotonic()
         with self.engine.lock, local.lock:
-            found = {
+            found: dict[str, dict[str, float]] = {
                 name: {channel: added + ahead for channel, added in group.added.items()}
                 for name, group in local.hub.groups.items()
             }
@@ -191,39 +227,5 @@ class InMemoryChannelLayer(NodeChannelLayer):
                         for queue, expires in members.items()
                     }
                 )
-            return found
-
-
-class ChannelView:
-    """How much a channel holds; in the words of a queue."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def qsize(self) -> int:
-        return self._size
-
-    def empty(self) -> bool:
-        return self._size == 0
-
-
-class LiveView(Mapping[str, V]):
-    """A mapping that is read anew with each access."""
-
-    def __init__(self, read: Callable[[], dict[str, V]]) -> None:
-        self._read = read
-
-    def __getitem__(self, key: str) -> V:
-        return self._read()[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def __repr__(self) -> str:
-        return repr(self._read())
+            # What is written there would change nothing.
+            return {name: MappingProxyType(members) for name, members in found.items()}

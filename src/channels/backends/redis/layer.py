@@ -13,6 +13,7 @@ from channels.backends.redis.clients import Clients, create_pool
 from channels.backends.redis.cluster import SlotServer, spread_tags
 from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.hosts import Host, decode_hosts, make_host
+from channels.backends.redis.keys import Keys
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.pubsub import PubSubShard
 from channels.backends.redis.shard import InboxShard, Shard
@@ -92,6 +93,10 @@ class BaseRedisChannelLayer(NodeChannelLayer):
     def consistent_hash(self, value: str | bytes) -> int:
         """A host for a name of the application's own; the layer shares out its keys otherwise."""
         return shard_of(value, self.ring_size)
+
+    def _group_key(self, group: str) -> bytes:
+        """The key of a group on its host: a set of the processes with members, unless pub/sub."""
+        return Keys(self.prefix).group(group).encode()
 
     def connection(self, index: int) -> Any:
         """redis-py's client on a host, for what the application itself keeps there.
