@@ -12,17 +12,13 @@
 from __future__ import annotations
 
 import abc
+import json
 import secrets
 from collections.abc import Sequence
 from typing import Any
 
 from channels.kit.types import Message
-from channels.layers.codec import (
-    JsonSerializer,
-    MsgpackSerializer,
-    Serializer,
-    register_serializer,
-)
+from channels.layers.codec import MsgpackSerializer, register_serializer
 from channels.layers.fernet import make_fernet, make_fernets
 
 __all__ = [
@@ -44,7 +40,7 @@ class BaseMessageSerializer(abc.ABC):
 
     Args:
         symmetric_encryption_keys: As in CONFIG.
-        random_prefix_length: So many random bytes precede each message.
+        random_prefix_length: So many random bytes precede each message; none if it is negative.
         expiry: Sealed messages older than this and ten seconds are refused.
     """
 
@@ -54,7 +50,7 @@ class BaseMessageSerializer(abc.ABC):
         random_prefix_length: int = 0,
         expiry: float | None = None,
     ) -> None:
-        self.random_prefix_length = random_prefix_length
+        self.random_prefix_length = max(0, random_prefix_length)
         self.expiry = expiry
         keys = symmetric_encryption_keys
         # An empty list means none; an empty text is a key that is missing.
@@ -78,34 +74,44 @@ class BaseMessageSerializer(abc.ABC):
         return data if self.crypter is None else bytes(self.crypter.encrypt(data))
 
     def deserialize(self, message: bytes) -> Any:
-        """The reverse."""
+        """The reverse.
+
+        Raises:
+            ValueError: If it is shorter than the random prefix.
+            Exception: What the format, or cryptography, raises for what it cannot read.
+        """
         data = message
         if self.crypter is not None:
             ttl = None if self.expiry is None else int(self.expiry) + 10
             data = self.crypter.decrypt(data, ttl=ttl)
+        if len(data) < self.random_prefix_length:
+            raise ValueError(
+                f"Found {len(data)} bytes, expected a message after random_prefix_length="
+                f"{self.random_prefix_length}: all processes must have the same."
+            )
         return self.from_bytes(data[self.random_prefix_length :])
 
 
-class _Wrapping(BaseMessageSerializer):
-    inner: Serializer
+class JSONSerializer(BaseMessageSerializer):
+    """JSON as `json.dumps` writes it; no bytes."""
 
-    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:  # noqa: ARG002 - theirs
-        return self.inner.dumps(message)
+    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:
+        return json.dumps(message, *args, **kwargs).encode()
 
-    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - theirs
-        return self.inner.loads(message)
-
-
-class JSONSerializer(_Wrapping):
-    """JSON; no bytes."""
-
-    inner = JsonSerializer()
+    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:
+        return json.loads(message, *args, **kwargs)
 
 
-class MsgPackSerializer(_Wrapping):
+class MsgPackSerializer(BaseMessageSerializer):
     """msgpack."""
 
-    inner = MsgpackSerializer()
+    _inner = MsgpackSerializer()
+
+    def as_bytes(self, message: Any, *args: Any, **kwargs: Any) -> bytes:  # noqa: ARG002 - theirs
+        return self._inner.dumps(message)
+
+    def from_bytes(self, message: bytes, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002 - theirs
+        return self._inner.loads(message)
 
 
 class _Registered:
@@ -115,10 +121,10 @@ class _Registered:
         self._serializer = serializer
 
     def dumps(self, message: Message) -> bytes:
-        return self._serializer.as_bytes(message)
+        return self._serializer.serialize(message)
 
     def loads(self, data: bytes) -> Message:
-        found: Message = self._serializer.from_bytes(data)
+        found: Message = self._serializer.deserialize(data)
         return found
 
 
@@ -126,7 +132,11 @@ class SerializersRegistry:
     """Serializers by name."""
 
     def __init__(self) -> None:
-        self._registry: dict[Any, type[BaseMessageSerializer]] = {}
+        # Layers have these two by themselves.
+        self._registry: dict[Any, type[BaseMessageSerializer]] = {
+            "json": JSONSerializer,
+            "msgpack": MsgPackSerializer,
+        }
 
     def register_serializer(
         self,
@@ -165,5 +175,3 @@ class SerializersRegistry:
 
 
 registry = SerializersRegistry()
-registry.register_serializer("json", JSONSerializer)
-registry.register_serializer("msgpack", MsgPackSerializer)

@@ -90,6 +90,24 @@ async def test_capacities_by_compiled_patterns_and_the_error_by_its_name(port: i
     await layer.close_pools()
 
 
+async def test_groups_by_publish_and_subscribe_have_any_name(port: int) -> None:
+    first, second = (
+        RedisPubSubChannelLayer(hosts=[f"redis://127.0.0.1:{port}"], prefix="names")
+        for _ in range(2)
+    )
+    for group in ("jo@example.com", "room:1", "a room", "Räume/1", "g" * 1000):
+        channel = await second.new_channel()
+        await first.group_add(group, channel)
+        await first.group_send(group, {"type": "x", "group": group})
+        assert await second.receive(channel) == {"type": "x", "group": group}
+        await first.group_discard(group, channel)
+    for bad in ("", "ü" * 501, "\ud800", b"bytes"):
+        with pytest.raises(TypeError, match="Group name must be a valid unicode string of at most"):
+            await first.group_add(bad, "channel")  # type: ignore[arg-type]
+    await first.close_pools()
+    await second.close_pools()
+
+
 async def test_what_this_process_has_in_groups_by_publish_and_subscribe(port: int) -> None:
     layer = RedisPubSubChannelLayer(hosts=[f"redis://127.0.0.1:{port}"], prefix="groups")
     first, second = await layer.new_channel(), await layer.new_channel()

@@ -1,5 +1,6 @@
 """Serializers registered by the interface of channels_redis."""
 
+import json
 import pickle
 from typing import Any
 
@@ -29,7 +30,9 @@ class LinesSerializer(BaseMessageSerializer):
 
 
 @pytest.mark.parametrize("kind", [JSONSerializer, MsgPackSerializer])
-@pytest.mark.parametrize("options", [{}, {"random_prefix_length": 12}])
+@pytest.mark.parametrize(
+    "options", [{}, {"random_prefix_length": 12}, {"random_prefix_length": -1}]
+)
 @pytest.mark.parametrize("keys", [None, ["new", "old"]])
 def test_there_and_back(
     kind: type[BaseMessageSerializer], options: dict[str, Any], keys: list[str] | None
@@ -41,6 +44,27 @@ def test_there_and_back(
 def test_a_random_prefix_makes_equal_messages_differ() -> None:
     serializer = registry.get_serializer("msgpack", random_prefix_length=12)
     assert serializer.serialize(MESSAGE) != serializer.serialize(MESSAGE)
+
+
+def test_a_negative_length_of_the_prefix_means_none() -> None:
+    serializer = registry.get_serializer("json", random_prefix_length=-1)
+    assert serializer.serialize(MESSAGE) == json.dumps(MESSAGE).encode()
+
+
+def test_json_is_written_as_other_programs_expect_it() -> None:
+    assert JSONSerializer().as_bytes({"a": 1, "b": "ü"}) == b'{"a": 1, "b": "\\u00fc"}'
+
+
+@pytest.mark.parametrize("kind", [JSONSerializer, MsgPackSerializer])
+@pytest.mark.parametrize("data", [b"", b"twelve bytes", b"twelve bytes\xc1", b"twelve bytes{}{}"])
+def test_what_cannot_be_read_is_refused(kind: type[BaseMessageSerializer], data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - msgpack's own, json's, ours
+        kind(random_prefix_length=12).deserialize(data)
+
+
+def test_what_is_shorter_than_the_prefix_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^Found 3 bytes, expected a message after random_prefix"):
+        JSONSerializer(random_prefix_length=12).deserialize(b"{ }")
 
 
 def test_keys_rotate() -> None:
@@ -58,6 +82,23 @@ async def test_a_registered_one_serves_any_layer() -> None:
     layer = InMemoryChannelLayer(serializer_format="lines")
     await layer.send("channel", {"type": "x", "lost": 1})
     assert await layer.receive("channel") == {"type": "x"}
+
+
+class UpperSerializer:
+    """All that the interface asks for: no base class."""
+
+    def serialize(self, message: Any) -> bytes:
+        return str(message["type"]).upper().encode()
+
+    def deserialize(self, message: bytes) -> Any:
+        return {"type": message.decode()}
+
+
+async def test_a_registered_one_needs_no_base_class() -> None:
+    registry.register_serializer("upper", UpperSerializer)  # type: ignore[arg-type]
+    layer = InMemoryChannelLayer(serializer_format="upper")
+    await layer.send("channel", {"type": "x"})
+    assert await layer.receive("channel") == {"type": "X"}
 
 
 def test_unknown_and_unfit_ones_are_refused() -> None:

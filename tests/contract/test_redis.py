@@ -36,7 +36,9 @@ class TestRedis(LayerConformance):
 
 
 class TestRedisPubSub(LayerConformance):
-    features: ClassVar[Features] = Features(delays=True, leases=True, reconnect_window=False)
+    features: ClassVar[Features] = Features(
+        delays=True, leases=True, reconnect_window=False, any_group_name=True
+    )
 
     @pytest.fixture
     def broker(self, server: OwnServer) -> Broker:

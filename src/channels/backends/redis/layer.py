@@ -19,6 +19,7 @@ from channels.backends.redis.pubsub import PubSubShard
 from channels.backends.redis.shard import InboxShard, Shard
 from channels.backends.redis.transport import RedisTransport, Server
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
+from channels.kit.printable import printable
 from channels.kit.types import Message
 from channels.layers.fernet import make_fernets
 from channels.layers.options import split_options
@@ -164,6 +165,8 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
     """
 
     kind = PubSubShard
+    #: Octets of a group's name in UTF-8.
+    MAX_GROUP_NAME_BYTES: ClassVar[int] = 1000
 
     def __init__(
         self,
@@ -181,6 +184,23 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
         self.on_reconnect = check_hook("on_reconnect", on_reconnect)
         self.transport.on_disconnect = lambda: self._tell(self.on_disconnect)
         self.transport.on_reconnect = lambda: self._tell(self.on_reconnect)
+
+    def require_valid_group_name(self, name: str) -> bool:
+        """True for any text: programs for today's layer name groups by e-mail addresses and URLs.
+
+        Raises:
+            TypeError: If `name` is none, is empty, or has more than `MAX_GROUP_NAME_BYTES`.
+        """
+        try:
+            size = len(name.encode())
+        except (AttributeError, UnicodeEncodeError):
+            size = 0
+        if not 0 < size <= self.MAX_GROUP_NAME_BYTES:
+            raise TypeError(
+                "Group name must be a valid unicode string of at most "
+                f"{self.MAX_GROUP_NAME_BYTES} bytes. Found {printable(repr(name))}."
+            )
+        return True
 
     @property
     def groups(self) -> Mapping[str, Set[str]]:

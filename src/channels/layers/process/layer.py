@@ -13,6 +13,7 @@ from channels.layers.base import BaseChannelLayer
 from channels.layers.codec import Serializer
 from channels.layers.contract import Capabilities, Transport
 from channels.layers.delivery import Delivery
+from channels.layers.names import node_of
 from channels.layers.options import LayerOptions
 from channels.layers.process.blocking import BlockingLayer
 from channels.layers.process.gaps import GapListener
@@ -86,13 +87,24 @@ class NodeChannelLayer(BaseChannelLayer):
         Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
 
         Raises:
-            TypeError: If the name breaks the rules.
+            TypeError: If the name breaks the rules, or the channel is another process's.
         """
         # One that is read already has a name that holds: a tenth of what a message to it costs.
         if channel not in self.node.local.inboxes:
-            self.require_valid_channel_name(channel)
+            self._require_readable(channel)
         message = self.node.take(channel)
         return await self.node.receive(channel) if message is None else message
+
+    def _require_readable(self, channel: str) -> None:
+        """Raise TypeError unless this process may receive from the channel."""
+        self.require_valid_channel_name(channel)
+        owner = node_of(channel)
+        if owner not in {None, self.node.id} and not self.capabilities.is_direct:
+            raise TypeError(
+                f"Cannot receive from {channel!r}: it was made by new_channel() of another process "
+                "or layer, or before this process was forked, and only that one reads it. Call "
+                "new_channel() here, and send that name to whoever shall reply."
+            )
 
     def delivery_of(self, channel: str) -> Delivery | None:
         """How a channel is delivered at least once; None: it is delivered at most once."""
@@ -110,10 +122,10 @@ class NodeChannelLayer(BaseChannelLayer):
         Waits through failures of the backend.  Cancel safety: a cancelled call takes nothing.
 
         Raises:
-            TypeError: If the name breaks the rules.
+            TypeError: If the name breaks the rules, or the channel is another process's.
             InvalidChannelLayerError: If the channel is delivered at most once.
         """
-        self.require_valid_channel_name(channel)
+        self._require_readable(channel)
         delivery = self.delivery_of(channel)
         if delivery is None:
             raise InvalidChannelLayerError(

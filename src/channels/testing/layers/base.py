@@ -59,6 +59,7 @@ class Features:
         node: Built on `NodeChannelLayer`: attach, sync, statistics.
         forks: Usable in a forked child.
         carries_bytes: The serializer takes bytes.
+        any_group_name: Groups may have names that the rules refuse, as long as they are strings.
         refuses_objects: What no other process could read is refused where it is sent.
         reconnect_window: What is sent to a group while a process is cut off waits for it.
         queue_window: No message of a queue is lost when connections break.
@@ -83,6 +84,7 @@ class Features:
     node: bool = True
     forks: bool = True
     carries_bytes: bool = True
+    any_group_name: bool = False
     refuses_objects: bool = True
     reconnect_window: bool = True
     queue_window: bool = True

@@ -23,10 +23,13 @@ class MessageCases(ConformanceBase):
             lambda: layer.send(name, {"type": "x"}),
             lambda: layer.receive(name),
             lambda: layer.group_add("group", name),
-            lambda: layer.group_add(name, "channel"),
-            lambda: layer.group_discard(name, "channel"),
-            lambda: layer.group_send(name, {"type": "x"}),
         ]
+        if not (self.features.any_group_name and isinstance(name, str) and name):
+            calls += [
+                lambda: layer.group_add(name, "channel"),
+                lambda: layer.group_discard(name, "channel"),
+                lambda: layer.group_send(name, {"type": "x"}),
+            ]
         for call in calls:
             with pytest.raises(TypeError, match="name must be a valid unicode string"):
                 await call()

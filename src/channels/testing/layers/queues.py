@@ -57,6 +57,10 @@ class QueueCases(ConformanceBase):
         self.need("spans_processes")
         first, second = await self.make_two(make_layer)
         channel = await second.new_channel()
+        if self.features.node:
+            with pytest.raises(TypeError, match="another process"):
+                await soon(first.receive(channel))
+            return
         thief = asyncio.create_task(first.receive(channel))
         try:
             for number in range(10):
