@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from channels.exceptions import InvalidOption
+from channels.kit.limits import MIB
 from channels.kit.types import Message
 
 #: What becomes of a layer event that meets a full lane.
@@ -34,10 +35,11 @@ class MailboxBounds:
 
     `drop_new` refuses the new event, `drop_old` makes room by dropping the oldest, `latest` keeps
     only the new one, and `close` calls the mailbox's `on_overflow` (the consumer closes with 1013).
+    The layer's own `capacity` and `capacity_bytes` hold for consumers that set no bounds.
     """
 
     capacity: int = 100
-    capacity_bytes: int = 1024 * 1024
+    capacity_bytes: int = 16 * MIB
     overflow: Overflow = "drop_new"
 
     def __post_init__(self) -> None:

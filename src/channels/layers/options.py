@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.kit.limits import KIB
 from channels.kit.options import check_options, option
 from channels.layers.seal import check_secrets
 
 T = TypeVar("T")
+#: What a channel holds unless `capacity_bytes` is set: so many of the largest messages, and all of
+#: `capacity` if they are no larger than this.
+_LARGEST_MESSAGES: Final = 4
+_ORDINARY_MESSAGE_BYTES: Final = 128 * KIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,14 @@ class LayerOptions:
     )
     capacity: int = option(
         100, unit="messages", minimum=1, help="unread messages that a channel may hold"
+    )
+    capacity_bytes: int | None = option(
+        None,
+        unit="bytes",
+        minimum=1,
+        none="four messages of max_message_bytes, or capacity messages of 128 KiB if that is more",
+        help="unread messages, as they are encoded, that a consumer or another channel of one "
+        "process may hold; a single larger one still fits",
     )
     #: Glob or compiled pattern -> capacity; the first match holds.
     channel_capacity: Mapping[Any, int] | None = None
@@ -61,6 +74,12 @@ class LayerOptions:
     )
     #: Pattern of channel names -> "at-most-once", "at-least-once", or a dict: `Delivery`.
     delivery: Mapping[Any, Any] | None = None
+
+    def bytes_of(self, capacity: int) -> int:
+        """How many bytes a channel of this process with this capacity may hold unread."""
+        if self.capacity_bytes is not None:
+            return self.capacity_bytes
+        return max(_LARGEST_MESSAGES * self.max_message_bytes, capacity * _ORDINARY_MESSAGE_BYTES)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -4,13 +4,13 @@ import asyncio
 import threading
 import time
 
-from channels.layers.process.inboxes import MAX_BYTES, Inbox
+from channels.layers.process.inboxes import Inbox
 from channels.layers.process.port import Ports
 from channels.testing.layers.base import soon
 
 
 def make(capacity: int = 10) -> Inbox:
-    return Inbox(threading.RLock(), Ports().post, time.monotonic, lambda: capacity)
+    return Inbox(threading.RLock(), Ports().post, time.monotonic, lambda: capacity, lambda: 1000)
 
 
 async def test_a_reader_cancelled_after_it_was_woken_wakes_the_next() -> None:
@@ -58,10 +58,10 @@ async def test_each_event_wakes_one_reader() -> None:
 
 def test_bytes_are_bounded_and_one_large_event_fits() -> None:
     inbox = make()
-    assert inbox.put_layer({}, MAX_BYTES + 1)
+    assert inbox.put_layer({}, 1001)
     assert not inbox.put_layer({}, 1)
     assert inbox.get_nowait() is not None
-    assert inbox.put_layer({}, MAX_BYTES)
+    assert inbox.put_layer({}, 1000)
     assert not inbox.put_layer({}, 1)
 
 

@@ -11,16 +11,12 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from channels.fanout.hub import running_loop
 from channels.kit.types import Message
 from channels.layers.process.port import Post
 
 Loop = asyncio.AbstractEventLoop
-
-#: Bytes that an inbox holds unread; a single larger event still fits into an empty one.
-MAX_BYTES: Final = 8 * 1024 * 1024
 
 
 class Inbox:
@@ -31,6 +27,7 @@ class Inbox:
         post: Wakes waiters of other loops.
         clock: Monotonic seconds, in which deadlines are.
         capacity: Unread events that `put_layer` lets in.
+        capacity_bytes: Bytes of them; a single larger event still fits into an empty inbox.
     """
 
     __slots__ = (
@@ -41,6 +38,7 @@ class Inbox:
         "_post",
         "_waiters",
         "capacity",
+        "capacity_bytes",
         "displaced",
         "expired",
         "readers",
@@ -52,11 +50,13 @@ class Inbox:
         post: Post,
         clock: Callable[[], float],
         capacity: Callable[[], int],
+        capacity_bytes: Callable[[], int],
     ) -> None:
         self._lock = lock
         self._post = post
         self._clock = clock
         self.capacity = capacity
+        self.capacity_bytes = capacity_bytes
         #: How many `receive()` calls are under way.
         self.readers = 0
         #: Events dropped because nobody took them in time.
@@ -94,7 +94,7 @@ class Inbox:
             return True
 
     def _is_over(self, size: int) -> bool:
-        return len(self._events) >= self.capacity() or self._bytes + size > MAX_BYTES
+        return len(self._events) >= self.capacity() or self._bytes + size > self.capacity_bytes()
 
     async def get(self) -> Message:
         """The next event, a copy one level deep.

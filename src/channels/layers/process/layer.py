@@ -54,6 +54,10 @@ class NodeChannelLayer(BaseChannelLayer):
         """What the backend can do."""
         return self.node.transport.capabilities
 
+    def get_capacity_bytes(self, channel: str) -> int:
+        """How many bytes this channel may hold unread if it is one of this process."""
+        return self.options.bytes_of(self.get_capacity(channel))
+
     async def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
         """Send a message to one channel, at most once unless `delivery` says more.
 

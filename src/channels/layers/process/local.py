@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -19,7 +18,7 @@ from channels.fanout.event import Event
 from channels.fanout.hub import Hub
 from channels.fanout.member import Member
 from channels.kit.clock import Clock
-from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox
+from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox, MailboxBounds
 from channels.layers.process.inboxes import Inbox
 from channels.layers.process.port import Post
 
@@ -36,6 +35,8 @@ class Policy(Protocol):
     group_expiry: float
 
     def get_capacity(self, channel: str) -> int: ...
+
+    def get_capacity_bytes(self, channel: str) -> int: ...
 
 
 class LocalChannels:
@@ -77,13 +78,13 @@ class LocalChannels:
     def attach(self, channel: str, member: Member) -> None:
         """Deliver to this member from now on; what waited in an inbox moves into its mailbox."""
         mailbox = member.mailbox
-        capacity = self.policy.get_capacity(channel)
-        if (
-            capacity != DEFAULT_BOUNDS.capacity
-            and isinstance(mailbox, Mailbox)
-            and mailbox.bounds is DEFAULT_BOUNDS
-        ):
-            mailbox.bounds = replace(DEFAULT_BOUNDS, capacity=capacity)
+        if isinstance(mailbox, Mailbox) and mailbox.bounds is DEFAULT_BOUNDS:
+            bounds = MailboxBounds(
+                self.policy.get_capacity(channel), self.policy.get_capacity_bytes(channel)
+            )
+            # Where they are the same, all consumers share one object.
+            if bounds != DEFAULT_BOUNDS:
+                mailbox.bounds = bounds
         with self.lock:
             self.hub.drop_closed_loops()
             self.hub.attach(channel, member)
@@ -113,6 +114,7 @@ class LocalChannels:
                     self._post,
                     self._clock.monotonic,
                     partial(self.policy.get_capacity, channel),
+                    partial(self.policy.get_capacity_bytes, channel),
                 )
                 self.hub.attach(channel, Member(inbox, None))
             return inbox

@@ -48,7 +48,10 @@ class OwnChannels:
         else:
             taken = await self._deliver_on(member.loop, channel, event)
         if taken is False:
-            raise ChannelFull(f"{channel} holds its capacity of unread messages.")
+            raise ChannelFull(
+                f"{channel} holds its capacity of unread messages, in number or in bytes: see the "
+                "layer's options capacity and capacity_bytes."
+            )
 
     def take(self, channel: str) -> Message | None:
         """A message that has come, without waiting; or None.

@@ -11,7 +11,7 @@ from channels.exceptions import ChannelFull
 from channels.fanout.member import Member
 from channels.fanout.prepared import PLAIN
 from channels.kit.mailbox import Mailbox, MailboxBounds
-from channels.testing.layers.base import ConformanceBase, MakeLayer, soon, until
+from channels.testing.layers.base import ConformanceBase, MakeLayer, receive_all, soon, until
 from channels.wire.frames import BINARY, TEXT, server_frame
 
 
@@ -136,6 +136,49 @@ class MemberCases(ConformanceBase):
         await layer.group_send("room", {"type": "four"})
         await until(lambda: layer.statistics()["dropped_full"] == 2, "the count")
         assert mailbox.layer_size == 2
+
+    async def test_capacity_messages_of_100_kb_wait_for_a_busy_consumer(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("node")
+        first, second = await self.make_two(make_layer, capacity=50)
+        channel, mailbox = await attach(second)
+        await second.group_add("room", channel)
+        for number in range(25):
+            await first.send(channel, {"type": "sent", "number": number, "text": "x" * 100_000})
+        await until(lambda: mailbox.layer_size == 25, "what was sent to the channel")
+        for number in range(25):
+            message = {"type": "group", "number": number, "text": "x" * 100_000}
+            await first.group_send("room", message)
+        await until(lambda: mailbox.layer_size == 50, "what was sent to the group")
+        got = [await soon(mailbox.get_layer()) for _ in range(50)]
+        assert [event["number"] for event in got] == [*range(25)] * 2
+
+    async def test_four_of_the_largest_messages_wait_for_a_busy_consumer(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("node")
+        first, second = await self.make_two(make_layer, capacity=4, max_message_bytes=900_000)
+        attached, mailbox = await attach(second)
+        received = await second.new_channel()
+        largest = {"type": "large", "text": "x" * 899_000}
+        for channel in (attached, received):
+            for _ in range(4):
+                await first.send(channel, largest)
+        await until(lambda: mailbox.layer_size == 4, "the largest messages")
+        assert await receive_all(second, received, 4) == [largest] * 4
+
+    async def test_bytes_of_unread_messages_are_bounded_by_capacity_bytes(
+        self, make_layer: MakeLayer
+    ) -> None:
+        self.need("node")
+        layer = await make_layer(capacity_bytes=2500)
+        attached, _ = await attach(layer)
+        for channel in (attached, await layer.new_channel()):
+            for _ in range(2):
+                await layer.send(channel, {"type": "x", "text": "x" * 1000})
+            with pytest.raises(ChannelFull, match="capacity_bytes"):
+                await layer.send(channel, {"type": "x", "text": "x" * 1000})
 
     async def test_a_consumer_that_does_not_read_holds_up_nobody(
         self, make_layer: MakeLayer
