@@ -47,9 +47,6 @@ def ask(client: RawClient, path: str) -> Response | None:
         # RFC 9110 section 8.6: a length is digits; two of them are a smuggling tool.
         "bad-length",
         "two-lengths",
-        # RFC 9110 section 15.3.6: "a server MUST NOT generate content in a 205 response".
-        "205-with-body",
-        "205-with-length",
     ],
 )
 def test_answered_with_500(server: ServerProcess, path: str) -> None:
@@ -106,10 +103,12 @@ def test_body_longer_than_stated(server: ServerProcess) -> None:
             assert client.read_to_end() == b""
 
 
-def test_reset_content_says_that_it_is_empty(server: ServerProcess) -> None:
+@pytest.mark.parametrize("path", ["205", "205-with-body", "205-with-length"])
+def test_reset_content_says_that_it_is_empty(server: ServerProcess, path: str) -> None:
+    # RFC 9110 section 15.3.6: "a server MUST NOT generate content in a 205 response".
     with RawClient(server.address) as client:
         for _ in range(2):
-            answer = ask(client, "205")
+            answer = ask(client, path)
             assert answer is not None
             assert (answer.status, answer.header(b"content-length"), answer.body) == (
                 205,
@@ -123,8 +122,8 @@ def test_body_where_none_may_be(server: ServerProcess) -> None:
     with RawClient(server.address) as client:
         answer = ask(client, "204-with-body")
         assert answer is not None
-        assert answer.status in {204, 500}
-        assert answer.header(b"content-length") is None or answer.status == 500
+        assert answer.status == 204
+        assert answer.header(b"content-length") is None
         assert answer.header(b"transfer-encoding") is None
         client.send(GET % b"next")
         following = client.read_some()

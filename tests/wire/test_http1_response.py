@@ -51,12 +51,16 @@ def test_http_1_0_that_keeps_alive_is_told() -> None:
     assert b"connection: keep-alive" in lines
 
 
-@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-def test_responses_without_a_body(method: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 205), ("GET", 304)]
+)
+@pytest.mark.parametrize("pieces", [[(b"hello", False)], [(b"he", True), (b"llo", False)]])
+def test_responses_without_a_body(method: str, status: int, pieces: Any) -> None:
     response = writer(method)
-    lines, body = written(response, status, [(b"content-length", b"5")], (b"hello", False))
+    lines, body = written(response, status, [(b"content-length", b"5")], *pieces)
     assert body == b""
-    assert (b"content-length: 5" in lines) == (status != 204)
+    lengths = [line for line in lines if line.startswith(b"content-length")]
+    assert lengths == {204: [], 205: [b"content-length: 0"]}.get(status, [b"content-length: 5"])
     assert not any(line.startswith(b"transfer-encoding") for line in lines)
     assert response.is_complete
     assert response.keep_alive
