@@ -118,6 +118,12 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
         counts.application_failures += 1
         if not was_logged(error):
             logger.error("Exception inside application: %s", describe(scope), exc_info=error)
+    elif not complete and scope["type"] == "websocket":
+        # Other servers take it without an error; whoever waits for the client is served there.
+        logger.warning(
+            "The application returned before its WebSocket was closed, which ends it: %s",
+            describe(scope),
+        )
     elif not complete:
         counts.application_failures += 1
         logger.error("The application returned without a whole response: %s", describe(scope))

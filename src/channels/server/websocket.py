@@ -260,10 +260,11 @@ class WebSocketSession:
         if kind != SEND or self._stage is not _OPEN:
             kind = check_kind(self._stage, message)
         if kind == SEND:
-            outlet = self._outlet
+            data, outlet = data_of(message), self._outlet
             if outlet.is_closing:
                 self._check_connected()
-            outlet.write(self._machine.frame_of(data_of(message)))
+            if data is not None:
+                outlet.write(self._machine.frame_of(data))
             if outlet.is_full:
                 await outlet.drain()
                 self._check_connected()
@@ -274,7 +275,7 @@ class WebSocketSession:
         elif kind == DENIAL_START:
             self._opening.start_denial(message)
             self._stage = _DENYING
-        else:
+        elif kind is not None:
             self._deny(message)
             if self._outlet.is_full:
                 await self._outlet.drain()
@@ -315,9 +316,10 @@ class WebSocketSession:
         self._has_application = False
         log_end(self._scope, error, complete=self._stage is _CLOSED or self.mailbox.gone)
         if self._stage in _UNANSWERED:
-            self._refuse(403 if isinstance(error, NoRouteFound) else 500)
+            is_refused = error is None or isinstance(error, NoRouteFound)
+            self._refuse(403 if is_refused else 500)
         elif self._stage is _OPEN and self._machine.phase is _UNCLOSED:
-            self._leave(INTERNAL_ERROR)
+            self._leave(NORMAL if error is None else INTERNAL_ERROR)
         else:
             self._finish()
         self._settle()

@@ -113,22 +113,18 @@ def accept_response(
 ) -> bytes:
     """The bytes of the 101 answer.
 
+    Fields of `headers` that the server writes itself are left out.
+
     Raises:
         LocalProtocolError: If the client did not offer `subprotocol`, or `headers` holds a field
-            that cannot be sent or is the server's own to write.
+            that cannot be sent.
     """
     if subprotocol is not None and subprotocol not in handshake.subprotocols:
         offered = ", ".join(map(repr, handshake.subprotocols)) or "none"
         raise LocalProtocolError(
             f"The subprotocol {subprotocol!r} was not offered by the client; it offered {offered}."
         )
-    extra = checked_fields(headers)
-    for name, _ in extra:
-        if name in _RESERVED:
-            raise LocalProtocolError(
-                f"The server writes the handshake's {name.decode()!r} field itself: leave it out"
-                " of 'headers' (a subprotocol goes into 'subprotocol')."
-            )
+    extra = [pair for pair in checked_fields(headers) if pair[0] not in _RESERVED]
     digest = hashlib.sha1(handshake.key + _GUID, usedforsecurity=False).digest()
     fields = [
         (b"upgrade", b"websocket"),

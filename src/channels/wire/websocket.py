@@ -34,7 +34,6 @@ from channels.wire.frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    MAX_REASON_BYTES,
     PING,
     PONG,
     TEXT,
@@ -402,17 +401,15 @@ class WebSocket:
     def send_close(self, code: int = NORMAL, reason: str = "") -> None:
         """Begin the closing handshake, or end it if the peer began it (with the peer's code).
 
+        The reason is cut after 123 bytes, which is what a close frame has room for.
+
         Raises:
-            LocalProtocolError: If no close frame may carry the code, the reason is longer than 123
-                bytes, or a close frame was sent already.
+            LocalProtocolError: If no close frame may carry the code, or a close frame was sent
+                already.
         """
         if isinstance(code, bool) or code not in SENDABLE_CODES:
             raise LocalProtocolError(
                 f"A close code is 1000 to 1003, 1007 to 1014, or 3000 to 4999: found {code!r}."
-            )
-        if len(reason.encode(errors="replace")) > MAX_REASON_BYTES:
-            raise LocalProtocolError(
-                f"A close reason has at most {MAX_REASON_BYTES} bytes: found {reason!r}."
             )
         self._check_sending()
         if self.phase is Phase.OPEN:
