@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import weakref
@@ -93,6 +94,13 @@ def _running_tasks(consumer: object) -> list[asyncio.Future[Any]]:
 _accepted: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 
 
+def _is_of_a_consumer(send: Any) -> bool:
+    """True for a method of another consumer, which hears what is sent and answers the client."""
+    while isinstance(send, functools.partial):
+        send = send.func
+    return isinstance(getattr(send, "__self__", None), AsyncConsumer)
+
+
 class WebsocketRules(Membership):
     """What WebSocket consumers of both kinds have in common and that says or awaits nothing.
 
@@ -145,8 +153,8 @@ class WebsocketRules(Membership):
 
     @property
     def _is_unanswered(self) -> bool:
-        """True if nobody has accepted: demultiplexers do it for consumers that share a `send`."""
-        if self._answered or self.accept_later:
+        """True if nobody has accepted, or may do so yet: demultiplexers answer for several."""
+        if self._answered or self.accept_later or _is_of_a_consumer(self._shared_send):
             return False
         with contextlib.suppress(TypeError):
             return self._shared_send not in _accepted
