@@ -279,10 +279,10 @@ def test_it_serves_tls_and_a_unix_socket(tmp_path: Path) -> None:
             socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as secure,
         ):
-            assert answer(secure) == f"https ('127.0.0.1', {port})"
+            assert answer(secure) == f"https ['127.0.0.1', {port}]"
         with socket.socket(socket.AF_UNIX) as unix:
             unix.connect(str(tmp_path / "web.sock"))
-            assert answer(unix) == "http ('web.sock', None)"
+            assert answer(unix) == "http ['web.sock', None]"
         assert server.stop() == 0
     assert not (tmp_path / "web.sock").exists()
 
@@ -312,7 +312,7 @@ def test_it_serves_a_socket_that_it_inherits(tmp_path: Path, how: str) -> None:
                 stderr=subprocess.DEVNULL,
             )
             try:
-                assert answer(early) == f"http ('127.0.0.1', {port})"
+                assert answer(early) == f"http ['127.0.0.1', {port}]"
             finally:
                 process.terminate()
                 assert process.wait(PATIENCE_SECONDS) == 0

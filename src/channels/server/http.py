@@ -280,7 +280,7 @@ class HttpSession:
 
     def _cut_off(self, reason: str, what: str, seconds: float | None) -> None:
         exchange = self._exchange
-        client = self._outlet.peer.client if exchange is None else exchange.scope["client"]
+        client = self._outlet.peer.client if exchange is None else exchange.client
         target = "" if exchange is None else f" ({describe(exchange.scope)})"
         cut_off(reason, client, f"{what} took too long: {seconds:g} s{target}")
         self._machine.fail()
@@ -439,6 +439,6 @@ class HttpSession:
             exchange.request.line,
             response.status or None,
             response.size,
-            exchange.scope["client"],
+            exchange.client,
             self._loop.time() - exchange.began,
         )

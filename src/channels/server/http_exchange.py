@@ -21,6 +21,7 @@ from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message, Scope
 from channels.server.application import ApplicationCall, log_end
 from channels.server.garbage import COUNTED_FROM_BYTES
+from channels.server.scope import client_of
 from channels.server.service import Service
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
@@ -59,6 +60,7 @@ class HttpExchange:
         self._session = session
         self.request = request
         self.scope = scope
+        self.client = client_of(scope)
         #: When the head was complete, by the loop's clock.
         self.began = began
         #: Bytes of both bodies, of the response's those that were never sent included.

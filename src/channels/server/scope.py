@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from channels.kit.types import Headers, Scope
+from channels.kit.types import Address, Headers, Scope
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.proxy import Proxies
@@ -48,7 +48,10 @@ class ScopeBuilder:
         self.state = state
 
     def build(self, kind: Literal["http", "websocket"], request: Request, peer: Peer) -> Scope:
-        """The scope of a request; `extensions` is a fresh dict to be filled."""
+        """The scope of a request; `extensions` is a fresh dict to be filled.
+
+        Addresses are lists, as other servers give them: programs compare them with lists.
+        """
         headers, root_path = request.headers, self._root_path
         if self._trusts_anyone and self._proxies.trusts(peer):
             peer = self._proxies.resolve(peer, headers)
@@ -64,8 +67,8 @@ class ScopeBuilder:
             "query_string": request.query,
             "root_path": root_path,
             "headers": _visible(headers),
-            "client": peer.client,
-            "server": peer.server,
+            "client": None if peer.client is None else list(peer.client),
+            "server": None if peer.server is None else list(peer.server),
             "extensions": {},
         }
         if self.state is not None:
@@ -75,6 +78,12 @@ class ScopeBuilder:
             # Those of a handshake that is in order: its session fills them in.
             scope["subprotocols"] = []
         return scope
+
+
+def client_of(scope: Scope) -> Address | None:
+    """The client's address; ask before the application has the scope, which it may change."""
+    client = scope["client"]
+    return None if client is None else (client[0], client[1])
 
 
 def _visible(headers: Headers) -> Headers:

@@ -35,6 +35,7 @@ from channels.server.application import ApplicationCall, describe, log_end, logg
 from channels.server.counts import counts
 from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
+from channels.server.scope import client_of
 from channels.server.service import HttpOutlet, Service
 from channels.server.websocket_heartbeat import Heartbeat
 from channels.server.websocket_intake import Intake
@@ -115,7 +116,7 @@ class WebSocketSession:
         self._outlet = outlet
         self._request = request
         self._scope = scope
-        self._client = scope["client"]
+        self._client = client_of(scope)
         self._timeouts = options.timeouts
         self._stage = _CONNECTING
         self._loop = loop = service.loop
