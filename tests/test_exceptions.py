@@ -23,6 +23,7 @@ from channels.exceptions import mark_logged, was_logged
         ("NoRouteFound", ValueError),
         ("InvalidOption", ValueError),
         ("MalformedEnvelope", ValueError),
+        ("LocalProtocolError", ValueError),
     ],
 )
 def test_what_catches_it(name: str, base: type[Exception]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.urls import path
 
+from channels.auth import AuthMiddlewareStack
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import BaseMiddleware, is_double_callable, single_callable
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
@@ -224,6 +225,15 @@ async def test_none_in_place_of_receive_and_send_is_a_call() -> None:
     for middleware in (Tagged(inner), Resolving(inner)):
         result: Any = await middleware({"type": "websocket"}, None, None)  # type: ignore[arg-type]
         assert result == {"type": "websocket", "tag": "set", "given": (None, None)}
+    scope: dict[str, Any] = {"type": "websocket", "headers": [], "path": "/"}
+    for stack in (
+        AllowedHostsOriginValidator(AuthMiddlewareStack(Tagged(inner))),
+        URLRouter([path("", AuthMiddlewareStack(Tagged(inner)))]),
+        ProtocolTypeRouter({"websocket": single_callable(Tagged(inner))}),
+    ):
+        scope["headers"] = [(b"origin", b"http://testserver")]
+        result = await stack(scope, None, None)  # type: ignore[arg-type]
+        assert (result["tag"], result["given"]) == ("set", (None, None))
 
 
 async def test_what_the_inner_application_returns_comes_back_through_all() -> None:

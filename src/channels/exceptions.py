@@ -19,7 +19,7 @@ ChannelsError
 ├── NoRouteFound              (ValueError) no route for a connection
 ├── UnknownMessageType        (ValueError) a message's type names no handler of its consumer
 └── ProtocolError             a rule of HTTP or WebSocket was broken
-    ├── LocalProtocolError    ... by the application: a bug here
+    ├── LocalProtocolError    (ValueError) ... by the application: a bug here
     └── RemoteProtocolError   ... by the peer: answer with `status` or `close_code`
 """
 
@@ -123,7 +123,7 @@ class ProtocolError(ChannelsError):
     """A rule of HTTP or WebSocket was broken."""
 
 
-class LocalProtocolError(ProtocolError):
+class LocalProtocolError(ProtocolError, ValueError):
     """The application broke a rule: a bug on this side, answered with 500 or close 1011."""
 
 
