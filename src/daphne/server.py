@@ -37,7 +37,7 @@ class Server:
         endpoints: Strings as `build_endpoint_description_strings` makes them.
         action_logger: Called with (protocol, action, details) for each thing that happened.
         ready_callable: Called once all endpoints listen; `listening_addresses` is known then.
-        request_buffer_size: Of no effect: bodies are streamed as they arrive.
+        request_buffer_size: Most bytes of a body that one `http.request` carries.
         proxy_root_path_header: Field with the root_path, `Daphne-Root-Path` say; empty: none is
             read.  Like the other three it counts only with `proxy_forwarded_address_header`.
         trusted_proxies: Whose fields are believed: addresses, networks, "unix", or "*" for all:
@@ -87,7 +87,12 @@ class Server:
         connect_timeouts = (websocket_connect_timeout, websocket_handshake_timeout)
         sizes = (websocket_max_message_size or None, websocket_max_frame_size or None)
         options = ServerOptions(
-            limits=Limits(max_message_bytes=sizes[0], max_frame_bytes=sizes[1]),
+            limits=Limits(
+                max_message_bytes=sizes[0],
+                max_frame_bytes=sizes[1],
+                request_buffer_bytes=request_buffer_size,
+                requires_host=False,
+            ),
             timeouts=Timeouts(
                 http_timeout=http_timeout or None,
                 handshake_timeout=min((it for it in connect_timeouts if it >= 0), default=None),

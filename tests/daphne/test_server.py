@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -255,3 +257,34 @@ def test_asgi_threads_is_the_size_of_the_default_executor(
 
     with running(application=in_threads) as server:
         assert get(port_of(server), "/") == (200, meet)
+
+
+def test_a_request_s_body_comes_in_pieces_of_request_buffer_size() -> None:
+    pieces: list[bytes] = []
+
+    async def counts(scope: Scope, receive: Receive, send: Send) -> None:
+        message: Message = {"more_body": scope["type"] == "http"}
+        while message.get("more_body"):
+            message = await receive()
+            pieces.append(message["body"])
+        await application(scope, receive, send)
+
+    with running(application=counts, request_buffer_size=8) as server:
+        for fields in ({"body": b"x" * 20}, {"body": iter([b"x" * 20]), "encode_chunked": True}):
+            connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=20)
+            connection.request("POST", "/", **fields)
+            assert connection.getresponse().status == 201
+            connection.close()
+            assert max(map(len, pieces)) <= 8
+            assert b"".join(pieces) == b"x" * 20
+            pieces.clear()
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_request_without_host_is_served_in_its_version(version: str) -> None:
+    with running() as server:
+        where = ("127.0.0.1", port_of(server))
+        with socket.create_connection(where, PATIENCE_SECONDS) as client:
+            client.sendall(f"GET / HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
+            with client.makefile("rb") as answer:
+                assert answer.readline() == f"HTTP/{version} 201 Created\r\n".encode()

@@ -48,7 +48,7 @@ class Client:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         version, status, *_ = first.split(" ")
-        assert version == "HTTP/1.1"
+        assert version in {"HTTP/1.1", "HTTP/1.0"}
         pairs = [line.split(": ", 1) for line in lines]
         return Answer(int(status), [(name, value) for name, value in pairs], b"")
 

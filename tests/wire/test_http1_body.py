@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
-from channels.wire.http1_body import EVENT_BYTES, ChunkedBody, LengthBody
+from channels.wire.http1_body import ChunkedBody, LengthBody
+
+SMALL = Limits(request_buffer_bytes=50)
 
 
 def test_a_body_of_known_length_leaves_the_rest() -> None:
-    body = LengthBody(5)
+    body = LengthBody(5, Limits())
     buffer = bytearray(b"hel")
     assert body.take(buffer) == b"hel"
     assert not body.is_done
@@ -21,10 +23,10 @@ def test_a_body_of_known_length_leaves_the_rest() -> None:
 
 
 def test_a_large_body_comes_in_pieces() -> None:
-    body = LengthBody(EVENT_BYTES + 1)
-    buffer = bytearray(EVENT_BYTES + 1)
-    assert len(body.take(buffer)) == EVENT_BYTES
-    assert len(body.take(buffer)) == 1
+    body = LengthBody(101, SMALL)
+    buffer = bytearray(101)
+    assert [len(body.take(buffer)) for _ in range(3)] == [50, 50, 1]
+    assert body.is_done
 
 
 def test_small_chunks_come_joined() -> None:
@@ -36,11 +38,9 @@ def test_small_chunks_come_joined() -> None:
 
 
 def test_a_large_chunk_comes_in_pieces() -> None:
-    body = ChunkedBody(Limits())
-    buffer = bytearray(b"%x\r\n" % (EVENT_BYTES * 2) + bytes(EVENT_BYTES * 2) + b"\r\n0\r\n\r\n")
-    assert len(body.take(buffer)) == EVENT_BYTES
-    assert len(body.take(buffer)) == EVENT_BYTES
-    assert body.take(buffer) == b""
+    body = ChunkedBody(SMALL)
+    buffer = bytearray(b"64\r\n" + bytes(100) + b"\r\n0\r\n\r\n")
+    assert [len(body.take(buffer)) for _ in range(3)] == [50, 50, 0]
     assert body.is_done
 
 

@@ -41,13 +41,14 @@ def test_a_body_in_pieces_is_chunked() -> None:
 def test_http_1_0_is_told_the_end_by_closing() -> None:
     response = writer(version="1.0")
     lines, body = written(response, 200, [], (b"hello", True), (b"x", False))
-    assert lines == [b"HTTP/1.1 200 OK", b"server: us", b"connection: close"]
+    assert lines == [b"HTTP/1.0 200 OK", b"server: us", b"connection: close"]
     assert body == b"hellox"
     assert not response.keep_alive
 
 
 def test_http_1_0_that_keeps_alive_is_told() -> None:
-    lines, _ = written(writer(version="1.0"), 200, [], (b"hello", False))
+    lines, _ = written(writer(version="1.0"), 299, [], (b"hello", False))
+    assert lines[0] == b"HTTP/1.0 299 "
     assert b"connection: keep-alive" in lines
 
 

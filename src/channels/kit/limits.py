@@ -43,6 +43,13 @@ class Limits:
         none="no limit: the application decides",
         help="largest request body, counted as it arrives; answered with 413",
     )
+    request_buffer_bytes: int = option(
+        64 * KIB,
+        unit="bytes",
+        minimum=1,
+        flag="--request-buffer-size",
+        help="most of a request's body that one http.request carries",
+    )
     min_body_rate: int = option(
         100,
         unit="bytes per second",
@@ -113,6 +120,9 @@ class Limits:
         minimum=KIB,
         help="unsent bytes above which the application's send() waits",
     )
+    #: Whether HTTP/1.1 without a Host field is refused, as RFC 9112 section 3.2 demands; under the
+    #: names of Daphne, which does not, clients of old are served.
+    requires_host: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)

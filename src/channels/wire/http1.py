@@ -243,7 +243,7 @@ class Http1Connection:
         self._check_head_size(size)
         head = bytes(self._buffer[:size])
         check_fields(head, self._limits)
-        request = read_head(head, self._line)
+        request = read_head(head, self._line, self._limits)
         del self._buffer[:size]
         self._scanned = 0
         self._line = None
@@ -261,7 +261,8 @@ class Http1Connection:
     def _start_body(self, length: int | None) -> None:
         if length is not None:
             self._check_body_bytes(length)
-        self._body = ChunkedBody(self._limits) if length is None else LengthBody(length)
+        limits = self._limits
+        self._body = ChunkedBody(limits) if length is None else LengthBody(length, limits)
         self._body_bytes = 0
         self.phase = _BODY
 

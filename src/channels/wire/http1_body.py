@@ -18,8 +18,6 @@ from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import KIB, Limits
 from channels.wire.http1_request import check_fields
 
-#: Most bytes that one event carries.
-EVENT_BYTES: Final = 64 * KIB
 #: A size line is 16 digits and an extension that nobody uses.
 MAX_SIZE_LINE_BYTES: Final = 4 * KIB
 #: Extension bytes of one body, so that chunks of one byte cannot carry kilobytes each.
@@ -67,17 +65,18 @@ class BodyReader(Protocol):
 class LengthBody:
     """A body of as many bytes as Content-Length said."""
 
-    __slots__ = ("remaining",)
+    __slots__ = ("_most", "remaining")
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, limits: Limits) -> None:
         self.remaining = length
+        self._most = limits.request_buffer_bytes
 
     @property
     def is_done(self) -> bool:
         return self.remaining == 0
 
     def take(self, buffer: bytearray) -> bytes:
-        size = min(self.remaining, EVENT_BYTES)
+        size = min(self.remaining, self._most)
         data = bytes(buffer[:size])
         del buffer[:size]
         self.remaining -= len(data)
@@ -118,9 +117,10 @@ class ChunkedBody:
         """
         pieces: list[bytes] = []
         size = 0
-        while size < EVENT_BYTES and self._part is not _Part.DONE:
+        most = self._limits.request_buffer_bytes
+        while size < most and self._part is not _Part.DONE:
             if self._part is _Part.DATA:
-                piece = bytes(buffer[: min(self._remaining, EVENT_BYTES - size)])
+                piece = bytes(buffer[: min(self._remaining, most - size)])
                 if not piece:
                     break
                 del buffer[: len(piece)]

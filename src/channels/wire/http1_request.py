@@ -177,7 +177,7 @@ class _Fields:
                 known.append(value)
 
 
-def read_head(head: bytes, line: re.Match[bytes]) -> Request:
+def read_head(head: bytes, line: re.Match[bytes], limits: Limits) -> Request:
     """Read a whole head, from the request line to the empty line that ends it.
 
     Args:
@@ -197,7 +197,7 @@ def read_head(head: bytes, line: re.Match[bytes]) -> Request:
         raise RemoteProtocolError(f"Malformed request head: {error}.") from None
     method, version = line[1], line[4]
     deciding = fields.deciding
-    _check_host(deciding.get(b"host"), version)
+    _check_host(deciding.get(b"host"), is_needed=limits.requires_host and version == b"1.1")
     path, query = _split_target(method, line[2], fields)
     length = _body_length(deciding, version)
     asked = deciding.get(b"upgrade")
@@ -224,12 +224,12 @@ def _unknown_method(method: bytes) -> RemoteProtocolError:
     return RemoteProtocolError(f"The method {method.decode()} is not implemented.", status=501)
 
 
-def _check_host(hosts: list[bytes] | None, version: bytes) -> None:
+def _check_host(hosts: list[bytes] | None, *, is_needed: bool) -> None:
     # RFC 9112 section 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1 request
     # message that lacks a Host header field and to any request message that contains more than one
     # Host header field line or a Host header field with an invalid field value."
     if hosts is None:
-        if version == b"1.1":
+        if is_needed:
             raise RemoteProtocolError("An HTTP/1.1 request needs a Host field.")
     elif len(hosts) > 1:
         raise RemoteProtocolError(f"Found {len(hosts)} Host fields: expected one.")

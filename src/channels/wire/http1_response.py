@@ -240,7 +240,11 @@ class ResponseWriter:
             # Section 15.3.6: "a server MUST NOT generate content in a 205 response".  Unlike 204
             # it has a body by the rules of framing: one of no bytes.
             headers.append((b"content-length", b"0"))
-        lines = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status]
+        line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status
+        if self.http_version == "1.0":
+            # RFC 9110 section 6.2 lets a server answer so where a client may know no later version.
+            line = b"HTTP/1.0" + line[len(b"HTTP/1.1") :]
+        lines = [line]
         lines += [b"%b: %b\r\n" % pair for pair in headers]
         lines += [line for name, line in self._stamp() if name not in names]
         if self._left is None and not self._without_body:
