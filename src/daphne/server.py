@@ -23,6 +23,11 @@ from daphne.protocol import ListeningPort, Protocol
 
 logger = logging.getLogger(__name__)
 
+#: What "at once" becomes, which the server's own options do not know.
+SOONEST_SECONDS = 0.01
+#: Control frames have up to 125 bytes, whatever the limit is for others.
+SMALLEST_FRAME_BYTES = 125
+
 ActionLogger = Callable[[str, str, dict[str, Any]], object]
 
 
@@ -85,21 +90,16 @@ class Server:
         #: What is being served -> {"connected": time.time(), "application_instance": its task}.
         self.connections: dict[Protocol, dict[str, Any]] = {}
         connect_timeouts = (websocket_connect_timeout, websocket_handshake_timeout)
-        sizes = (websocket_max_message_size or None, websocket_max_frame_size or None)
+        sizes = (websocket_max_message_size, websocket_max_frame_size, request_buffer_size)
         options = ServerOptions(
-            limits=Limits(
-                max_message_bytes=sizes[0],
-                max_frame_bytes=sizes[1],
-                request_buffer_bytes=request_buffer_size,
-                requires_host=False,
-            ),
+            limits=limits_of(*sizes),
             timeouts=Timeouts(
                 http_timeout=http_timeout or None,
-                handshake_timeout=min((it for it in connect_timeouts if it >= 0), default=None),
-                websocket_timeout=None if websocket_timeout < 0 else websocket_timeout,
+                handshake_timeout=min(filter(None, map(endless, connect_timeouts)), default=None),
+                websocket_timeout=endless(websocket_timeout),
                 ping_interval=ping_interval or None,
                 ping_timeout=ping_timeout or None,
-                close_timeout=application_close_timeout,
+                close_timeout=max(application_close_timeout, SOONEST_SECONDS),
                 shutdown_timeout=self.shutdown_timeout,
             ),
             proxy=believed(
@@ -240,6 +240,21 @@ class Server:
                 "time_taken": record.duration,
             }
         self.log_action(protocol, action, details)
+
+
+def limits_of(message_size: int, frame_size: int, buffer_size: int) -> Limits:
+    """Limits in bytes; 0 for a message or a frame: no limit."""
+    return Limits(
+        max_message_bytes=message_size or None,
+        max_frame_bytes=max(frame_size, SMALLEST_FRAME_BYTES) if frame_size else None,
+        request_buffer_bytes=buffer_size,
+        requires_host=False,
+    )
+
+
+def endless(seconds: float) -> float | None:
+    """A timeout; None for a negative one, and the shortest that there is for 0."""
+    return None if seconds < 0 else max(seconds, SOONEST_SECONDS)
 
 
 def believed(

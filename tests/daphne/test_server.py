@@ -288,3 +288,23 @@ def test_a_request_without_host_is_served_in_its_version(version: str) -> None:
             client.sendall(f"GET / HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
             with client.makefile("rb") as answer:
                 assert answer.readline() == f"HTTP/{version} 201 Created\r\n".encode()
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_timeouts_and_sizes_that_daphne_takes_are_taken(timeout: int) -> None:
+    server = Server(
+        application,
+        application_close_timeout=timeout,
+        http_timeout=0,
+        ping_interval=0,
+        ping_timeout=0,
+        websocket_timeout=timeout,
+        websocket_connect_timeout=timeout,
+        websocket_max_frame_size=1,
+        websocket_max_message_size=1,
+    )
+    timeouts = server._server.options.timeouts
+    assert timeouts.close_timeout == 0.01
+    assert timeouts.websocket_timeout == (None if timeout < 0 else 0.01)
+    assert timeouts.handshake_timeout == (5 if timeout < 0 else 0.01)
+    assert (timeouts.http_timeout, timeouts.ping_interval, timeouts.ping_timeout) == (None,) * 3

@@ -16,7 +16,8 @@ from channels.server.endpoints import Endpoint, Tls, parse_endpoint
         ("tcp:8000:interface=localhost:backlog=5", Endpoint("tcp", "localhost", 8000, backlog=5)),
         (r"tcp:port=80:interface=\:\:1", Endpoint("tcp", "::1", 80)),
         (r"tcp:port=80:interface=[\:\:1]", Endpoint("tcp", "::1", 80)),
-        (r"tcp6:port=80:interface=\:\:", Endpoint("tcp", "::", 80)),
+        (r"tcp6:port=80:interface=\:\:1", Endpoint("tcp", "::1", 80)),
+        ("tcp6:80", Endpoint("tcp", "::", 80)),
         (
             "ssl:443:privateKey=k.pem:certKey=c.pem",
             Endpoint("tcp", port=443, tls=Tls("k.pem", "c.pem")),
@@ -25,6 +26,10 @@ from channels.server.endpoints import Endpoint, Tls, parse_endpoint
         (
             "ssl:443:privateKey=k.pem:certKey=c.pem:extraCertChain=i.pem:interface=10.0.0.1",
             Endpoint("tcp", "10.0.0.1", 443, tls=Tls("k.pem", "c.pem", "i.pem")),
+        ),
+        (
+            "ssl:443:privateKey=k.pem:sslmethod=TLSv1_2_METHOD:dhParameters=dh.pem",
+            Endpoint("tcp", port=443, tls=Tls("k.pem", "k.pem")),
         ),
         ("unix:/run/chat.sock", Endpoint("unix", path="/run/chat.sock")),
         ("unix:address=/run/x:mode=660", Endpoint("unix", path="/run/x", mode=0o660)),

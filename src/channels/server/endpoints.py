@@ -140,8 +140,8 @@ class _Fields:
         return InvalidOption(f"Endpoint {self._text!r}: {what}.")
 
 
-def _tcp(fields: _Fields, tls: Tls | None = None) -> Endpoint:
-    host = fields.take("interface", "")
+def _tcp(fields: _Fields, tls: Tls | None = None, interface: str = "") -> Endpoint:
+    host = fields.take("interface", interface)
     return Endpoint(
         "tcp",
         host=host[1:-1] if host.startswith("[") and host.endswith("]") else host,
@@ -151,7 +151,14 @@ def _tcp(fields: _Fields, tls: Tls | None = None) -> Endpoint:
     )
 
 
+def _tcp6(fields: _Fields) -> Endpoint:
+    return _tcp(fields, interface="::")
+
+
 def _ssl(fields: _Fields) -> Endpoint:
+    # Twisted's: this server speaks TLS 1.2 and newer, without finite fields.
+    for name in ("sslmethod", "dhParameters"):
+        fields.take(name, "")
     key = fields.take("privateKey")
     tls = Tls(key, fields.take("certKey", key), fields.take("extraCertChain", ""))
     return _tcp(fields, tls)
@@ -178,7 +185,7 @@ def _systemd(fields: _Fields) -> Endpoint:
 
 _PARSERS: Final[dict[str, Callable[[_Fields], Endpoint]]] = {
     "tcp": _tcp,
-    "tcp6": _tcp,
+    "tcp6": _tcp6,
     "ssl": _ssl,
     "unix": _unix,
     "fd": _fd,
