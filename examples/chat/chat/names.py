@@ -41,10 +41,13 @@ _MIXTURES = (
     {"LATIN", "CJK", "HANGUL"},
 )
 
-#: Small letters and the Latin ones that they look like: Cyrillic, Greek, Armenian, Latin's own.
+#: Small letters and the Latin ones that they look like: Cyrillic, Greek, Armenian, Latin's own;
+#: after them the look-alikes within Japanese and within Arabic.
 _SMALL = str.maketrans(
-    "авеԁһіјкӏмнорԛсѕтуүѵԝхҽ" + "αβγεικνορτυχω" + "գոսօցւք" + "ɑɡıȷɩʟɴʀʏᴀʙᴄᴅᴇꜰɢʜɪᴊᴋᴍᴏᴘꜱᴛᴜᴠᴡᴢ",
-    "abedhijklmhopqcstyyvwxe" + "abyeiknoptuxw" + "qnuoguf" + "agijilnryabcdefghijkmopstuvwz",
+    "авеԁһіјкӏмнорԛсѕтуүѵԝхҽ" + "αβγεικνορτυχω" + "գոսօցւք" + "ɑɡıȷɩʟɴʀʏᴀʙᴄᴅᴇꜰɢʜɪᴊᴋᴍᴏᴘꜱᴛᴜᴠᴡᴢ"
+    "ǀƅĸƿꭇꭎʋ" + "へー二力口工夕卜八才" + "ىیکہە",
+    "abedhijklmhopqcstyyvwxe" + "abyeiknoptuxw" + "qnuoguf" + "agijilnryabcdefghijkmopstuvwz"
+    "lbkpruu" + "ヘ一ニカロエタトハオ" + "ييكهه",
 )
 #: Capitals likewise, where they look like another Latin letter than the small form does.
 _CAPITAL = str.maketrans(
@@ -101,7 +104,7 @@ def keys_of(name: str) -> set[str]:
 
 def _key(name: str, table: dict[int, int]) -> str:
     decomposed = unicodedata.normalize("NFD", name).translate(table).casefold()
-    seen = [sign for sign in decomposed if _is_sign(sign)] or [*decomposed]
+    seen = [_digit(sign) for sign in decomposed if _is_sign(sign)] or [*decomposed]
     # A dot above is part of the small i, and Turkish writes it out.
     key = "".join(seen).replace("i\u0307", "i").translate(_STROKES)
     return key.replace("rn", "m").replace("vv", "w")[:MOST_KEY]
@@ -109,6 +112,11 @@ def _key(name: str, table: dict[int, int]) -> str:
 
 def _is_sign(character: str) -> bool:
     return character == "|" or unicodedata.category(character)[0] in "LMN"
+
+
+def _digit(character: str) -> str:
+    """The ASCII digit for a decimal digit of any script, every other character itself."""
+    return str(unicodedata.decimal(character)) if character.isdecimal() else character
 
 
 def _check_marks(name: str) -> None:
@@ -122,7 +130,10 @@ def _check_marks(name: str) -> None:
 
 
 def _check_scripts(name: str) -> None:
-    scripts = {_script(sign) for sign in unicodedata.normalize("NFKC", name) if sign.isalpha()}
+    signs = unicodedata.normalize("NFKC", name)
+    if any(_is_drawn_as_a_letter(sign) for sign in signs):
+        raise BadName("A name has no symbols that look like letters.")
+    scripts = {_script(sign) for sign in signs if sign.isalpha() or sign.isdecimal()}
     scripts.discard("")
     for script in sorted(scripts - _SCRIPTS):
         raise BadName(f"Names are not written in {script.title()} letters here.")
@@ -131,7 +142,17 @@ def _check_scripts(name: str) -> None:
         raise BadName(f"A name is written in one script; this one mixes {listed} letters.")
 
 
-def _script(letter: str) -> str:
-    """The first word of the letter's name; "" if scripts share it (apostrophes of several)."""
-    first = re.split("[ -]", unicodedata.name(letter, "UNNAMED"))[0]
-    return {"IDEOGRAPHIC": "CJK", "MODIFIER": ""}.get(first, first)
+def _is_drawn_as_a_letter(sign: str) -> bool:
+    """Return True for symbols with a letter in them (flags too), APL's, mathematics', U+212E."""
+    name, category = unicodedata.name(sign, ""), unicodedata.category(sign)
+    is_letter = " LETTER " in name or name.startswith(("APL ", "ESTIMATED "))
+    return (category == "So" and is_letter) or (category == "Sm" and not sign.isascii())
+
+
+def _script(sign: str) -> str:
+    """The first word of a letter's or digit's name; "" if scripts share the sign: ASCII digits,
+    the apostrophes of several languages."""
+    first = re.split("[ -]", unicodedata.name(sign, "UNNAMED"))[0]
+    return {"IDEOGRAPHIC": "CJK", "EXTENDED": "ARABIC", "MODIFIER": "", "DIGIT": ""}.get(
+        first, first
+    )

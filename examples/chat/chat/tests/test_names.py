@@ -56,6 +56,18 @@ class Names(SimpleTestCase):
         with self.assertRaisesRegex(BadName, "Cherokee"):
             clean("\u13aa\u13a0\u13aa")
 
+    def test_digits_belong_to_a_script_too(self):
+        self.assertEqual(clean("محمد ٥"), "محمد ٥")
+        for name in ("b০b", "b๐b", "b٥b"):
+            with self.assertRaisesRegex(BadName, "this one mixes"):
+                clean(name)
+
+    def test_symbols_do_not_stand_for_letters(self):
+        for name in ("🅰da", "🇦🇩🇦", "⍺d⍺", "℮va", "p∂ul", "ma×"):
+            with self.assertRaisesRegex(BadName, "symbols that look like letters"):
+                clean(name)
+        self.assertEqual(clean("Ada + ☂ 🎉"), "Ada + ☂ 🎉")
+
     def test_accents_are_not_piled_up(self):
         for name in ("a\u0301\u0301", "a\u0300\u0301\u0302\u0303", "\u0301a"):
             with self.assertRaisesRegex(BadName, "accent"):
@@ -86,6 +98,11 @@ class Keys(SimpleTestCase):
             ("ipek", "İpek"),
             ("ipek", "\u0131pek"),
             ("strasse", "Straße"),
+            ("lee", "ǀee"),
+            ("へいわ", "ヘいわ"),
+            ("ロビン", "口ビン"),
+            ("علي", "علی"),
+            ("محمد ٥", "محمد ۵"),
         ):
             self.assertTrue(self.alike(one, other), (one, other))
 
