@@ -58,7 +58,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             return
         if not await self.join_as_who_it_is():
             await self.accept()
-            await self.close(protocol.SIGNED_OUT, "You are not signed in any more.")
+            await self.close(protocol.SIGNED_OUT, "You have signed in or out in another window.")
             return
         # First in the group, then the history: what comes in between arrives twice, never not.
         await self.join(self.room.group)
@@ -71,15 +71,17 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         )
 
     async def join_as_who_it_is(self) -> bool:
-        """Join the groups that are told of a sign-out; False if one happened before."""
-        session_key = self.scope["session"].session_key
-        if session_key:
-            await self.join(session_group(session_key))
-        if not self.scope["user"].is_authenticated:
-            return True
-        self.user = self.scope["user"].get_username()
-        await self.join(user_group(self.scope["user"].pk))
-        return await self.is_signed_in()
+        """Join the groups that are told of a sign-in or sign-out; False if one happened before."""
+        session = self.scope["session"]
+        if session.session_key:
+            await self.join(session_group(session.session_key))
+        if self.scope["user"].is_authenticated:
+            self.user = self.scope["user"].get_username()
+            await self.join(user_group(self.scope["user"].pk))
+            return await self.is_signed_in()
+        # A sign-in gives the browser another session, and this one's is deleted.
+        key = session.session_key
+        return key is None or await database_sync_to_async(session.exists)(key)
 
     async def is_signed_in(self) -> bool:
         """Whether session and user are still as this window has them, by the database."""

@@ -31,12 +31,34 @@ def open_browser():
     return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
 
+class Windows:
+    """A browser's windows: a new one takes as long as three pages, so each test uses them again."""
+
+    def __init__(self, browser):
+        self.browser = browser
+        self._unused = browser.window_handles
+
+    def switch_to_unused(self):
+        if self._unused:
+            self.browser.switch_to.window(self._unused.pop(0))
+        else:
+            self.browser.switch_to.new_window("window")
+
+    def leave(self):
+        """Close the pages with their sockets, and forget who this browser was."""
+        for name in self.browser.window_handles:
+            if name not in self._unused:
+                self.browser.switch_to.window(name)
+                self.browser.get("about:blank")
+        self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+
+
 class Window:
     """A window of its own that shows one room."""
 
-    def __init__(self, browser, site, label, handle=None):
-        self.browser = browser
-        browser.switch_to.new_window("window")
+    def __init__(self, windows, site, label, handle=None):
+        windows.switch_to_unused()
+        self.browser = browser = windows.browser
         self.name = browser.current_window_handle
         browser.get(f"{site}/rooms/{label}/")
         self.wait_for_state("open")
@@ -92,6 +114,11 @@ class Window:
             "return [...document.querySelectorAll('.message[data-id] .text')]"
             ".map((element) => element.textContent)"
         )
+
+    @property
+    def news(self):
+        """The lines that a screen reader was given, as far as they are there still."""
+        return [line.get_attribute("textContent") for line in self.find_all("[role=log] p")]
 
     @property
     def state(self):

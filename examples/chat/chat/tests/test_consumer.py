@@ -364,6 +364,17 @@ class Who(TestCase):
 
         await self.assert_closed_as_signed_out(AuthMiddlewareStack(signing_out), cookie)
 
+    async def test_a_sign_in_before_the_guests_socket_is_in_its_groups_is_noticed(self):
+        await sync_to_async(self.client.get)("/rooms/lobby/")
+        cookie, user = self.cookie(), await get_user_model().objects.acreate_user("ada")
+
+        async def signing_in(scope, receive, send):
+            self.assertFalse(scope["user"].is_authenticated)
+            await committed(self.client.force_login, user)
+            await URLRouter(websocket_urlpatterns)(scope, receive, send)
+
+        await self.assert_closed_as_signed_out(AuthMiddlewareStack(signing_in), cookie)
+
     async def test_windows_are_told_of_a_sign_out_when_the_session_is_gone(self):
         # A socket that opened between the word and the end would find itself signed in.
         await self.signed_in()

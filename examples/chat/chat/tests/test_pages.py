@@ -3,7 +3,7 @@ from datetime import timedelta
 from unittest.mock import patch
 
 from django.contrib.auth import get_user_model
-from django.test import TestCase
+from django.test import TestCase, override_settings
 from django.utils import timezone
 
 from chat import members
@@ -120,6 +120,8 @@ class RoomPage(TestCase):
         self.assertNotIn("unsafe", policy)
 
 
+# A password's real hash takes a quarter of a second, which is what it is for.
+@override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"])
 class Accounts(TestCase):
     def sign_up(self, name, after=""):
         password = "a long walk by the sea"
@@ -130,10 +132,8 @@ class Accounts(TestCase):
         """The texts of what describes the field, by its aria-describedby."""
         page = answer.content.decode()
         field = re.search(rf'<input id="id_{field}"[^>]*>', page)[0]
-        texts = {}
-        for name in re.search('aria-describedby="([^"]*)"', field)[1].split():
-            if found := re.search(rf'id="{name}"[^>]*>([^<]*)<', page):
-                texts[name] = found[1]
+        names = re.search('aria-describedby="([^"]*)"', field)[1].split()
+        texts = {name: re.search(rf'id="{name}"[^>]*>([^<]*)<', page)[1] for name in names}
         return field, texts
 
     def test_sign_up_signs_in_and_goes_back_to_the_room(self):
@@ -170,6 +170,7 @@ class Accounts(TestCase):
         field, texts = self.described(self.client.get("/accounts/signup/"), "username")
         self.assertNotIn("aria-invalid", field)
         self.assertEqual([*texts], ["id_username-help"])
+        self.assertNotContains(self.client.get("/accounts/login/"), "aria-describedby")
 
     def test_a_second_member_does_not_look_like_the_first(self):
         self.sign_up("ada")

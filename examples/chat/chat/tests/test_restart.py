@@ -4,44 +4,34 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from unittest import TestCase
 from urllib.request import urlopen
 
-from chat.tests.browser import PATIENCE, Window, open_browser
+from django.db import connection
+from django.test import TransactionTestCase
+
+from chat.models import Message, Room
+from chat.tests.browser import PATIENCE, Window, Windows, open_browser
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-class Restart(TestCase):
+class Restart(TransactionTestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.environment = os.environ | {"CHAT_DATABASE": f"{folder.name}/chat.sqlite3"}
+        self.lobby, _ = Room.objects.get_or_create(label="lobby", defaults={"name": "Lobby"})
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.manage("migrate", "--verbosity", "0")
         self.start()
         self.browser = open_browser()
         self.addCleanup(self.browser.quit)
-
-    def manage(self, *arguments):
-        subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=PROJECT,
-            env=self.environment,
-            check=True,
-            timeout=60,
-        )
 
     def start(self):
         self.server = subprocess.Popen(
             [sys.executable, "manage.py", "runserver", "--noreload", f"127.0.0.1:{self.port}"],
             cwd=PROJECT,
-            env=self.environment,
+            env=os.environ | {"CHAT_DATABASE": str(connection.settings_dict["NAME"])},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -63,7 +53,8 @@ class Restart(TestCase):
 
     def test_nothing_is_lost_over_a_restart_nor_stays_that_was_deleted(self):
         site = f"http://127.0.0.1:{self.port}"
-        ada, ben = (Window(self.browser, site, "lobby", name) for name in ("Ada", "Ben"))
+        windows = Windows(self.browser)
+        ada, ben = (Window(windows, site, "lobby") for _ in range(2))
         for text in ("before", "deleted meanwhile"):
             ada.post(text)
             ben.wait_for(text)
@@ -72,16 +63,8 @@ class Restart(TestCase):
         for window in (ada, ben):
             window.wait(lambda window=window: window.state in {"waiting", "connecting"})
         ada.post("typed while the server was away")
-        self.manage(
-            "shell",
-            "--verbosity",
-            "0",
-            "--command",
-            "from chat.models import Message, Room\n"
-            "lobby = Room.objects.get(label='lobby')\n"
-            "Message.objects.create(room=lobby, handle='Cho', text='said meanwhile')\n"
-            "Message.objects.get(text='deleted meanwhile').delete()",
-        )
+        Message.objects.create(room=self.lobby, handle="Cho", text="said meanwhile")
+        Message.objects.get(text="deleted meanwhile").delete()
 
         self.start()
         for window in (ada, ben):

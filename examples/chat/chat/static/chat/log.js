@@ -34,6 +34,10 @@ export class Log {
     return Number(this.#numbered().at(-1)?.dataset.id ?? 0);
   }
 
+  has(id) {
+    return document.getElementById(`message-${id}`) !== null;
+  }
+
   /** Show stored messages, edited ones anew; those among them that were not known. */
   show(messages) {
     const found = [];

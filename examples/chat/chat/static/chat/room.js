@@ -43,7 +43,7 @@ socket.addEventListener("state", ({ detail: state }) => {
 socket.addEventListener("message", ({ detail }) => {
   if (detail.type === "welcome") welcome(detail);
   else if (detail.type === "message") show([detail.message]);
-  else if (detail.type === "deleted") log.delete(detail.ids);
+  else if (detail.type === "deleted") deleted(detail);
   else if (detail.type === "older") earlier(detail);
   else if (detail.type === "named") named(detail);
   else if (detail.type === "refused") refused(detail);
@@ -64,6 +64,7 @@ function welcome({ user, complete, messages, kept }) {
   }
   // After a long absence the page begins anew with the latest; the rest is a scroll away.
   const isCut = log.keepOnly(complete ? kept : [], seenBefore);
+  forget();
   show(messages);
   older.settle(older.isMore || isCut || !complete);
   // A name chosen while the line was down, unless it is being typed.
@@ -78,6 +79,7 @@ function show(messages) {
     own.delete(key);
     outbox.done(key);
   }
+  reword(messages);
   if (!found.length) return stay();
   announce(others);
   if (isAtEnd) {
@@ -86,6 +88,11 @@ function show(messages) {
   } else {
     $("newer").hidden = false;
   }
+}
+
+function deleted({ ids }) {
+  log.delete(ids);
+  forget();
 }
 
 function earlier({ messages, more }) {
@@ -114,24 +121,48 @@ function refused({ key, code, text: reason, retry_after: wait }) {
 // What others say, for those who do not look: read out, and counted in the window's title.
 
 const title = document.title;
-let unread = 0;
+const unread = new Set();
 
 function announce(messages) {
   for (const message of messages.slice(-MOST_NEWS)) {
     const line = document.createElement("p");
-    line.textContent = `${message.handle}: ${message.text}`;
+    line.dataset.id = message.id;
+    line.textContent = spoken(message);
     $("news").append(line);
   }
   while ($("news").children.length > MOST_NEWS) $("news").firstElementChild.remove();
-  if (document.hidden) count(unread + messages.length);
+  if (document.hidden) for (const { id } of messages) unread.add(id);
+  count();
 }
 
-function count(messages) {
-  unread = messages;
-  document.title = unread ? `(${unread}) ${title}` : title;
+function spoken({ handle: name, text: said }) {
+  return `${name}: ${said}`;
 }
 
-document.addEventListener("visibilitychange", () => document.hidden || count(0));
+/** Read edited messages out again: a line whose text changes is news. */
+function reword(messages) {
+  for (const message of messages) {
+    const line = $("news").querySelector(`[data-id="${message.id}"]`);
+    if (line && line.textContent !== spoken(message)) line.textContent = spoken(message);
+  }
+}
+
+/** Drop the lines of deleted messages, and count those no more. */
+function forget() {
+  for (const line of [...$("news").children]) if (!log.has(line.dataset.id)) line.remove();
+  for (const id of unread) if (!log.has(id)) unread.delete(id);
+  count();
+}
+
+function count() {
+  document.title = unread.size ? `(${unread.size}) ${title}` : title;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  unread.clear();
+  count();
+});
 
 // The composer
 
