@@ -34,8 +34,9 @@ def open_browser():
 class Windows:
     """A browser's windows: a new one takes as long as three pages, so each test uses them again."""
 
-    def __init__(self, browser):
+    def __init__(self, browser, site):
         self.browser = browser
+        self.site = site
         self._unused = browser.window_handles
 
     def switch_to_unused(self):
@@ -49,18 +50,19 @@ class Windows:
         for name in self.browser.window_handles:
             if name not in self._unused:
                 self.browser.switch_to.window(name)
-                self.browser.get("about:blank")
+                # Of this site: for another one the browser would start another process.
+                self.browser.get(f"{self.site}/accounts/login/")
         self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
 
 class Window:
     """A window of its own that shows one room."""
 
-    def __init__(self, windows, site, label, handle=None):
+    def __init__(self, windows, label, handle=None):
         windows.switch_to_unused()
         self.browser = browser = windows.browser
         self.name = browser.current_window_handle
-        browser.get(f"{site}/rooms/{label}/")
+        browser.get(f"{windows.site}/rooms/{label}/")
         self.wait_for_state("open")
         # Whether the line was ever lost: the page itself forgets it.
         browser.execute_script(

@@ -10,9 +10,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 from chat.models import Message, Room
 from chat.protocol import MOST_TEXT
 from chat.rate import Allowance
+from chat.tests import quick_passwords
 from chat.tests.browser import PATIENCE, Window, Windows, open_browser
 
 
+@quick_passwords
 class InTheBrowser(ChannelsLiveServerTestCase):
     serve_static = True
 
@@ -23,13 +25,13 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         cls.addClassCleanup(cls.browser.quit)
 
     def setUp(self):
-        self.windows = Windows(self.browser)
+        self.windows = Windows(self.browser, self.live_server_url)
         self.addCleanup(self.windows.leave)
         for name in ("lobby", "kitchen"):
             Room.objects.get_or_create(label=name, defaults={"name": name.title()})
 
     def enter(self, label, handle=None):
-        return Window(self.windows, self.live_server_url, label, handle)
+        return Window(self.windows, label, handle)
 
     def test_every_window_of_a_room_shows_a_message(self):
         ada, ben = self.enter("lobby", "Ada"), self.enter("lobby", "Ben")
@@ -340,14 +342,12 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertIn("too short", described["Password confirmation"])
 
     def test_signing_in_and_out(self):
-        get_user_model().objects.create_user("ada", password="a long walk by the sea")
+        get_user_model().objects.create_user("ada", password="sea walk")
         window = self.enter("lobby")
         self.browser.find_element(By.LINK_TEXT, "Sign in").click()
         window.wait(lambda: self.browser.find_elements(By.NAME, "username"))
         self.browser.find_element(By.NAME, "username").send_keys("ada")
-        self.browser.find_element(By.NAME, "password").send_keys(
-            "a long walk by the sea", Keys.ENTER
-        )
+        self.browser.find_element(By.NAME, "password").send_keys("sea walk", Keys.ENTER)
         window.wait(lambda: self.browser.current_url.endswith("/rooms/lobby/"))
         window.wait_for_state("open")
         self.assertEqual(window.find_all("#handle"), [])

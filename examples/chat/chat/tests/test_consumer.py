@@ -18,6 +18,7 @@ from chat.history import MOST_MISSED, OVERLAP, PAGE
 from chat.models import Message, Room
 from chat.rate import Allowance
 from chat.routing import websocket_urlpatterns
+from chat.tests import quick_passwords
 from chatsite.asgi import application
 
 ORIGIN = (b"origin", b"http://testserver")
@@ -244,6 +245,7 @@ class Bounds(TestCase):
             self.assertEqual((await connection.receive_json_from())["code"], "bad_request")
 
 
+@quick_passwords
 class Who(TestCase):
     async def signed_in(self, name="ada"):
         user = await get_user_model().objects.acreate_user(name)

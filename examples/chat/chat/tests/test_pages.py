@@ -3,11 +3,12 @@ from datetime import timedelta
 from unittest.mock import patch
 
 from django.contrib.auth import get_user_model
-from django.test import TestCase, override_settings
+from django.test import TestCase
 from django.utils import timezone
 
 from chat import members
 from chat.models import MemberName, Message, Room
+from chat.tests import quick_passwords
 
 
 class RoomsPage(TestCase):
@@ -120,8 +121,7 @@ class RoomPage(TestCase):
         self.assertNotIn("unsafe", policy)
 
 
-# A password's real hash takes a quarter of a second, which is what it is for.
-@override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"])
+@quick_passwords
 class Accounts(TestCase):
     def sign_up(self, name, after=""):
         password = "a long walk by the sea"

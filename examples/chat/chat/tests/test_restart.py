@@ -24,8 +24,10 @@ class Restart(TransactionTestCase):
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.start()
+        # While the server starts.
         self.browser = open_browser()
         self.addCleanup(self.browser.quit)
+        self.wait_until_it_answers()
 
     def start(self):
         self.server = subprocess.Popen(
@@ -36,6 +38,8 @@ class Restart(TransactionTestCase):
             stderr=subprocess.DEVNULL,
         )
         self.addCleanup(self.stop)
+
+    def wait_until_it_answers(self):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -52,9 +56,8 @@ class Restart(TransactionTestCase):
         self.server.wait(timeout=PATIENCE)
 
     def test_nothing_is_lost_over_a_restart_nor_stays_that_was_deleted(self):
-        site = f"http://127.0.0.1:{self.port}"
-        windows = Windows(self.browser)
-        ada, ben = (Window(windows, site, "lobby") for _ in range(2))
+        windows = Windows(self.browser, f"http://127.0.0.1:{self.port}")
+        ada, ben = (Window(windows, "lobby") for _ in range(2))
         for text in ("before", "deleted meanwhile"):
             ada.post(text)
             ben.wait_for(text)
