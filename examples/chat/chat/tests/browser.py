@@ -105,6 +105,19 @@ class Window:
     def post(self, text):
         self.switch().find_element(By.ID, "text").send_keys(text, Keys.ENTER)
 
+    def post_at_once(self, texts):
+        """Post faster than any hand."""
+        self.switch().execute_script(
+            """
+            const text = document.getElementById("text");
+            for (const said of arguments[0]) {
+              text.value = said;
+              document.getElementById("composer").requestSubmit();
+            }
+            """,
+            texts,
+        )
+
     def reload(self):
         self.switch().refresh()
         self.wait_for_state("open")

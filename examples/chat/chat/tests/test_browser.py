@@ -75,16 +75,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         window = self.enter("lobby")
         # More than the server takes at once; the page waits as it is told and says nothing of it.
         texts = [f"number {n}" for n in range(Allowance().burst + 3)]
-        window.browser.execute_script(
-            """
-            const text = document.getElementById("text");
-            for (const said of arguments[0]) {
-              text.value = said;
-              document.getElementById("composer").requestSubmit();
-            }
-            """,
-            texts,
-        )
+        window.post_at_once(texts)
         window.wait_for(texts[-1])
         self.assertEqual(window.texts, texts)
         self.assertEqual(window.error, "")
@@ -196,7 +187,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         spam, message = Message.objects.all()
         self.assertEqual(reader.switch().title, f"(2) {title}")
 
-        self.moderate(f"{spam.pk}/delete/", post="yes")
+        self.moderate(f"message/{spam.pk}/delete/", post="yes")
         for window in (reader, writer):
             window.wait(lambda window=window: window.texts == ["teh message"])
         # Not kept for a screen reader either, nor counted.
@@ -204,7 +195,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertEqual(reader.switch().title, f"(1) {title}")
 
         self.moderate(
-            f"{message.pk}/change/",
+            f"message/{message.pk}/change/",
             room=message.room_id,
             handle="Ben",
             text="the message",
@@ -215,20 +206,35 @@ class InTheBrowser(ChannelsLiveServerTestCase):
             window.wait(lambda window=window: window.texts == ["the message"])
         self.assertEqual(reader.news, ["Ben: the message"])
 
-        self.moderate(f"{message.pk}/delete/", post="yes")
+        self.moderate(f"message/{message.pk}/delete/", post="yes")
         reader.wait(lambda: reader.texts == [])
         self.assertTrue(reader.find(".talk .empty").is_displayed())
         self.assertEqual((reader.news, reader.browser.title), ([], title))
 
+    def test_what_a_deleted_room_leaves_unsent_is_said_to_be_so(self):
+        window = self.enter("lobby")
+        window.post_at_once([f"number {n}" for n in range(Allowance().burst + 20)])
+        self.moderate(f"room/{Room.objects.get(label='lobby').pk}/delete/", post="yes")
+        window.wait_for_state("closed")
+        self.assertIn("has been deleted", window.error)
+        notes = window.browser.execute_script(
+            """
+            const unsent = [...document.querySelectorAll(".message.pending .said")];
+            return unsent.map((said) => getComputedStyle(said, "::after").content);
+            """
+        )
+        self.assertEqual({*notes}, {'"Not sent"'})
+
     def moderate(self, path, **fields):
-        """Send a form of the admin's message pages, as a moderator elsewhere does."""
+        """Send a form of the admin's, as a moderator elsewhere does."""
         if "sessionid" not in self.client.cookies:
             self.client.force_login(get_user_model().objects.create_superuser("mod"))
-        pages, token = f"{self.live_server_url}/admin/chat/message/", "x" * 32
+        token, address = "x" * 32, f"{self.live_server_url}/admin/chat/{path}"
         form = urlencode(fields | {"csrfmiddlewaretoken": token}).encode()
         cookies = f"sessionid={self.client.cookies['sessionid'].value}; csrftoken={token}"
-        with urlopen(Request(pages + path, form, {"Cookie": cookies})) as answer:
-            self.assertEqual(answer.url, pages, answer.read().decode())
+        with urlopen(Request(address, form, {"Cookie": cookies})) as answer:
+            # Done: it leads to the list.
+            self.assertRegex(answer.url, r"/admin/chat/\w+/$", answer.read().decode())
 
     def test_older_messages_come_as_one_scrolls_up_and_the_place_is_kept(self):
         lobby = Room.objects.get(label="lobby")
