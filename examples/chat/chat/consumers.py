@@ -16,9 +16,9 @@ from chat.models import Room
 from chat.protocol import Name, Older, Ping, Post, Refused, Request
 from chat.rate import Allowance
 
-#: Refusals at once after which a connection is closed, and how many a second are forgotten: more
-#: than those of a page that waits as it is told, at most two a second by `Allowance`.
-MOST_REFUSALS = 30
+#: A connection is closed after this many refusals in a row.
+MAX_REFUSALS = 30
+#: Refusals per second that do not count: a page that waits as told gets at most two a second.
 REFUSALS_FORGIVEN = 4.0
 
 find_room = database_sync_to_async(history.find_room)
@@ -29,17 +29,17 @@ check_free = database_sync_to_async(history.check_free)
 
 
 def session_group(session_key: str) -> str:
-    """The group of all windows of one browser's session; the key itself stays secret."""
+    """The group of all windows of one session; hashed, since group names are no secret."""
     return f"session.{hashlib.sha256(session_key.encode()).hexdigest()[:32]}"
 
 
 def user_group(user_id: Any) -> str:
-    """The group of all windows of one member, in whatever browser."""
+    """The group of all windows of one member, in all browsers."""
     return f"user.{user_id}"
 
 
 class RoomConsumer(AsyncJsonWebsocketConsumer):
-    #: What the limits go by, in seconds.
+    #: The clock of the rate limits, in seconds.
     clock = staticmethod(time.monotonic)
     room: Room | None = None
     #: The name of the signed-in user, None for a guest.
@@ -47,12 +47,12 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
 
     async def connect(self) -> None:
         self.allowance = Allowance(clock=self.clock)
-        self.tolerance = Allowance(MOST_REFUSALS - 1, REFUSALS_FORGIVEN, self.clock)
+        self.tolerance = Allowance(MAX_REFUSALS - 1, REFUSALS_FORGIVEN, self.clock)
         self.joined: list[str] = []
 
         self.room = await find_room(self.scope["url_route"]["kwargs"]["label"])
         if self.room is None:
-            # Accepted first: a refused handshake looks to a browser like a server that is down.
+            # Accepted first: a browser cannot tell a refused handshake from a server that is down.
             await self.accept()
             await self.close(protocol.NO_SUCH_ROOM, "There is no such room.")
             return
@@ -60,7 +60,8 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             await self.accept()
             await self.close(protocol.SIGNED_OUT, "You have signed in or out in another window.")
             return
-        # First in the group, then the history: what comes in between arrives twice, never not.
+        # Joins the group before it reads the history: a message sent in between arrives twice
+        # instead of not at all.
         await self.join(self.room.group)
         missed = await missed_since(self.room, self.number("first"), self.number("after"))
         await self.accept()
@@ -71,7 +72,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         )
 
     async def join_as_who_it_is(self) -> bool:
-        """Join the groups that are told of a sign-in or sign-out; False if one happened before."""
+        """Join the groups that are told of sign-ins and sign-outs; False if one was missed."""
         session = self.scope["session"]
         if session.session_key:
             await self.join(session_group(session.session_key))
@@ -79,12 +80,12 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             self.user = self.scope["user"].get_username()
             await self.join(user_group(self.scope["user"].pk))
             return await self.is_signed_in()
-        # A sign-in gives the browser another session, and this one's is deleted.
+        # A sign-in replaces the guest's session: the old one is deleted.
         key = session.session_key
         return key is None or await database_sync_to_async(session.exists)(key)
 
     async def is_signed_in(self) -> bool:
-        """Whether session and user are still as this window has them, by the database."""
+        """Return True if the database still has this session and user."""
         return (await get_user(self.scope)).get_username() == self.user
 
     async def disconnect(self, code: int) -> None:
@@ -120,7 +121,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
                 await self.send_json({"type": "named", "handle": handle})
 
     async def post(self, post: Post) -> None:
-        """Keep a post and show it to the room, once, however often it is sent."""
+        """Store a post and broadcast it to the room, once, however often the browser sends it."""
         if self.user is None:
             handle = protocol.clean_handle(post.handle, str(post.key))
             post = Post(post.key, handle, post.text)
@@ -138,7 +139,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             await self.send_json(protocol.message_event(message))
 
     def remember(self, handle: str) -> None:
-        """Let a guest be the same after a reload; the session is saved after this handler."""
+        """Put a guest's name into the session, which is saved after this handler."""
         session = self.scope["session"]
         if self.user is None and session.session_key and session.get("guest_name") != handle:
             session["guest_name"] = handle
@@ -165,6 +166,6 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
         self.joined.append(group)
 
     def number(self, name: str) -> int:
-        """A message's number from the query: `first` and `after` are what the window shows."""
+        """A message's id from the query string; 0 if it is missing or not a number."""
         value = parse_qs(self.scope["query_string"].decode("latin-1")).get(name, ["0"])[0]
         return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else 0

@@ -11,17 +11,17 @@ from chat import members, names
 from chat.models import Room
 
 LABEL_LENGTH = 50
-MOST_ROOM_NAME = 80
+MAX_ROOM_NAME_LENGTH = 80
 TAKEN = "A member has this name, or one that looks like it."
 
 
 class RoomForm(forms.Form):
-    """Enter a room by its name; it is made if there is none."""
+    """Enter a room by its name; a new name creates a room."""
 
     name = forms.CharField(label="Room name", error_messages={"required": "Give the room a name."})
 
     def clean_name(self) -> str:
-        return _checked(names.visible, self.cleaned_data["name"], MOST_ROOM_NAME)
+        return _checked(names.visible, self.cleaned_data["name"], MAX_ROOM_NAME_LENGTH)
 
     def room(self) -> Room:
         name = self.cleaned_data["name"]
@@ -32,7 +32,7 @@ class RoomForm(forms.Form):
         )
 
     def _new_room(self, name: str) -> Room:
-        # A name without Latin letters or digits has no slug, and two names may share one.
+        # A name without Latin letters and digits has no slug, and two names may share one.
         label = slugify(name)[:LABEL_LENGTH].strip("-_") or f"room-{secrets.token_hex(4)}"
         try:
             with transaction.atomic():
@@ -47,22 +47,22 @@ class SignUpForm(UserCreationForm):
         super().__init__(*args, **kwargs)
         self.fields[
             "username"
-        ].help_text = f"At most {names.MOST_NAME} letters, digits and @ . + - _"
+        ].help_text = f"At most {names.MAX_NAME_LENGTH} letters, digits and @ . + - _"
         self.fields["password1"].help_text = "At least 8 characters, not only digits."
         self.fields["password2"].help_text = ""
 
     def clean_username(self) -> str:
-        # Not Django's own look: it compares letters, and no database has the same idea of case.
+        # Instead of Django's check, which compares the exact letters, ignoring case.
         username = _checked(names.clean, self.cleaned_data["username"])
         if members.is_taken(username):
             raise forms.ValidationError(TAKEN)
         return username
 
     def save(self, commit: bool = True) -> Any:
-        """Make the account.
+        """Create the account.
 
         Raises:
-            IntegrityError: If someone else signed up meanwhile with a name that looks like it.
+            IntegrityError: If a member with a similar name signed up after the form was checked.
         """
         with transaction.atomic():
             user = super().save(commit)

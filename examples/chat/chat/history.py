@@ -1,4 +1,4 @@
-"""What is kept: reading a room's messages and adding to them."""
+"""A room's stored messages: reading them and adding to them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from chat import members
 from chat.models import Message, Room
 from chat.protocol import Post, Refused
 
-#: Messages on a freshly opened page, and in each answer to "older".
+#: Messages on a new page, and in each answer to "older".
 PAGE = 50
-#: The most that a returning browser is sent; beyond it the page begins anew with these.
-MOST_MISSED = 200
-#: Databases with several writers commit out of order: a message with a lower number may appear
-#: after one with a higher number was seen.  So a returning browser is sent a few again.
+#: Messages sent to a browser that reconnects; if it missed more, its page starts anew with these.
+MAX_MISSED = 200
+#: Messages sent again to a browser that reconnects: databases with several writers commit out of
+#: order, so a message with a lower id may appear after one with a higher id was sent.
 OVERLAP = 20
-#: The most numbers that a returning browser is told to be there still; as many as a page shows.
-MOST_KEPT = 1000
+#: Ids in "kept"; a page shows as many messages.
+MAX_KEPT = 1000
 
 
 @dataclass(frozen=True)
 class Missed:
     messages: list[Message]
     is_complete: bool
-    #: Numbers of those that the window shows and that have not been deleted, newest first.
+    #: Ids of the messages that the window shows and that are not deleted, newest first.
     kept: list[int]
 
 
@@ -33,7 +33,7 @@ def find_room(label: str) -> Room | None:
 
 
 def page_before(room: Room, before: int | None = None) -> tuple[list[Message], bool]:
-    """The room's newest `PAGE` messages with a number below `before`; whether there are older."""
+    """The `PAGE` messages before the id `before`, and whether there are older ones."""
     found = room.messages.order_by("-id")
     if before is not None:
         found = found.filter(pk__lt=before)
@@ -42,26 +42,26 @@ def page_before(room: Room, before: int | None = None) -> tuple[list[Message], b
 
 
 def missed_since(room: Room, first_seen: int, last_seen: int) -> Missed:
-    """What came after message number `last_seen`, and `OVERLAP` messages before it."""
-    newest = in_order(room.messages.order_by("-id")[: MOST_MISSED + 1])
+    """The messages after the id `last_seen`, and `OVERLAP` messages before it."""
+    newest = in_order(room.messages.order_by("-id")[: MAX_MISSED + 1])
     position = sum(message.pk <= last_seen for message in newest)
-    is_complete = position > 0 or len(newest) <= MOST_MISSED
+    is_complete = position > 0 or len(newest) <= MAX_MISSED
     kept = room.messages.filter(pk__range=(first_seen, last_seen)).order_by("-id")
     return Missed(
-        newest[max(position - OVERLAP, 0) :][-MOST_MISSED:],
+        newest[max(position - OVERLAP, 0) :][-MAX_MISSED:],
         is_complete,
-        list(kept.values_list("pk", flat=True)[:MOST_KEPT]),
+        list(kept.values_list("pk", flat=True)[:MAX_KEPT]),
     )
 
 
 def keep(room: Room, post: Post, member: str | None) -> tuple[Message, bool]:
-    """The stored message and whether it is new: a key that is known is not stored again.
+    """Store a post; return the message and whether it is new: each key is stored once.
 
     Raises:
-        Refused: If a guest's name is a member's by now.
-        IntegrityError: If the room was deleted meanwhile.
+        Refused: If a member has the guest's name, or one that looks like it.
+        IntegrityError: If the room was deleted.
     """
-    # One transaction: nobody can sign up with the name between the look and the message.
+    # One transaction: nobody can sign up with the name between the check and the insert.
     with transaction.atomic():
         known = Message.objects.filter(key=post.key).first()
         if known:
@@ -80,7 +80,7 @@ def keep(room: Room, post: Post, member: str | None) -> tuple[Message, bool]:
 
 
 def check_free(handle: str, key: str | None = None) -> None:
-    """Raise Refused if a member's name looks like this one."""
+    """Raise Refused if a member has this name, or one that looks like it."""
     if members.is_taken(handle):
         raise Refused(
             "bad_handle",

@@ -1,4 +1,4 @@
-"""Whose name is whose: nobody else, guest or member, goes by a name that looks like a member's."""
+"""Members' names are reserved: no guest or other member may use a name that looks like one."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ def is_taken(name: str) -> bool:
 
 
 def claim(user: Any) -> bool:
-    """Keep the user's name for the user: True if all of it is theirs, False if another had it.
+    """Reserve the user's name; False if another member has one that looks like it.
 
-    Who had a name first keeps it: accounts that are made elsewhere (createsuperuser, the admin)
-    may look like one that exists, and then guests are kept from both by the first one's.
+    The first member keeps the name.  Accounts made by createsuperuser or in the admin may look
+    like an existing one; guests may use neither name.
     """
     keys = names.keys_of(user.get_username())
     MemberName.objects.filter(user=user).exclude(key__in=keys).delete()
-    # All of them, in one order: of two who claim at once, one waits for the other.
+    # Sorted: two transactions that claim the same keys wait for each other instead of deadlocking.
     owned = [_claim(user, key) for key in sorted(keys)]
     return all(owned)
 

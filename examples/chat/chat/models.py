@@ -6,7 +6,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
-#: Colours that style sheets know; a name always gets the same one.
+#: Number of colours in the style sheet; a name always gets the same one.
 HUES = 12
 
 
@@ -16,7 +16,7 @@ def hue_of(name: str) -> int:
 
 class RoomQuerySet(models.QuerySet["Room"]):
     def with_latest(self) -> "RoomQuerySet":
-        """Rooms with their latest message's handle, text and time, the liveliest first."""
+        """Rooms with the handle, text and time of their latest message, the latest first."""
         latest = Message.objects.filter(room=models.OuterRef("pk")).order_by("-id")
         return self.annotate(
             latest_handle=models.Subquery(latest.values("handle")[:1]),
@@ -49,10 +49,10 @@ class Room(models.Model):
 
 class Message(models.Model):
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
-    #: Made by the browser, so that a message sent again after a lost connection counts once.
+    #: Made by the browser: a message sent again after a lost connection is stored once.
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     handle = models.CharField(max_length=150)
-    #: Kept with the message: the same name was a guest's before its member signed up.
+    #: Stored with the message: a guest may have used the name before its member signed up.
     is_member = models.BooleanField(default=False)
     text = models.TextField(max_length=2000)
     time = models.DateTimeField(default=timezone.now, db_index=True)
@@ -70,7 +70,7 @@ class Message(models.Model):
 
 
 class MemberName(models.Model):
-    """What a member's name looks like: see `chat.names`."""
+    """A key of a member's name, which no other name may share: see `chat.names`."""
 
     key = models.CharField(max_length=150, primary_key=True)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)

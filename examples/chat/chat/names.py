@@ -1,27 +1,27 @@
-"""Which names may be used, and which of them a reader could take for one another.
+"""Which names are valid, and which look alike.
 
-A name is kept as it was typed, in NFC.  Two names look alike if they share one of their keys: a key
-has letters and digits only, no case, and one sign for all that look the same.  It errs towards
-alike ("Lila" and "Ilia"), since all it costs is to choose another name.
+A name is stored in NFC.  Two names look alike if they share a key: a key has letters and digits
+only, without case, and one character for all that look the same.  False positives ("Lila" and
+"Ilia") are accepted: they only mean to choose another name.
 
 Sources: Unicode Standard Annex 31 (scripts in use), Technical Standard 39 (confusables, mixed
-scripts).  The table below holds what those scripts have for Latin letters, no more.
+scripts).  The tables are short: most confusables are refused as a mixture of scripts.
 """
 
 import itertools
 import re
 import unicodedata
 
-MOST_NAME = 32
-#: The same mark twice in a row cannot be told from one; long rows of marks run over other lines.
-MOST_MARKS = 3
-MOST_KEY = 150
+MAX_NAME_LENGTH = 32
+#: Combining marks on one letter: more of them would cover other lines.
+MAX_MARKS = 3
+MAX_KEY_LENGTH = 150
 
-#: Join letters, or say how an emoji is drawn: left out of names, so they tell no two apart.
+#: Joiners and variation selectors of emoji: removed from names.
 _DRAWING = dict.fromkeys([0x200C, 0x200D, 0xFE0E, 0xFE0F])
 _UNSEEN_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-#: Letters, marks and symbols by their category, blank on every screen: fillers, a combining joiner,
-#: Khmer's inherent vowels, Braille's empty cell, selectors of variants.
+#: Invisible, though their category is a letter's, mark's or symbol's: fillers, the combining
+#: grapheme joiner, Khmer's inherent vowels, Braille's empty cell, variation selectors.
 _BLANK = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0x16FE4, 0x1D159}.union(
         range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)
@@ -58,16 +58,16 @@ _STROKES = str.maketrans("i1|0", "lllo")
 
 
 class BadName(ValueError):
-    """The name may not be used; the text says why, to whoever chose it."""
+    """The name is not valid; the text tells its user why."""
 
 
 def is_unseen(character: str) -> bool:
-    """True for what leaves no trace on a screen, whitespace apart."""
+    """Return True for invisible characters other than whitespace."""
     return unicodedata.category(character) in _UNSEEN_CATEGORIES or ord(character) in _BLANK
 
 
 def visible(name: str, most: int) -> str:
-    """The name in NFC, without space at its ends or in rows.
+    """The name in NFC, with runs of whitespace as one space, and none at its ends.
 
     Raises:
         BadName: If it is empty, has invisible characters or more than `most` code points.
@@ -85,19 +85,20 @@ def visible(name: str, most: int) -> str:
 
 
 def clean(name: str) -> str:
-    """A person's name, as `visible` has it.
+    """A person's name, normalized as by `visible`.
 
     Raises:
-        BadName: For the same reasons, or if its letters let it pass for another's.
+        BadName: As by `visible`; or if it mixes scripts, stacks marks, or has symbols drawn as
+            letters.
     """
-    cleaned = visible(name, MOST_NAME)
+    cleaned = visible(name, MAX_NAME_LENGTH)
     _check_marks(cleaned)
     _check_scripts(cleaned)
     return cleaned
 
 
 def keys_of(name: str) -> set[str]:
-    """What the name looks like, in small letters and in capitals."""
+    """The name's keys: by its lower-case letters and by its capitals."""
     plain = unicodedata.normalize("NFKC", name)
     return {_key(plain.casefold(), _SMALL), _key(plain.upper(), _CAPITAL)}
 
@@ -105,9 +106,9 @@ def keys_of(name: str) -> set[str]:
 def _key(name: str, table: dict[int, int]) -> str:
     decomposed = unicodedata.normalize("NFD", name).translate(table).casefold()
     seen = [_digit(sign) for sign in decomposed if _is_sign(sign)] or [*decomposed]
-    # A dot above is part of the small i, and Turkish writes it out.
+    # Turkish lower case has the dot of the i as a mark of its own.
     key = "".join(seen).replace("i\u0307", "i").translate(_STROKES)
-    return key.replace("rn", "m").replace("vv", "w")[:MOST_KEY]
+    return key.replace("rn", "m").replace("vv", "w")[:MAX_KEY_LENGTH]
 
 
 def _is_sign(character: str) -> bool:
@@ -125,7 +126,7 @@ def _check_marks(name: str) -> None:
         raise BadName("A name does not begin with an accent.")
     for is_mark, row in itertools.groupby(decomposed, lambda sign: unicodedata.combining(sign) > 0):
         marks = [*row]
-        if is_mark and (len(marks) > MOST_MARKS or len({*marks}) < len(marks)):
+        if is_mark and (len(marks) > MAX_MARKS or len({*marks}) < len(marks)):
             raise BadName("A name has no piled-up accents.")
 
 
@@ -150,8 +151,7 @@ def _is_drawn_as_a_letter(sign: str) -> bool:
 
 
 def _script(sign: str) -> str:
-    """The first word of a letter's or digit's name; "" if scripts share the sign: ASCII digits,
-    the apostrophes of several languages."""
+    """The first word of the character's name; "" for ASCII digits and other shared characters."""
     first = re.split("[ -]", unicodedata.name(sign, "UNNAMED"))[0]
     return {"IDEOGRAPHIC": "CJK", "EXTENDED": "ARABIC", "MODIFIER": "", "DIGIT": ""}.get(
         first, first

@@ -1,15 +1,15 @@
-"""What browser and server say to each other over the WebSocket: JSON texts with a "type".
+"""The messages between browser and server: JSON objects with a "type".
 
 From the browser:
     {"type": "post", "key": UUID, "handle": str, "text": str}   a member's handle is ignored
-    {"type": "name", "handle": str}                             a guest's, for this and later pages
-    {"type": "older", "before": int}                            what came before this number?
-    {"type": "ping"}                                            is anyone there?
+    {"type": "name", "handle": str}                             sets a guest's name
+    {"type": "older", "before": int}                            asks for messages before this id
+    {"type": "ping"}                                            is answered by "pong"
 
 From the server:
     {"type": "welcome", "user": str | null, "complete": bool, "messages": [MESSAGE, ...],
-     "kept": [int, ...]}        of the messages that the window has, those that are there still
-    {"type": "message", "message": MESSAGE}                     a new one, or one that was edited
+     "kept": [int, ...]}                                        ids shown and not deleted
+    {"type": "message", "message": MESSAGE}                     a new message, or an edited one
     {"type": "deleted", "ids": [int, ...]}
     {"type": "older", "messages": [MESSAGE, ...], "more": bool}
     {"type": "named", "handle": str}
@@ -17,7 +17,7 @@ From the server:
     {"type": "pong"}
 
 MESSAGE: id, key, handle, member (bool), hue, text, time (ISO 8601).
-Lengths are counted in code points, by the browser as well: an emoji may be several.
+Lengths are counted in code points, in the browser too; an emoji may have several.
 """
 
 import json
@@ -30,18 +30,18 @@ from typing import Any
 from chat import names
 from chat.models import Message
 
-MOST_TEXT = 2000
-#: A post of the longest text, every character escaped as two surrogates (12 octets), fits.
-MOST_FRAME = 32_768
+MAX_TEXT_LENGTH = 2000
+#: Enough for the longest text with each character escaped as two surrogates (12 characters).
+MAX_FRAME_LENGTH = 32_768
 
-# Close codes of our own: 4400 to 4499 tell the browser not to try again as it did.
+# Close codes from 4400 to 4499 tell the page not to reconnect.
 NO_SUCH_ROOM = 4404
 SIGNED_OUT = 4401
 MISBEHAVED = 1008
 
 
 class Refused(Exception):
-    """A request that is not carried out; the browser is told why."""
+    """A request was refused; the browser gets the code and the text."""
 
     def __init__(
         self, code: str, text: str, key: str | None = None, retry_after: float | None = None
@@ -80,7 +80,7 @@ class Older:
 @dataclass(frozen=True)
 class Post:
     key: uuid.UUID
-    #: As it was sent: only a guest's is looked at.
+    #: As it was sent; ignored for members.
     handle: str
     text: str
 
@@ -89,19 +89,19 @@ Request = Ping | Name | Older | Post
 
 
 def parse(frame: str | None) -> Request:
-    """A frame's request.
+    """Parse a text frame; None stands for a binary one.
 
     Raises:
-        Refused: If it is none, or one that may not be carried out by anyone.
+        Refused: If it is not a valid request.
     """
-    if frame is None or len(frame) > MOST_FRAME:
-        raise Refused("bad_request", f"Expected a text of at most {MOST_FRAME} characters.")
+    if frame is None or len(frame) > MAX_FRAME_LENGTH:
+        raise Refused("bad_request", f"Expected a text of at most {MAX_FRAME_LENGTH} characters.")
     try:
         fields = json.loads(frame)
     except (ValueError, RecursionError):
         raise Refused("bad_request", "Expected a JSON text.") from None
     kind = fields.get("type") if isinstance(fields, dict) else None
-    # Not by `in`: a type may be anything that JSON has, a list for example.
+    # Not by `in`: "type" may be a list, which is not hashable.
     for name, parser in (("post", _post), ("ping", _ping), ("name", _name), ("older", _older)):
         if kind == name:
             return parser(fields)
@@ -121,7 +121,7 @@ def _name(fields: dict[str, Any]) -> Name:
 def _older(fields: dict[str, Any]) -> Older:
     before = fields.get("before")
     if type(before) is not int or not 0 < before < 2**63:
-        raise Refused("bad_request", "Expected a message's number.")
+        raise Refused("bad_request", "Expected a message's id.")
     return Older(before)
 
 
@@ -133,14 +133,14 @@ def _post(fields: dict[str, Any]) -> Post:
     handle, text = fields.get("handle") or "", fields.get("text")
     if not isinstance(text, str) or not isinstance(handle, str):
         raise Refused("bad_request", "Expected a text and a handle.", str(key))
-    # Lone surrogates are legal JSON and no database's text; NUL is refused by PostgreSQL.
+    # JSON allows lone surrogates, databases do not; PostgreSQL refuses NUL.
     text = re.sub("[\x00\ud800-\udfff]", "", text).strip()
     if all(names.is_unseen(character) or character.isspace() for character in text):
         raise Refused("empty", "There is nothing in the message.", str(key))
-    if len(text) > MOST_TEXT:
+    if len(text) > MAX_TEXT_LENGTH:
         raise Refused(
             "too_long",
-            f"The message has {len(text)} characters; {MOST_TEXT} is the most.",
+            f"The message has {len(text)} characters; at most {MAX_TEXT_LENGTH} are allowed.",
             str(key),
         )
     return Post(key, handle, text)

@@ -1,14 +1,14 @@
-"""How much a connection may ask for."""
+"""Rate limits of a connection."""
 
 import time
 from collections.abc import Callable
 
 
 class Allowance:
-    """A bucket of `burst` requests that fills again by `per_second`.
+    """A token bucket: `burst` requests at once, refilled at `per_second`.
 
-    The default lets a person type as fast as they can for ten seconds (four messages a second),
-    and after that two messages a second for as long as they like.
+    The default allows four messages a second, the fastest typing, for twelve seconds, and two a
+    second without end.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class Allowance:
         self._then = clock()
 
     def take(self) -> float:
-        """Take one request: 0 if it was there, else the seconds until it will be."""
+        """Take a token: 0 if there was one, else the seconds until there will be."""
         now = self._clock()
         self._left = min(self.burst, self._left + (now - self._then) * self.per_second)
         self._then = now

@@ -1,6 +1,6 @@
-"""What happens outside a room and concerns the windows that are in it.
+"""Tell open windows of changes that were made elsewhere: in the admin, by a sign-out.
 
-All of it is told after the transaction, so that whoever looks then finds it done.
+Windows are told after the commit, so that they find the change in the database.
 """
 
 from collections.abc import Callable
@@ -21,19 +21,19 @@ from chat import members, protocol
 from chat.consumers import session_group, user_group
 from chat.models import Message, Room
 
-#: Numbers in one "deleted" event.
-MOST_AT_ONCE = 1000
-#: A deletion of many under way -> the numbers in it, by room: they are told together, since a
-#: window's mailbox has no place for a message about each.
+#: Ids in one "deleted" event.
+MAX_DELETED_IDS = 1000
+#: The queryset being deleted -> the ids of its messages by room.  They are sent together: one
+#: event for each message could exceed a channel's capacity.
 _under_way: WeakKeyDictionary[QuerySet[Any], dict[int, list[int]]] = WeakKeyDictionary()
 
 
 @receiver(post_delete, sender=Session)
 def end_session(instance: Session, **kwargs: Any) -> None:
-    """Close the windows of a session that ended, by a sign-out for example.
+    """Close the windows of a deleted session: after a sign-out, for example.
 
-    Not by `user_logged_out`, which is sent while the session is there still: a socket that
-    opened after it would find itself signed in.
+    Not on `user_logged_out`, which is sent before the session is deleted: a socket that opened
+    in between would find itself signed in.
     """
     tell(session_group(instance.session_key), "session.ended")
 
@@ -66,7 +66,7 @@ def show_edited(instance: Message, created: bool, **kwargs: Any) -> None:
 
 @receiver(post_delete, sender=Message)
 def withdraw(instance: Message, origin: Any, **kwargs: Any) -> None:
-    """Take deleted messages from open windows; those that are away learn of it by "kept"."""
+    """Remove deleted messages from open windows; a window that reconnects gets "kept"."""
     if getattr(origin, "model", type(origin)) is Room:
         return
     is_one_of_many = isinstance(origin, QuerySet)
@@ -79,8 +79,8 @@ def withdraw(instance: Message, origin: Any, **kwargs: Any) -> None:
 
 
 async def tell_deleted(group: str, ids: list[int]) -> None:
-    for start in range(0, len(ids), MOST_AT_ONCE):
-        event = protocol.deleted_event(ids[start : start + MOST_AT_ONCE])
+    for start in range(0, len(ids), MAX_DELETED_IDS):
+        event = protocol.deleted_event(ids[start : start + MAX_DELETED_IDS])
         await broadcast(group, json=event)
 
 
@@ -92,5 +92,5 @@ def after_commit(send: Callable[[], Any]) -> None:
     def run() -> None:
         async_to_sync(send)()
 
-    # Robust: what was stored stays stored, and is shown at the next reload, should the layer fail.
+    # Robust: if the channel layer fails, the change is stored nevertheless, and shown on a reload.
     transaction.on_commit(run, robust=True)

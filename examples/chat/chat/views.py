@@ -14,8 +14,8 @@ from chat.history import page_before
 from chat.models import Room
 
 #: Rooms on the front page and beside a room.
-MOST_ROOMS = 100
-MOST_ROOMS_BESIDE = 30
+MAX_ROOMS = 100
+MAX_ROOMS_IN_SIDEBAR = 30
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -23,7 +23,7 @@ def rooms(request: HttpRequest) -> HttpResponse:
     form = RoomForm(request.POST or None, initial={"name": request.GET.get("name", "")})
     if request.method == "POST" and form.is_valid():
         return redirect(form.room())
-    context = {"form": form, "rooms": Room.objects.with_latest()[:MOST_ROOMS]}
+    context = {"form": form, "rooms": Room.objects.with_latest()[:MAX_ROOMS]}
     return render(request, "chat/rooms.html", context, status=400 if form.errors else 200)
 
 
@@ -35,15 +35,15 @@ def room(request: HttpRequest, label: str) -> HttpResponse:
         "room": here,
         "messages_shown": messages,
         "has_older": has_older,
-        "rooms": Room.objects.with_latest()[:MOST_ROOMS_BESIDE],
+        "rooms": Room.objects.with_latest()[:MAX_ROOMS_IN_SIDEBAR],
         "room_settings": {
             "label": here.label,
             "user": request.user.get_username() if request.user.is_authenticated else None,
-            "mostText": protocol.MOST_TEXT,
+            "maxTextLength": protocol.MAX_TEXT_LENGTH,
         },
     }
     if not request.user.is_authenticated:
-        # In the session: a guest stays the same guest over reloads and rooms.
+        # In the session: a guest has the same name after a reload and in every room.
         suggested = f"Guest {random.randint(1000, 9999)}"
         context["guest_name"] = request.session.setdefault("guest_name", suggested)
     return render(request, "chat/room.html", context)

@@ -5,7 +5,7 @@ import os
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chatsite.settings")
-# Loads the apps; what is imported below uses models.
+# Loads the apps, before the imports of models below.
 pages = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack

@@ -1,4 +1,4 @@
-"""The Content-Security-Policy of every page: scripts and styles are files of this site, no more."""
+"""The Content-Security-Policy of every page: scripts and styles only from files of this site."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +10,7 @@ Answer = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
 
 def policy(request: HttpRequest) -> str:
-    # Browsers before 2022 do not count a WebSocket to the same host as 'self'.
+    # For browsers before 2022, 'self' does not include WebSockets to the same host.
     host = request.get_host()
     return "; ".join(
         [

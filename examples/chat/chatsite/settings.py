@@ -1,4 +1,4 @@
-"""The chat's settings: ready to run on one machine, everything else from the environment.
+"""The chat's settings: defaults for development on one machine, the rest from the environment.
 
 CHAT_DEBUG            1 (default): error pages, static files by runserver; 0: in public
 CHAT_SECRET_KEY       Django's SECRET_KEY; needed when CHAT_DEBUG is 0
@@ -70,7 +70,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("CHAT_DATABASE", str(BASE_DIR / "db.sqlite3")),
         "OPTIONS": {
-            # Readers go on while one writes, and a second writer waits instead of failing.
+            # With WAL, reads and one write run at once; a second writer waits up to `timeout` s.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,

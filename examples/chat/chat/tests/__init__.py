@@ -1,6 +1,6 @@
 from django.test import override_settings
 
-#: A password's real hash takes a quarter of a second, which is what it is for.
+#: Django's default hasher is slow on purpose: a quarter of a second for each password.
 quick_passwords = override_settings(
     PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]
 )

@@ -1,4 +1,4 @@
-"""Windows of a real browser, as the tests speak of them."""
+"""Windows of a real browser."""
 
 import shutil
 
@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-#: No screen, no sandbox (root in a container has none), nothing fetched on the side.
+#: No screen, no sandbox (root in a container has none), no downloads in the background.
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -27,12 +27,12 @@ def open_browser():
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # A driver that is installed is taken as it is; without one Selenium looks for it.
+    # An installed driver is used as it is; without one, Selenium looks for it.
     return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
 
 
 class Windows:
-    """A browser's windows: a new one takes as long as three pages, so each test uses them again."""
+    """A browser's windows, used again by each test: opening one takes as long as three pages."""
 
     def __init__(self, browser, site):
         self.browser = browser
@@ -46,17 +46,17 @@ class Windows:
             self.browser.switch_to.new_window("window")
 
     def leave(self):
-        """Close the pages with their sockets, and forget who this browser was."""
+        """Close the pages and their sockets; delete the cookies."""
         for name in self.browser.window_handles:
             if name not in self._unused:
                 self.browser.switch_to.window(name)
-                # Of this site: for another one the browser would start another process.
+                # A page of this site: for another site the browser starts another process.
                 self.browser.get(f"{self.site}/accounts/login/")
         self.browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
 
 class Window:
-    """A window of its own that shows one room."""
+    """A window that shows a room."""
 
     def __init__(self, windows, label, handle=None):
         windows.switch_to_unused()
@@ -64,7 +64,7 @@ class Window:
         self.name = browser.current_window_handle
         browser.get(f"{windows.site}/rooms/{label}/")
         self.wait_for_state("open")
-        # Whether the line was ever lost: the page itself forgets it.
+        # Records whether the connection was ever lost.
         browser.execute_script(
             """
             new MutationObserver(() => {
@@ -86,14 +86,14 @@ class Window:
         return self.switch().find_elements(By.CSS_SELECTOR, selector)
 
     def name_as(self, handle):
-        """Choose a guest's name, and leave its field."""
+        """Type a guest's name and leave its field."""
         field = self.find("#handle")
         field.clear()
         field.send_keys(handle)
         self.find("#text").click()
 
     def hide(self, is_hidden):
-        """Let the page believe that its window is hidden, or shown again."""
+        """Make the page believe that its window is hidden, or shown again."""
         self.switch().execute_script(
             """
             Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
@@ -106,7 +106,7 @@ class Window:
         self.switch().find_element(By.ID, "text").send_keys(text, Keys.ENTER)
 
     def post_at_once(self, texts):
-        """Post faster than any hand."""
+        """Post all texts in one turn of the page's event loop."""
         self.switch().execute_script(
             """
             const text = document.getElementById("text");
@@ -124,7 +124,7 @@ class Window:
 
     @property
     def texts(self):
-        """The stored messages on the page, in the order shown."""
+        """The texts of the stored messages, in the order shown."""
         return self.switch().execute_script(
             "return [...document.querySelectorAll('.message[data-id] .text')]"
             ".map((element) => element.textContent)"
@@ -132,7 +132,7 @@ class Window:
 
     @property
     def news(self):
-        """The lines that a screen reader was given, as far as they are there still."""
+        """The lines of the live region, which screen readers announce."""
         return [line.get_attribute("textContent") for line in self.find_all("[role=log] p")]
 
     @property

@@ -8,7 +8,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from chat.models import Message, Room
-from chat.protocol import MOST_TEXT
+from chat.protocol import MAX_TEXT_LENGTH
 from chat.rate import Allowance
 from chat.tests import quick_passwords
 from chat.tests.browser import PATIENCE, Window, Windows, open_browser
@@ -73,7 +73,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
 
     def test_a_burst_is_slowed_down_and_none_of_it_lost(self):
         window = self.enter("lobby")
-        # More than the server takes at once; the page waits as it is told and says nothing of it.
+        # More than the server accepts at once; the page waits as told, without an error.
         texts = [f"number {n}" for n in range(Allowance().burst + 3)]
         window.post_at_once(texts)
         window.wait_for(texts[-1])
@@ -112,7 +112,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
             [
                 ["a", answer],
                 ["a", 3000],
-                # What is typed during the wait waits too.
+                # A post added during the wait waits too.
                 ["a", 3000],
                 ["aa", answer],
                 ["aaa", answer],
@@ -123,7 +123,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
     def test_a_guest_who_takes_a_members_name_is_told_and_may_try_again(self):
         get_user_model().objects.create_user("ada")
         window = self.enter("lobby", "Ben")
-        # Past the check of the field, as when somebody signs up with the name just now.
+        # Without the field's check, as if the member had signed up after it.
         window.browser.execute_script("document.getElementById('handle').value = 'Ada'")
         for text in ("one", "two"):
             window.post(text)
@@ -132,7 +132,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertEqual(window.texts, [])
         note, again, discard = window.find_all(".failed .failure > *")[:3]
         self.assertEqual(note.text, "Not sent.")
-        # What can be done about it is in view, without scrolling.
+        # Its buttons are in view without scrolling.
         bottom = window.find("#scroll").rect
         self.assertLess(
             window.find_all(".failed [data-action=again]")[1].rect["y"],
@@ -190,7 +190,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.moderate(f"message/{spam.pk}/delete/", post="yes")
         for window in (reader, writer):
             window.wait(lambda window=window: window.texts == ["teh message"])
-        # Not kept for a screen reader either, nor counted.
+        # It is not left to screen readers, nor counted.
         self.assertEqual(reader.news, ["Ben: teh message"])
         self.assertEqual(reader.switch().title, f"(1) {title}")
 
@@ -211,7 +211,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertTrue(reader.find(".talk .empty").is_displayed())
         self.assertEqual((reader.news, reader.browser.title), ([], title))
 
-    def test_what_a_deleted_room_leaves_unsent_is_said_to_be_so(self):
+    def test_unsent_messages_of_a_deleted_room_say_so(self):
         window = self.enter("lobby")
         window.post_at_once([f"number {n}" for n in range(Allowance().burst + 20)])
         self.moderate(f"room/{Room.objects.get(label='lobby').pk}/delete/", post="yes")
@@ -226,14 +226,14 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertEqual({*notes}, {'"Not sent"'})
 
     def moderate(self, path, **fields):
-        """Send a form of the admin's, as a moderator elsewhere does."""
+        """Submit a form of the admin, as a moderator with another browser."""
         if "sessionid" not in self.client.cookies:
             self.client.force_login(get_user_model().objects.create_superuser("mod"))
         token, address = "x" * 32, f"{self.live_server_url}/admin/chat/{path}"
         form = urlencode(fields | {"csrfmiddlewaretoken": token}).encode()
         cookies = f"sessionid={self.client.cookies['sessionid'].value}; csrftoken={token}"
         with urlopen(Request(address, form, {"Cookie": cookies})) as answer:
-            # Done: it leads to the list.
+            # Successful forms redirect to the list.
             self.assertRegex(answer.url, r"/admin/chat/\w+/$", answer.read().decode())
 
     def test_older_messages_come_as_one_scrolls_up_and_the_place_is_kept(self):
@@ -260,7 +260,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
             self.assertAlmostEqual(now, place, delta=60)
         self.assertEqual(window.texts, [f"number {n}" for n in range(130)])
         window.wait(lambda: not window.find("#older").is_displayed())
-        # What is old is not read out as if it were new.
+        # Older messages are not announced.
         self.assertEqual(window.news, [])
 
     def test_older_messages_come_by_the_button_too(self):
@@ -274,7 +274,10 @@ class InTheBrowser(ChannelsLiveServerTestCase):
 
     def test_an_emoji_counts_here_as_it_does_on_the_server(self):
         window = self.enter("lobby")
-        for text, is_taken in (("😀" * MOST_TEXT, True), ("😀" * (MOST_TEXT + 1), False)):
+        for text, is_taken in (
+            ("😀" * MAX_TEXT_LENGTH, True),
+            ("😀" * (MAX_TEXT_LENGTH + 1), False),
+        ):
             window.browser.execute_script(
                 """
                 const text = document.getElementById("text");
@@ -295,7 +298,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
     def test_what_others_say_is_read_out_and_counted_in_the_title_of_a_hidden_window(self):
         reader, writer = self.enter("lobby", "Ada"), self.enter("lobby", "Ben")
         title = reader.switch().title
-        # Chromium without a screen calls no window hidden: the page is told that it is.
+        # Headless Chromium hides no window.
         reader.hide(True)
         for text in ("one", "two"):
             writer.post(text)
@@ -319,7 +322,7 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         window.reload()
         guest, member = window.find_all(".message")
         self.assertEqual(guest.find_elements(By.CSS_SELECTOR, ".member"), [])
-        # Not under the guest's head, though it follows closely.
+        # It has a name of its own, though it soon follows the guest's message.
         self.assertTrue(member.find_element(By.CSS_SELECTOR, ".member").is_displayed())
         user.delete()
 
@@ -372,6 +375,6 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         WebDriverWait(self.browser, PATIENCE).until(
             lambda browser: browser.current_url.endswith("/rooms/night-shift/")
         )
-        # Before the socket is open, for all one knows.
+        # The socket may not be open yet.
         self.browser.switch_to.active_element.send_keys("hello", Keys.ENTER)
         self.enter("night-shift").wait_for("hello")

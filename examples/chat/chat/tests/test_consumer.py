@@ -13,8 +13,8 @@ from django.contrib.sessions.models import Session
 from django.test import TestCase
 
 from chat import protocol
-from chat.consumers import MOST_REFUSALS, RoomConsumer
-from chat.history import MOST_MISSED, OVERLAP, PAGE
+from chat.consumers import MAX_REFUSALS, RoomConsumer
+from chat.history import MAX_MISSED, OVERLAP, PAGE
 from chat.models import Message, Room
 from chat.rate import Allowance
 from chat.routing import websocket_urlpatterns
@@ -26,7 +26,7 @@ ORIGIN = (b"origin", b"http://testserver")
 
 @asynccontextmanager
 async def window(label="lobby", after=0, first=0, headers=(ORIGIN,), site=application):
-    """A connection to a room, its welcome read; `.welcome` is what it said."""
+    """A connection to a room; `.welcome` is the first event."""
     connection = WebsocketCommunicator(
         site, f"/ws/rooms/{label}/?first={first}&after={after}", headers=list(headers)
     )
@@ -41,14 +41,14 @@ async def window(label="lobby", after=0, first=0, headers=(ORIGIN,), site=applic
 
 @contextmanager
 def turned_clock():
-    """The consumers' clock, turned by hand."""
+    """The clock of the rate limits, set by the test."""
     clock = SimpleNamespace(now=0.0)
     with patch.object(RoomConsumer, "clock", staticmethod(lambda: clock.now)):
         yield clock
 
 
 async def committed(action, *arguments):
-    """Do something as outside a test: what follows the transaction follows."""
+    """Call `action` and run its `on_commit` callbacks, as after a real transaction."""
 
     def act():
         with TestCase.captureOnCommitCallbacks(execute=True):
@@ -115,9 +115,9 @@ class Returning(TestCase):
         self.assertTrue(connection.welcome["complete"])
 
     async def test_one_that_missed_too_much_is_told_so(self):
-        messages = await self.fill(MOST_MISSED + 30)
+        messages = await self.fill(MAX_MISSED + 30)
         async with window(after=messages[0].pk) as connection:
-            self.assertEqual(len(connection.welcome["messages"]), MOST_MISSED)
+            self.assertEqual(len(connection.welcome["messages"]), MAX_MISSED)
             self.assertFalse(connection.welcome["complete"])
 
     async def test_it_is_told_which_of_its_messages_are_there_still(self):
@@ -190,12 +190,12 @@ class Moderating(TestCase):
 
 class Bounds(TestCase):
     async def test_a_message_that_is_too_long_is_refused_with_the_reason(self):
-        too_long = post("x" * (protocol.MOST_TEXT + 1))
+        too_long = post("x" * (protocol.MAX_TEXT_LENGTH + 1))
         async with window() as connection:
             await connection.send_json_to(too_long)
             refusal = await connection.receive_json_from()
         self.assertEqual((refusal["code"], refusal["key"]), ("too_long", too_long["key"]))
-        self.assertIn("2001 characters; 2000", refusal["text"])
+        self.assertIn("2001 characters; at most 2000", refusal["text"])
         self.assertEqual(await Message.objects.acount(), 0)
 
     async def test_ten_seconds_of_the_fastest_typing_pass_without_a_word(self):
@@ -222,8 +222,8 @@ class Bounds(TestCase):
         refused = 0
         with turned_clock() as clock:
             async with window() as connection:
-                # Each is refused, waits, and is sent again, for longer than any tolerance lasts.
-                while refused < 3 * MOST_REFUSALS:
+                # Each refused post waits as told and is sent again, beyond any tolerance.
+                while refused < 3 * MAX_REFUSALS:
                     await connection.send_json_to(post("and another"))
                     event = await connection.receive_json_from()
                     if event["type"] == "refused":
@@ -233,7 +233,7 @@ class Bounds(TestCase):
     async def test_who_does_not_stop_is_cut_off(self):
         with turned_clock():
             async with window() as connection:
-                for _ in range(MOST_REFUSALS):
+                for _ in range(MAX_REFUSALS):
                     await connection.send_to(text_data="nonsense")
                     self.assertEqual((await connection.receive_json_from())["type"], "refused")
                 closing = await connection.receive_output()
@@ -296,7 +296,7 @@ class Who(TestCase):
             await get_user_model().objects.acreate_user("ada")
             await connection.send_json_to(post("after", handle="Ada"))
             self.assertEqual((await connection.receive_json_from())["code"], "bad_handle")
-            # What was stored before is shown, not refused, when it is sent again.
+            # A post that was stored before is shown when it is sent again.
             await connection.send_json_to(before)
             event = await connection.receive_json_from()
             self.assertEqual((event["type"], event["message"]["member"]), ("message", False))
@@ -326,7 +326,7 @@ class Who(TestCase):
             ):
                 await connection.send_json_to(request)
                 await connection.receive_json_from()
-                # The session is stored after the handler: an answered ping comes later still.
+                # The session is saved after the handler, so before the ping is answered.
                 await connection.send_json_to({"type": "ping"})
                 await connection.receive_json_from()
                 page = await sync_to_async(self.client.get)("/rooms/lobby/")
@@ -378,7 +378,7 @@ class Who(TestCase):
         await self.assert_closed_as_signed_out(AuthMiddlewareStack(signing_in), cookie)
 
     async def test_windows_are_told_of_a_sign_out_when_the_session_is_gone(self):
-        # A socket that opened between the word and the end would find itself signed in.
+        # A socket that opened in between would find itself signed in.
         await self.signed_in()
         sessions_left = []
 

@@ -129,7 +129,7 @@ class Accounts(TestCase):
         return self.client.post("/accounts/signup/", fields)
 
     def described(self, answer, field):
-        """The texts of what describes the field, by its aria-describedby."""
+        """The field's markup, and the texts named by its aria-describedby."""
         page = answer.content.decode()
         field = re.search(rf'<input id="id_{field}"[^>]*>', page)[0]
         names = re.search('aria-describedby="([^"]*)"', field)[1].split()
@@ -183,7 +183,7 @@ class Accounts(TestCase):
         self.assertEqual(get_user_model().objects.count(), 1)
 
     def test_of_two_who_sign_up_at_once_one_is_told(self):
-        # Both have passed the form's look when the first is stored.
+        # Both pass the form's check before the first is stored.
         with patch("chat.forms.members.is_taken", return_value=False):
             self.sign_up("ada")
             self.assertContains(self.sign_up("a.da"), "looks like it", status_code=400)

@@ -3,7 +3,7 @@ import uuid
 
 from django.test import SimpleTestCase
 
-from chat.protocol import MOST_FRAME, MOST_TEXT, Name, Older, Ping, Post, Refused, parse
+from chat.protocol import MAX_FRAME_LENGTH, MAX_TEXT_LENGTH, Name, Older, Ping, Post, Refused, parse
 from chat.rate import Allowance
 
 KEY = "c1a7be24-3bd4-4a4e-9c2e-0a1c2a2f6f01"
@@ -49,8 +49,8 @@ class Parsing(SimpleTestCase):
             ('{"type": "older", "before": true}', "bad_request"),
             ('{"type": "older", "before": 0}', "bad_request"),
             (f'{{"type": "older", "before": {2**63}}}', "bad_request"),
-            (post(text="x" * (MOST_TEXT + 1)), "too_long"),
-            ("x" * (MOST_FRAME + 1), "bad_request"),
+            (post(text="x" * (MAX_TEXT_LENGTH + 1)), "too_long"),
+            ("x" * (MAX_FRAME_LENGTH + 1), "bad_request"),
         ]:
             with self.subTest(frame=(frame or "")[:40]), self.assertRaises(Refused) as caught:
                 parse(frame)
@@ -58,8 +58,10 @@ class Parsing(SimpleTestCase):
 
     def test_the_longest_text_fits_in_any_script(self):
         for character in "x漢😀":
-            # As json.dumps writes it, an emoji is two escapes of six octets.
-            self.assertEqual(len(parse(post(text=character * MOST_TEXT)).text), MOST_TEXT)
+            # json.dumps writes an emoji as two escapes of six characters.
+            self.assertEqual(
+                len(parse(post(text=character * MAX_TEXT_LENGTH)).text), MAX_TEXT_LENGTH
+            )
 
 
 class Rate(SimpleTestCase):

@@ -1,4 +1,4 @@
-"""The server goes away and comes back, as in a deploy; the browser stays."""
+"""The server restarts, as in a deployment; the browser stays open."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ class Restart(TransactionTestCase):
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.start()
-        # While the server starts.
+        # The browser starts at the same time.
         self.browser = open_browser()
         self.addCleanup(self.browser.quit)
         self.wait_until_it_answers()

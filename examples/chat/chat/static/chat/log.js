@@ -1,7 +1,7 @@
-// The list of messages: in the order of their numbers, each one once, whatever order they come in.
+// The list of messages: ordered by id, each one once, in whatever order they arrive.
 
 const SAME_BREATH = 5 * 60 * 1000;
-const MOST_SHOWN = 1000;
+const MAX_SHOWN = 1000;
 const LINK = /\bhttps?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]]/g;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -11,7 +11,7 @@ export class Log {
   #list;
   #template;
   #scroll;
-  // A deletion may overtake the history that still has its message.
+  // A deletion may arrive before a page of history that was read earlier and has its message.
   #deleted = new Set();
 
   constructor(list, template, scroll) {
@@ -25,7 +25,7 @@ export class Log {
     this.#arrange();
   }
 
-  /** The lowest and the highest number shown, 0 without any: what a reconnecting page has. */
+  /** The lowest and the highest id shown, 0 without messages; sent when the page reconnects. */
   get firstSeen() {
     return Number(this.#numbered()[0]?.dataset.id ?? 0);
   }
@@ -38,7 +38,7 @@ export class Log {
     return document.getElementById(`message-${id}`) !== null;
   }
 
-  /** Show stored messages, edited ones anew; those among them that were not known. */
+  /** Show stored messages, replacing edited ones; returns those that are new here. */
   show(messages) {
     const found = [];
     this.#change(() => {
@@ -55,7 +55,7 @@ export class Log {
     return found;
   }
 
-  /** Show what has not been stored yet. */
+  /** Show a post that is not stored yet. */
   showPending(post) {
     this.#change(() => {
       const item = this.#make({ ...post, time: new Date().toISOString() });
@@ -64,7 +64,7 @@ export class Log {
     });
   }
 
-  /** Show that a post was not stored; `controls` is what can be done about it. */
+  /** Mark a post as not stored; `controls` are its buttons. */
   fail(key, note, controls) {
     const item = this.#pending(key);
     if (!item) return;
@@ -73,7 +73,7 @@ export class Log {
     item.querySelector(".said").append(controls);
   }
 
-  /** Take a post away that was not stored. */
+  /** Remove a post that is not stored. */
   drop(key) {
     this.#change(() => this.#pending(key)?.remove());
   }
@@ -87,7 +87,7 @@ export class Log {
     });
   }
 
-  /** Of the messages up to number `last`, leave these only; true if some were taken away. */
+  /** Remove messages up to the id `last`, except `ids`; returns true if any were removed. */
   keepOnly(ids, last) {
     const kept = new Set(ids);
     const gone = this.#numbered().filter(({ dataset: { id } }) => Number(id) <= last && !kept.has(Number(id)));
@@ -95,9 +95,9 @@ export class Log {
     return gone.length > 0;
   }
 
-  /** Take the oldest away beyond what a page shows; true if there were some. */
+  /** Remove the oldest messages beyond MAX_SHOWN; returns true if any were removed. */
   trim() {
-    const surplus = this.#numbered().slice(0, -MOST_SHOWN);
+    const surplus = this.#numbered().slice(0, -MAX_SHOWN);
     if (surplus.length) this.#change(() => surplus.forEach((item) => item.remove()));
     return surplus.length > 0;
   }
@@ -110,7 +110,7 @@ export class Log {
     return this.#list.querySelector(`.message[data-key="${CSS.escape(key)}"]:not([data-id])`);
   }
 
-  /** Change the list, while what is being read stays where it is. */
+  /** Change the list without moving the messages in view. */
   #change(change) {
     const top = this.#scroll.getBoundingClientRect().top;
     const place = (item) => item.getBoundingClientRect();
@@ -148,7 +148,7 @@ export class Log {
     item.querySelector(".handle").textContent = message.handle;
     if (!message.member) item.querySelector(".member").remove();
     item.querySelector("time").dateTime = message.time;
-    // As text, never as markup: what someone typed stays what they typed.
+    // As text, never as markup.
     item.querySelector(".text").textContent = message.text;
     item.classList.add("new");
     dress(item);
@@ -156,7 +156,7 @@ export class Log {
     return item;
   }
 
-  /** Days get a divider; a message that follows its author's last one closely needs no second head. */
+  /** Add dividers between days; hide the name over messages that soon follow their author's last. */
   #arrange() {
     for (const divider of this.#list.querySelectorAll(".day")) divider.remove();
     let last = null;
@@ -164,7 +164,7 @@ export class Log {
       const time = new Date(item.querySelector("time").dateTime);
       const isNewDay = last?.time.toDateString() !== time.toDateString();
       if (isNewDay) item.before(day(time));
-      // A guest may have had a member's name before the member.
+      // A guest may have used the name before its member signed up.
       const author = `${item.dataset.handle} ${item.querySelector(".member") !== null}`;
       const isClose = last && !isNewDay && last.author === author && time - last.time < SAME_BREATH;
       item.classList.toggle("follows", Boolean(isClose));

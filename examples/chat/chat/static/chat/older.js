@@ -1,4 +1,4 @@
-// What was said before: asked for when the top of the list comes near, or by the button there.
+// Older messages: requested when the top of the list is near, or by the button there.
 
 const NEAR = "300px";
 const UNANSWERED = 10_000;
@@ -10,7 +10,7 @@ export class Older {
   #isAsked = false;
   #observer;
 
-  /** `ask()` returns false while the line is down. */
+  /** `ask()` sends the request; it returns false without a connection. */
   constructor(button, scroll, ask) {
     this.#button = button;
     this.#ask = ask;
@@ -25,24 +25,24 @@ export class Older {
     return !this.#button.hidden;
   }
 
-  /** More is there, or not; what was asked for has come. */
+  /** The answer arrived; `isMore` tells whether there are older messages. */
   settle(isMore) {
     this.#free();
     this.#button.hidden = !isMore;
     this.#watch();
   }
 
-  /** The server asks to wait. */
+  /** The server refused the request: ask again after this time. */
   later(seconds) {
     if (this.#isAsked) this.#after(seconds * 1000);
   }
 
-  /** The line was lost, and with it the question. */
+  /** The connection was lost, and the request with it. */
   interrupted() {
     this.#free();
   }
 
-  /** Look whether the top is near now; the observer itself speaks of changes only. */
+  /** Check whether the top is near now: the observer reports changes only. */
   #watch() {
     this.#observer.unobserve(this.#button);
     if (this.isMore) this.#observer.observe(this.#button);

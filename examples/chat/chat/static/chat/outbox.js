@@ -1,8 +1,8 @@
-// What is to be said: one post at a time, again after a lost line, until it is shown or refused.
-// The server knows each post by its key and keeps it once, so sending again is safe.
+// The queue of posts: sent one at a time, and again after a lost connection, until the server shows
+// or refuses them.  The server stores each key once, so sending a post again is safe.
 
-const MOST_WAITING = 50;
-// What shows a post may be lost on its way, while the line stays: then it is asked for again.
+const MAX_QUEUED = 50;
+// Seconds until a post is sent again: a full channel layer may have dropped the broadcast.
 const UNANSWERED = 10;
 
 export class Outbox {
@@ -11,13 +11,13 @@ export class Outbox {
   #isPaused = false;
   #timer = 0;
 
-  /** `send(post)` returns false while the line is down. */
+  /** `send(post)` returns false without a connection. */
   constructor(send) {
     this.send = send;
   }
 
   get isFull() {
-    return this.#waiting.length >= MOST_WAITING;
+    return this.#waiting.length >= MAX_QUEUED;
   }
 
   add(post) {
@@ -25,12 +25,12 @@ export class Outbox {
     this.next();
   }
 
-  /** The line was lost: whether the post under way arrived is not known. */
+  /** The connection was lost: the post in flight may or may not have arrived. */
   interrupted() {
     this.#free();
   }
 
-  /** A post was shown, or refused for good. */
+  /** A post was shown or refused. */
   done(key) {
     const before = this.#waiting.length;
     this.#waiting = this.#waiting.filter((post) => post.key !== key);
@@ -38,7 +38,7 @@ export class Outbox {
     if (this.#waiting.length !== before) this.next();
   }
 
-  /** Send nothing for as long as the server says, then the same post again. */
+  /** The server refused the post for now: send it again after this time, and nothing before. */
   later(seconds) {
     this.#free();
     this.#isPaused = true;

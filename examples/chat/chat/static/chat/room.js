@@ -1,4 +1,4 @@
-// A room's page: what comes over the line goes into the log, what is typed goes over the line.
+// A room's page: connects the socket, the list of messages and the composer.
 
 import { Log } from "./log.js";
 import { Older } from "./older.js";
@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 const settings = JSON.parse($("room-settings").textContent);
 const WORDS = { connecting: "Connecting…", open: "Live", waiting: "Reconnecting…", closed: "Closed" };
 const NEAR = 80;
-const MOST_NEWS = 5;
+const MAX_NEWS = 5;
 
 const scroll = $("scroll");
 const log = new Log($("log"), $("message-template"), scroll);
@@ -21,14 +21,14 @@ const socket = new ReturningSocket(() => {
 });
 const outbox = new Outbox((post) => socket.send({ type: "post", ...post }));
 const older = new Older($("older"), scroll, () => socket.send({ type: "older", before: log.firstSeen || Number.MAX_SAFE_INTEGER }));
-// Posts of this page until they are stored: to tell them from others', and to send refused ones again.
+// Posts of this page by key until they are stored: refused ones can be sent again.
 const own = new Map();
 
-// The line
+// The connection
 
 socket.addEventListener("state", ({ detail: state }) => {
   $("state").dataset.state = document.body.dataset.line = state;
-  // Each failed attempt is "connecting" for a moment: to a reader that is the same news.
+  // Stays "Reconnecting…" during attempts: a screen reader announces each change.
   const isBack = state === "connecting" && $("state").dataset.lost;
   $("state").querySelector(".words").textContent = WORDS[isBack ? "waiting" : state];
   $("retry").hidden = state !== "waiting";
@@ -62,12 +62,12 @@ function welcome({ user, complete, messages, kept }) {
     const who = user ? `You are signed in as ${user} now.` : "You are not signed in any more.";
     complain(who, { reload: true });
   }
-  // After a long absence the page begins anew with the latest; the rest is a scroll away.
+  // Too many missed: the page starts anew with the latest; older ones load on scrolling up.
   const isCut = log.keepOnly(complete ? kept : [], seenBefore);
   forget();
   show(messages);
   older.settle(older.isMore || isCut || !complete);
-  // A name chosen while the line was down, unless it is being typed.
+  // A name chosen while offline, unless it is being typed.
   if (handle && !handle.matches(":focus")) tellName();
   outbox.next();
 }
@@ -108,29 +108,29 @@ function refused({ key, code, text: reason, retry_after: wait }) {
     return;
   }
   complain(reason);
-  // Marked, without moving the focus: the next message may be half typed.
+  // The focus stays: the next message may be half typed.
   const isName = code === "bad_handle";
   if (isName) handle?.setAttribute("aria-invalid", "true");
   if (!key) return;
-  // The reason stands where it can be mended: beside the name, or else with the message.
+  // A name's reason is shown beside the name, every other one with the message.
   log.fail(key, isName ? "Not sent." : `Not sent. ${reason}`, $("failure-template").content.cloneNode(true));
   stay();
   outbox.done(key);
 }
 
-// What others say, for those who do not look: read out, and counted in the window's title.
+// New messages of others: announced by screen readers, counted in the title of a hidden window.
 
 const title = document.title;
 const unread = new Set();
 
 function announce(messages) {
-  for (const message of messages.slice(-MOST_NEWS)) {
+  for (const message of messages.slice(-MAX_NEWS)) {
     const line = document.createElement("p");
     line.dataset.id = message.id;
     line.textContent = spoken(message);
     $("news").append(line);
   }
-  while ($("news").children.length > MOST_NEWS) $("news").firstElementChild.remove();
+  while ($("news").children.length > MAX_NEWS) $("news").firstElementChild.remove();
   if (document.hidden) for (const { id } of messages) unread.add(id);
   count();
 }
@@ -139,7 +139,7 @@ function spoken({ handle: name, text: said }) {
   return `${name}: ${said}`;
 }
 
-/** Read edited messages out again: a line whose text changes is news. */
+/** Update the lines of edited messages; screen readers announce the change. */
 function reword(messages) {
   for (const message of messages) {
     const line = $("news").querySelector(`[data-id="${message.id}"]`);
@@ -147,7 +147,7 @@ function reword(messages) {
   }
 }
 
-/** Drop the lines of deleted messages, and count those no more. */
+/** Remove deleted messages from the live region and from the count. */
 function forget() {
   for (const line of [...$("news").children]) if (!log.has(line.dataset.id)) line.remove();
   for (const id of unread) if (!log.has(id)) unread.delete(id);
@@ -175,14 +175,14 @@ handle?.addEventListener("change", () => {
   tellName();
 });
 
-/** Let the session keep the name, unless it has it. */
+/** Store the name in the session, unless it is there. */
 function tellName() {
   if (!handle.value.trim() || handle.value === handle.defaultValue) return;
   nameTold = handle.value;
   socket.send({ type: "name", handle: nameTold });
 }
 
-/** Show the name as it is kept, unless another has been typed meanwhile. */
+/** Show the name as it was stored, unless another one was typed since. */
 function named({ handle: name }) {
   handle.defaultValue = name;
   if (handle.value === nameTold) handle.value = name;
@@ -193,7 +193,7 @@ $("composer").addEventListener("submit", (event) => {
   const said = text.value.trim();
   text.focus();
   if (!said) return;
-  if (length(said) > settings.mostText) return complain(`At most ${settings.mostText} characters fit into a message.`);
+  if (length(said) > settings.maxTextLength) return complain(`At most ${settings.maxTextLength} characters fit into a message.`);
   if (say(newKey(), said)) {
     text.value = "";
     fit();
@@ -214,7 +214,7 @@ $("log").addEventListener("click", ({ target }) => {
   text.focus();
 });
 
-/** Send a text under the name of now, and show it as pending; false if that cannot be. */
+/** Queue a text under the current name and show it as pending; returns false if it cannot be sent. */
 function say(key, said) {
   if (outbox.isFull) return complain("Too much is waiting to be sent: wait for the connection.");
   const post = { key, handle: settings.user ?? handle.value.trim(), text: said };
@@ -232,7 +232,7 @@ function say(key, said) {
 }
 
 text.addEventListener("keydown", (event) => {
-  // While an input method is composing (Chinese, Japanese ...), Enter chooses a word.
+  // During composition (Chinese, Japanese ...) Enter selects a word.
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   $("composer").requestSubmit();
@@ -243,13 +243,13 @@ text.addEventListener("input", fit);
 function fit() {
   text.style.height = "auto";
   text.style.height = `${text.scrollHeight + 2}px`;
-  const left = settings.mostText - length(text.value.trim());
+  const left = settings.maxTextLength - length(text.value.trim());
   $("count").hidden = left > 200;
   $("count").textContent = left < 0 ? `${-left} characters too many` : `${left} characters left`;
   $("count").classList.toggle("over", left < 0);
 }
 
-/** In code points, as the server counts; `length` of a text counts many an emoji twice. */
+/** In code points, as on the server; a string's `length` counts an emoji as two or more. */
 function length(value) {
   return [...value].length;
 }
@@ -282,7 +282,7 @@ function toEnd() {
   $("newer").hidden = true;
 }
 
-/** Who reads at the end stays there, whatever grows or shrinks: an error, the keyboard of a phone. */
+/** Stay at the end when a size changes: an error message, a phone's keyboard. */
 function stay() {
   if (isAtEnd) scroll.scrollTop = scroll.scrollHeight;
 }
@@ -299,7 +299,7 @@ const sizes = new ResizeObserver(() => {
 sizes.observe($("composer"));
 sizes.observe(scroll);
 
-/** crypto.randomUUID is there on https and localhost only; a phone in the same network has neither. */
+/** A random UUID; crypto.randomUUID exists on https and localhost only. */
 function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

@@ -1,14 +1,14 @@
-// A WebSocket that comes back.
+// A WebSocket that reconnects.
 //
 // Events: "state" (detail: connecting, open, waiting or closed) and "message" (detail: the parsed
-// JSON).  A close code from 4400 to 4499 says that trying again is of no use: "refused" (detail:
-// the CloseEvent) follows and the state is closed.
+// JSON).  After a close code from 4400 to 4499 it does not reconnect: the state becomes closed, and
+// the event "refused" has the CloseEvent.
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 15_000;
 const CONNECT_TIMEOUT = 10_000;
-// A line that died without a word (a laptop that slept, a phone that changed networks) is found
-// by asking: silence for so long, then a ping that must be answered in time.
+// A dead connection (a laptop that slept, a phone that changed networks) is detected by a ping after
+// QUIET milliseconds without a message.
 const QUIET = 20_000;
 const ANSWER_TIMEOUT = 8_000;
 
@@ -18,7 +18,7 @@ export class ReturningSocket extends EventTarget {
   #failures = 0;
   #timer = 0;
 
-  /** `address` is called before each attempt, so that it can name what was seen last. */
+  /** `address()` returns the URL of the next attempt. */
   constructor(address) {
     super();
     this.#address = address;
@@ -45,12 +45,12 @@ export class ReturningSocket extends EventTarget {
     socket.onclose = (event) => this.#lost(socket, event);
   }
 
-  /** Try again now instead of after the wait. */
+  /** Reconnect now instead of after the delay. */
   retry() {
     if (this.state === "waiting") this.open();
   }
 
-  /** Send now, or not at all: false if the line is down. */
+  /** Send now; returns false without a connection. */
   send(value) {
     if (this.state !== "open") return false;
     this.#socket.send(JSON.stringify(value));
@@ -75,7 +75,7 @@ export class ReturningSocket extends EventTarget {
       this.dispatchEvent(new CustomEvent("refused", { detail: event }));
       return;
     }
-    // Doubled each time, and spread: a thousand browsers must not come back in one second.
+    // Exponential backoff with jitter: a thousand browsers must not reconnect in the same second.
     const wait = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT);
     this.#failures += 1;
     this.#after(wait * (0.5 + Math.random() / 2), () => this.open());
