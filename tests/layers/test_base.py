@@ -7,8 +7,8 @@ import pytest
 from channels.kit.printable import printable
 from channels.layers import BaseChannelLayer
 
-GOOD_CHANNELS = ["a", "worker.thumbs-up_2", "A.b!", "specific.x!y", "x!ünï_1.-", "a" * 99]
-BAD_CHANNELS = ["", "a b", "a!b!c", "ä", "a?b", "a/b", "a" * 100, "name\n", "x!y\n", "!x"]
+GOOD_CHANNELS = ["a", "worker.thumbs-up_2", "A.b!", "specific.x!y", "x!ünï_1.-", "x!", "a" * 99]
+BAD_CHANNELS = ["", "a b", "a!b!c", "ä", "a?b", "a/b", "a" * 100, "name\n", "x!y\n", "!x", "a\x00"]
 GOOD_GROUPS = ["a", "room-1", "tgp_2.x", "..", "g" * 99]
 BAD_GROUPS = ["", "a!", "a b", "ä", "room\n", "g" * 100, "a:b"]
 NAME_ERROR = (

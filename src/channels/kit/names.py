@@ -12,21 +12,12 @@ newline is refused.
 from __future__ import annotations
 
 import re
-from typing import Final, TypeGuard
+from typing import Final
 
 MAX_NAME_LENGTH: Final = 100
 
 CHANNEL_NAME: Final = re.compile(r"[a-zA-Z0-9\-_.]+(![\w\-.]*)?\Z")
 GROUP_NAME: Final = re.compile(r"[a-zA-Z0-9\-_.]+\Z")
-
-
-def is_channel_name(name: object) -> TypeGuard[str]:
-    """True if `name` can name a channel."""
-    return (
-        isinstance(name, str)
-        and len(name) < MAX_NAME_LENGTH
-        and CHANNEL_NAME.match(name) is not None
-    )
 
 
 def non_local_name(name: str) -> str:
