@@ -11,13 +11,16 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from channels.fanout.event import Event
 from channels.fanout.member import Member
 from channels.fanout.round import Delivery, OverCapacityLog, Round, Tally, deliver
 
 Loop = asyncio.AbstractEventLoop
+
+#: Deliveries that may wait on the running loop before a sender in this process waits for them.
+_BACKLOG: Final = 64
 
 
 class Post(Protocol):
@@ -222,6 +225,12 @@ class Hub:
         """How many deliveries wait for their turn on the running loop."""
         mine = self._rounds.get(running) if (running := running_loop()) is not None else None
         return len(mine) if mine is not None else 0
+
+    async def give_way(self) -> None:
+        """Let members run: a loop of sends, which nothing else suspends, must not overrun them."""
+        await asyncio.sleep(0)
+        while self.backlog() > _BACKLOG:  # noqa: ASYNC110 - the loop's own turns count
+            await asyncio.sleep(0)
 
     def _reach(self, loop: Loop | None, delivery: Delivery) -> bool:
         if loop is None:

@@ -46,8 +46,6 @@ logger = logging.getLogger("channels.layers")
 
 #: Readings of counters that grow meanwhile.
 _TRIES: Final = 5
-#: Deliveries that may wait on the running loop before group_send waits for them.
-_BACKLOG: Final = 64
 #: After so many messages `receive` gives the loop a turn: many may wait, and nothing else would.
 _TURN: Final = 50
 #: What nodes ask of each other is void after this; who asks waits for seconds only.
@@ -95,7 +93,11 @@ class Node:
         self.mark = self._fixed_mark or f".{self.id}!"
         self.ports = Ports()
         self.local = LocalChannels(
-            self._policy, self._clock, self.mark, self.ports.post, self._group_emptied
+            self._policy,
+            self._clock,
+            self.mark,
+            self.ports.post,
+            lambda name: self.link.release(name),
         )
         self.reception = Reception(self.local, self.codec, self.seal, self._clock, self.transport)
         self.reception.on_control = self._on_control
@@ -250,7 +252,7 @@ class Node:
         if self.link.is_direct:
             await self.transport.publish(group, envelope)
             if group in self.local.hub.groups:
-                await self._give_way()
+                await self.local.hub.give_way()
             return
         try:
             await self.link.do(len(payload), partial(self._publish, group, envelope))
@@ -271,12 +273,6 @@ class Node:
             self.local.sweep()
         if now >= self.drops.due:
             self.drops.say()
-
-    async def _give_way(self) -> None:
-        """Let members run: a loop of sends, which nothing else suspends, must not overrun them."""
-        await asyncio.sleep(0)
-        while self.local.hub.backlog() > _BACKLOG:  # noqa: ASYNC110 - the loop's own turns count
-            await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Forget all messages and groups, here and wherever the transport reaches."""
@@ -382,9 +378,6 @@ class Node:
         """One that asks a node for something, however soon messages expire."""
         life = max(self._policy.expiry, _CONTROL_SECONDS)
         return self._envelope(kind, name, payload, life)
-
-    def _group_emptied(self, group: str) -> None:
-        self.link.release(group)
 
     async def _push_message(self, channel: str, message: Message, life: float | None) -> None:
         """Put a message into a queue, to expire after `life` seconds or never."""
