@@ -303,7 +303,7 @@ async def test_messages_and_members_are_forgotten_by_deleting_the_key() -> None:
     assert len(layer.groups) == 0
     await layer.send("worker", HELLO)
     assert await reader == HELLO
-    assert layer.statistics()["queued"] == 0
+    assert layer.statistics()["transport_queued"] == 0
 
 
 async def test_what_it_shows_cannot_be_written_to() -> None:

@@ -92,12 +92,13 @@ class Node:
         self.id = new_node()
         self.mark = self._fixed_mark or f".{self.id}!"
         self.ports = Ports()
+        self.link = Link(self.transport, self._options, self.ports, self)
         self.local = LocalChannels(
             self._policy,
             self._clock,
             self.mark,
             self.ports.post,
-            lambda name: self.link.release(name),
+            self.link.release,
         )
         self.reception = Reception(self.local, self.codec, self.seal, self._clock, self.transport)
         self.reception.on_control = self._on_control
@@ -108,7 +109,6 @@ class Node:
         self.counters = self.reception.counters
         #: As in `TransportEvents`.
         self.on_frame = self.reception.on_frame
-        self.link = Link(self.transport, self._options, self.ports, self)
         self.gaps = Gaps(self.gap_listeners, self.counters, self.link.owner)
         self.local.hub.on_full = self.gaps.note_full
         self.control = Control(
