@@ -255,6 +255,55 @@ async def test_members_of_other_loops_are_posted_to_and_dropped_with_their_loop(
     assert hub.statistics()["local_channels"] == 1
 
 
+async def test_what_was_counted_stays_when_its_members_have_gone() -> None:
+    hub = Hub(never)
+    attach(hub, "c1")
+    hub.publish("g", Event({"type": "x"}))
+    attach(hub, "c2")
+    hub.publish("g", Event({"type": "x"}))
+    displaced = attach(hub, "small", mailbox=Mailbox(MailboxBounds(capacity=1, overflow="latest")))
+    for _ in range(3):
+        hub.deliver("small", Event({"type": "x"}))
+    expired = attach(hub, "late", mailbox=Mailbox(clock=lambda: 2.0))
+    for _ in range(4):
+        hub.deliver("late", Event({"type": "x"}, deadline=1.0))
+    assert expired.get_layer_nowait() is None
+    broken = ListSink()
+    del broken.frames
+    attach(hub, "broken", sink=broken)
+    hub.deliver("broken", Event({"type": "websocket.send", "text": "hi"}))
+    counts = hub.statistics()
+    assert displaced.displaced == 2
+    expected = {
+        "delivered": 10,
+        "delivered_as_frames": 0,
+        "dropped_full": 0,
+        "dropped_displaced": 2,
+        "dropped_unread": 0,
+        "expired": 4,
+        "dropped_failed": 1,
+        "dropped_backlog": 0,
+        "local_channels": 5,
+        "local_groups": 1,
+    }
+    assert counts == expected
+    for channel in ("c1", "c2", "small", "late", "broken", "unknown"):
+        hub.detach(channel)
+    unread = {"dropped_unread": 2 + 1 + 1, "local_channels": 0, "local_groups": 0}
+    assert hub.statistics() == expected | unread
+
+
+async def test_a_mailbox_that_is_replaced_is_counted_once() -> None:
+    hub = Hub(never)
+    small = Mailbox(MailboxBounds(capacity=1, overflow="latest"))
+    attach(hub, "c", mailbox=small)
+    for _ in range(2):
+        hub.deliver("c", Event({"type": "x"}))
+    hub.attach("c", Member(small, asyncio.get_running_loop()))
+    hub.attach("c", Member(Mailbox(), asyncio.get_running_loop()))
+    assert hub.statistics()["dropped_displaced"] == 1
+
+
 async def test_forgetting_groups_keeps_channels() -> None:
     emptied: list[str] = []
     hub = Hub(never, on_emptied=emptied.append)

@@ -107,7 +107,7 @@ class Hub:
         """Make a member reachable under a channel's name; memberships of that name stay."""
         with self.lock:
             former = self.channels.get(channel)
-            if former is not None and former is not member:
+            if former is not None and former.mailbox is not member.mailbox:
                 self._tally_lane(self._tally, former)
             self.channels[channel] = member
             if member.loop is not None and member.loop not in self._rounds:
