@@ -293,6 +293,29 @@ async def test_what_was_counted_stays_when_its_members_have_gone() -> None:
     assert hub.statistics() == expected | unread
 
 
+async def test_members_of_no_loop_are_reached_at_once_and_their_groups_end() -> None:
+    emptied: list[str] = []
+    told: list[str] = []
+    hub = Hub(never, on_emptied=emptied.append)
+    hub.on_full = told.append
+    box = Mailbox(MailboxBounds(capacity=2, capacity_bytes=10))
+    hub.attach("c", Member(box, None))
+    hub.add("g", "c")
+    hub.publish("g", Event({"type": "x"}))
+    hub.publish("g", Event({"type": "x"}, size=10))
+    assert (box.layer_size, told) == (2, [])
+    hub.publish("g", Event({"type": "x"}))
+    assert told == ["g"], "a full member of a group is told of"
+    assert hub.deliver("c", Event({"type": "x"})) is False
+    assert told == ["g"]
+    assert hub.statistics()["delivered"] == 2
+    assert hub.discard("g", "c")
+    assert not hub.discard("g", "c")
+    assert (emptied, hub.groups_of("c")) == (["g"], frozenset())
+    hub.add("g", "c")
+    assert hub.is_member("c")
+
+
 async def test_a_mailbox_that_is_replaced_is_counted_once() -> None:
     hub = Hub(never)
     small = Mailbox(MailboxBounds(capacity=1, overflow="latest"))

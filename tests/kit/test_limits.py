@@ -22,6 +22,7 @@ BOUNDS = {
     "unanswered_notice": 60,
     "stretch_ms": 5,
     "read_ahead_bytes": 64 * KIB,
+    "request_buffer_bytes": 64 * KIB,
     "write_buffer_bytes": 256 * KIB,
     "handshake_timeout": 5,
     "keep_alive": 5,
