@@ -166,6 +166,20 @@ class Accounts(TestCase):
             self.assertIn('aria-invalid="true"', field)
             self.assertIn("correct username and password", texts["form-error"])
 
+    def test_the_focus_is_in_the_first_field_with_an_error(self):
+        for address, fields, focused in (
+            ("/accounts/signup/", None, ["username"]),
+            (
+                "/accounts/signup/",
+                {"username": "ada", "password1": "x", "password2": "x"},
+                ["password2"],
+            ),
+            ("/accounts/login/", {"username": "ada", "password": "no"}, ["username"]),
+        ):
+            answer = self.client.post(address, fields) if fields else self.client.get(address)
+            found = re.findall(r'<input id="id_(\w+)"[^>]*autofocus', answer.content.decode())
+            self.assertEqual(found, focused)
+
     def test_a_fresh_form_calls_nothing_wrong(self):
         field, texts = self.described(self.client.get("/accounts/signup/"), "username")
         self.assertNotIn("aria-invalid", field)
