@@ -29,7 +29,7 @@ def browser() -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("example", "least"), [("tutorial", 2), ("chat", 102)])
+@pytest.mark.parametrize(("example", "least"), [("tutorial", 2), ("chat", 101)])
 def test_manage_py_test(example: str, least: int, tmp_path: Path) -> None:
     # A copy: two runs at once must not share a test database.
     project = shutil.copytree(

@@ -1,6 +1,8 @@
 """Windows of a real browser."""
 
+import atexit
 import shutil
+from functools import cache
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -22,13 +24,17 @@ FLAGS = [
 PATIENCE = 20
 
 
+@cache
 def open_browser():
+    """The browser, which all tests share: it takes as long to start as ten pages."""
     options = webdriver.ChromeOptions()
     for flag in FLAGS:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # An installed driver is used as it is; without one, Selenium looks for it.
-    return webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    atexit.register(browser.quit)
+    return browser
 
 
 class Windows:

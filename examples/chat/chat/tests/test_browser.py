@@ -22,7 +22,6 @@ class InTheBrowser(ChannelsLiveServerTestCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.browser = open_browser()
-        cls.addClassCleanup(cls.browser.quit)
 
     def setUp(self):
         self.windows = Windows(self.browser, self.live_server_url)
@@ -39,14 +38,6 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         for window in (ada, ben):
             window.wait_for("hello")
         self.assertEqual(Message.objects.get().handle, "Ada")
-
-    def test_no_window_of_another_room_does(self):
-        lobby, kitchen = self.enter("lobby"), self.enter("kitchen")
-        lobby.post("hello")
-        lobby.wait_for("hello")
-        kitchen.post("anyone?")
-        kitchen.wait_for("anyone?")
-        self.assertEqual(kitchen.texts, ["anyone?"])
 
     def test_the_history_is_there_after_a_reload(self):
         window = self.enter("lobby")

@@ -24,9 +24,9 @@ class Restart(TransactionTestCase):
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.start()
-        # The browser starts at the same time.
-        self.browser = open_browser()
-        self.addCleanup(self.browser.quit)
+        self.addCleanup(self.stop)
+        self.windows = Windows(open_browser(), f"http://127.0.0.1:{self.port}")
+        self.addCleanup(self.windows.leave)
         self.wait_until_it_answers()
 
     def start(self):
@@ -37,13 +37,12 @@ class Restart(TransactionTestCase):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self.addCleanup(self.stop)
 
     def wait_until_it_answers(self):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                urlopen(f"http://127.0.0.1:{self.port}/", timeout=5).close()
+                urlopen(self.windows.site, timeout=5).close()
             except OSError:
                 if time.monotonic() > deadline or self.server.poll() is not None:
                     raise
@@ -56,8 +55,7 @@ class Restart(TransactionTestCase):
         self.server.wait(timeout=PATIENCE)
 
     def test_nothing_is_lost_over_a_restart_nor_stays_that_was_deleted(self):
-        windows = Windows(self.browser, f"http://127.0.0.1:{self.port}")
-        ada, ben = (Window(windows, "lobby") for _ in range(2))
+        ada, ben = (Window(self.windows, "lobby") for _ in range(2))
         for text in ("before", "deleted meanwhile"):
             ada.post(text)
             ben.wait_for(text)
