@@ -134,7 +134,6 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             raise Refused("bad_request", "This key belongs to a post elsewhere.", str(post.key))
         if is_new:
             await broadcast(self.room.group, json=protocol.message_event(message))
-            self.remember(message.handle)
         else:
             await self.send_json(protocol.message_event(message))
 

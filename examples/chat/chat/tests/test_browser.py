@@ -63,14 +63,20 @@ class InTheBrowser(ChannelsLiveServerTestCase):
         self.assertEqual(complaints, [])
 
     def test_a_burst_is_slowed_down_and_none_of_it_lost(self):
-        window = self.enter("lobby")
+        window = self.enter("lobby", "Ada")
         # More than the server accepts at once; the page waits as told, without an error.
         texts = [f"number {n}" for n in range(Allowance().burst + 3)]
         window.post_at_once(texts)
+        window.name_as("Ben")
         window.wait_for(texts[-1])
         self.assertEqual(window.texts, texts)
         self.assertEqual(window.error, "")
         self.assertFalse(window.was_lost, "the line was closed")
+        # So does the name; the posts that were queued under the old one do not bring that back.
+        window.wait(lambda: window.find("#handle").get_dom_attribute("value") == "Ben")
+        window.reload()
+        self.assertEqual(window.find("#handle").get_attribute("value"), "Ben")
+        self.assertEqual({message.handle for message in Message.objects.all()}, {"Ada"})
 
     def test_a_post_waits_as_told_and_is_sent_again_when_nothing_shows_it(self):
         self.enter("lobby")

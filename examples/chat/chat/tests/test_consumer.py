@@ -322,7 +322,9 @@ class Who(TestCase):
         async with window(headers=[ORIGIN, self.cookie()]) as connection:
             for request, name in (
                 ({"type": "name", "handle": "Ben"}, "Ben"),
-                (post("hi", handle="Cho"), "Cho"),
+                # Queued before the name was changed, as far as the server knows.
+                (post("hi", handle="Ada"), "Ben"),
+                ({"type": "name", "handle": "Cho"}, "Cho"),
             ):
                 await connection.send_json_to(request)
                 await connection.receive_json_from()
@@ -334,8 +336,9 @@ class Who(TestCase):
 
     async def test_a_guest_without_a_session_gets_none_by_talking(self):
         async with window() as connection:
-            await connection.send_json_to(post("hi"))
-            await connection.receive_json_from()
+            for request in (post("hi"), {"type": "name", "handle": "Ben"}):
+                await connection.send_json_to(request)
+                await connection.receive_json_from()
         self.assertEqual(await Session.objects.acount(), 0)
 
     async def test_signing_out_closes_the_windows_of_that_browser_only(self):

@@ -104,7 +104,11 @@ function earlier({ messages, more }) {
 function refused({ key, code, text: reason, retry_after: wait }) {
   if (code === "too_fast") {
     if (key) outbox.later(wait);
-    else older.later(wait);
+    else {
+      // Either of them was refused.
+      older.later(wait);
+      setTimeout(() => handle?.value === nameTold && tellName(), wait * 1000);
+    }
     return;
   }
   complain(reason);
