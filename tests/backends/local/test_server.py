@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from channels.backends.local import frames
+from channels.backends.local import frames, settling
 from channels.backends.local import server as server_module
 from channels.backends.local.frames import Splitter, frame, pack_many
 from channels.backends.local.options import HubOptions
@@ -424,7 +424,7 @@ def test_a_hub_whose_files_were_removed_ends(
 def test_a_new_hub_waits_for_those_who_were_there(
     start_hub: StartHub, connect: Connect, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "SETTLE_SECONDS", PATIENCE)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", PATIENCE)
     before = Lock.take(place.node("nbefore"))
     assert before is not None
     start_hub()
@@ -441,7 +441,7 @@ def test_a_new_hub_waits_for_those_who_were_there(
 def test_a_new_hub_does_not_wait_for_who_dies_meanwhile(
     start_hub: StartHub, connect: Connect, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "SETTLE_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS", 10 * PATIENCE)
     dying = Lock.take(place.node("ndying"))
     assert dying is not None
     start_hub()

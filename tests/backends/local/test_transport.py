@@ -192,7 +192,7 @@ async def test_the_loop_of_the_hubs_process_may_end(make_layer: MakeLayer, direc
 async def test_a_reader_that_comes_before_the_welcome_is_served(
     make_layer: MakeLayer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.backends.local.server.SETTLE_SECONDS", PATIENCE)
+    monkeypatch.setattr("channels.backends.local.settling.SETTLE_SECONDS", PATIENCE)
     place = find_place("channels", directory)
     place.prepare()
     awaited = Lock.take(place.node("nawaited"))

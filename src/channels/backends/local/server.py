@@ -26,6 +26,7 @@ from channels.backends.local.exit import no_longer_serving, serving
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import READ_OCTETS, Peer
 from channels.backends.local.place import Lock, Place
+from channels.backends.local.settling import LOOK_SECONDS, Settling
 from channels.backends.local.switchboard import Switchboard
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.greenlets import start_thread, wait_for
@@ -34,10 +35,6 @@ logger = logging.getLogger("channels.layers")
 
 _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
-#: Longest wait for processes that are alive and do not come to a new hub.
-SETTLE_SECONDS: Final = 0.3
-#: How often it looks meanwhile whether they are still alive.
-_LOOK_SECONDS: Final = 0.01
 #: Until a connection has introduced itself.
 _HELLO_SECONDS: Final = 5.0
 _TICK_SECONDS: Final = 1.0
@@ -71,7 +68,7 @@ class HubServer:
         self.board = Switchboard(options, self._clock, capacity_of, self._on_ready)
         self._lock = lock
         self._selector = selectors.DefaultSelector()
-        self._alarm, self._bell = socket.socketpair()
+        self._wakeup_w, self._wakeup_r = socket.socketpair()
         self._listener: socket.socket | None = None
         self._peers: dict[Peer, frames.Splitter] = {}
         # Made once: `recv` would take 45 µs to make it each time.
@@ -79,12 +76,10 @@ class HubServer:
         #: Done when its thread has ended; None before that has started.
         self._ended: Future[None] | None = None
         self._is_stopping = False
-        self._is_deaf = False
+        self._accept_paused = False
         self._on_stopped: Callable[[], None] = lambda: None
-        self._tick_at = self._touch_at = self._look_at = self._clock.monotonic()
-        #: Until then others than the awaited may not begin; the awaited ones' names.
-        self._settle_until: float | None = None
-        self._awaited: set[str] = set()
+        self._tick_at = self._touch_at = self._clock.monotonic()
+        self._settling: Settling | None = None
         self._predecessor = b""
 
     # From other threads.
@@ -107,7 +102,8 @@ class HubServer:
         """Have it hand over and end; `on_stopped` is called on its thread when the lock is free."""
         self._on_stopped = on_stopped
         self._is_stopping = True
-        self._ring()
+        with contextlib.suppress(OSError):
+            self._wakeup_w.send(b"x")
 
     def stop(self, timeout_seconds: float = 1.0) -> None:
         """The same, and wait for it."""
@@ -149,18 +145,16 @@ class HubServer:
 
     def _open(self) -> None:
         self._predecessor = handover.take_over(self.board, self.place.left)
-        # Looked at first: who starts from here on finds the hub, and has missed nothing.
-        self._awaited = self.place.living_nodes()
-        self._settle_until = self._clock.monotonic() + SETTLE_SECONDS
+        self._settling = Settling(self.place, self._clock.monotonic())
         self._listener = place.listen(self.place)
         self._selector.register(self._listener, _READ, None)
-        self._bell.setblocking(False)
-        self._alarm.setblocking(False)
-        self._selector.register(self._bell, _READ, None)
+        self._wakeup_r.setblocking(False)
+        self._wakeup_w.setblocking(False)
+        self._selector.register(self._wakeup_r, _READ, None)
 
     def _pause(self) -> float:
-        if self._settle_until is not None:
-            return _LOOK_SECONDS
+        if self._settling is not None:
+            return LOOK_SECONDS
         due = self.board.holder.tick()
         if due is None:
             wait = _TICK_SECONDS
@@ -177,7 +171,7 @@ class HubServer:
                     self._accept()
                 else:
                     with contextlib.suppress(BlockingIOError):
-                        self._bell.recv(4096)
+                        self._wakeup_r.recv(4096)
                 continue
             if mask & _WRITE:
                 self.board.dirty[peer] = None
@@ -185,8 +179,8 @@ class HubServer:
                 self._read(peer)
         self._flush()
         now = self._clock.monotonic()
-        if self._settle_until is not None:
-            self._settle(now)
+        if self._settling is not None and self._settling.is_over(now):
+            self._begin()
         if now >= self._tick_at:
             self._tick_at = now + _TICK_SECONDS
             self._tick(now)
@@ -196,8 +190,8 @@ class HubServer:
         for peer in list(self._peers):
             if not peer.node and now - peer.since > _HELLO_SECONDS:
                 self._drop(peer, "it does not say who it is")
-        if self._is_deaf and self._listener is not None:
-            self._is_deaf = False
+        if self._accept_paused and self._listener is not None:
+            self._accept_paused = False
             self._selector.register(self._listener, _READ, None)
         if now >= self._touch_at:
             self._touch_at = now + _TOUCH_SECONDS
@@ -205,7 +199,7 @@ class HubServer:
                 self._lock.touch()
                 os.utime(self.place.socket)
         if not self._lock.is_current():
-            # A broom for temporary files went through: new processes would find nobody here.
+            # A tmp cleaner deleted them: new processes would find nobody here.
             logger.warning(
                 "The files in %s were removed: the hub starts anew", self.place.directory
             )
@@ -225,7 +219,7 @@ class HubServer:
                 # the connection goes on waiting and would wake this thread without end.
                 logger.warning("The hub cannot take a connection: %s", error)
                 self._selector.unregister(self._listener)
-                self._is_deaf = True
+                self._accept_paused = True
                 return
             connection.setblocking(False)
             reason = self._reason_against(connection)
@@ -326,25 +320,17 @@ class HubServer:
             self._selector.modify(peer.connection, mask, peer)
         peer.mask = mask
 
-    # The first moments: nobody may speak before those who were there before can hear.
+    # The first moments.
 
     def _on_ready(self, peer: Peer) -> None:
-        if self._settle_until is None:
+        if self._settling is None:
             self._welcome(peer, kept=False)
         else:
-            self._awaited.discard(peer.node.decode())
+            self._settling.note_ready(peer.node.decode())
 
-    def _settle(self, now: float) -> None:
-        assert self._settle_until is not None, "checked by the caller"
-        if self._awaited and now < self._settle_until:
-            if now < self._look_at:
-                return
-            self._look_at = now + _LOOK_SECONDS
-            # Those who died with the last hub let go of their file a moment after their socket.
-            self._awaited &= self.place.living_nodes()
-            if self._awaited:
-                return
-        self._settle_until = None
+    def _begin(self) -> None:
+        """Let those speak who have come."""
+        self._settling = None
         for peer in self._peers:
             if peer.is_ready and not peer.is_welcome:
                 kept = peer.kept and bool(self._predecessor)
@@ -382,16 +368,16 @@ class HubServer:
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
-            if not self._is_deaf:
+            if not self._accept_paused:
                 self._selector.unregister(self._listener)
-            self._is_deaf = False
+            self._accept_paused = False
             self._listener.close()
             self._listener = None
 
     def _leave_behind(self) -> None:
         if not self._lock.is_current():
             return
-        if self._settle_until is not None:
+        if self._settling is not None:
             # Nobody has spoken here: for who comes next, the last hub is the one before.
             self.board.epoch = self._predecessor
         try:
@@ -409,10 +395,6 @@ class HubServer:
             self._listener.close()
             self._listener = None
         self._selector.close()
-        self._alarm.close()
-        self._bell.close()
+        self._wakeup_w.close()
+        self._wakeup_r.close()
         self._lock.release()
-
-    def _ring(self) -> None:
-        with contextlib.suppress(OSError):
-            self._alarm.send(b"x")

@@ -1,8 +1,8 @@
 """The local layer's transport: finds the hub, or becomes it.
 
 At first, and whenever the connection ends, it dials; if nobody listens it tries the lock, and who
-gets it starts a hub of its own and dials that.  The others try again after 2 ms, then twice as long
-each time up to 250 ms.  It tells the new hub all that it has joined and what it reads, then the
+gets it starts a hub of its own and dials that.  The others try again after 2 ms, later and later up
+to 250 ms.  It tells the new hub all that it has joined and what it reads, then the
 node sends again what was not answered.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -25,14 +24,13 @@ from channels.backends.local.leasing import LeasingEnd
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import Lock, Place, dial
 from channels.backends.local.server import HubServer
+from channels.backends.shell import Backoff
 from channels.exceptions import MessageTooLarge, TransportDown
 from channels.layers.contract import Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
 
-FIRST_PAUSE_SECONDS: Final = 0.002
-LONGEST_PAUSE_SECONDS: Final = 0.25
 #: For the hub's welcome, which waits for other processes for 0.3 s at most.
 WELCOME_SECONDS: Final = 3.0
 #: Without a hub for so long, the node is told.
@@ -68,7 +66,7 @@ class HubTransport(LeasingEnd):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Connection | None = None
         self._timer: asyncio.Handle | None = None
-        self._pause = FIRST_PAUSE_SECONDS
+        self._backoff = Backoff(first=0.002, longest=0.25)
         self._down_since: float | None = None
         self._is_told_down = True
         self._last_epoch = bytes(8)
@@ -165,8 +163,7 @@ class HubTransport(LeasingEnd):
     def _seek_later(self, error: BaseException) -> None:
         assert self._loop is not None, "only called on it"
         self._tell_down(error, self._loop.time())
-        self._timer = self._loop.call_later(self._pause * random.uniform(0.5, 1.5), self._seek)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        self._timer = self._loop.call_later(self._backoff.take(), self._seek)
 
     def _tell_down(self, error: BaseException, now: float) -> None:
         if self._is_told_down and not (
@@ -201,7 +198,7 @@ class HubTransport(LeasingEnd):
             return
         self.hub = hub
         self._counters["hosted"] += 1
-        self._pause = FIRST_PAUSE_SECONDS
+        self._backoff.reset()
         self._seek_later(error)
 
     def _connect(self) -> None:
@@ -289,7 +286,7 @@ class HubTransport(LeasingEnd):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._pause = FIRST_PAUSE_SECONDS
+        self._backoff.reset()
         self._last_epoch, self._had_farewell = epoch, False
         self._is_told_down, self._down_since = False, None
         was_up, self._was_up = self._was_up, True
