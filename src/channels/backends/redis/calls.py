@@ -79,32 +79,13 @@ class Calls:
     async def join(self, groups: Sequence[str]) -> None:
         """As `Bus.join`."""
         for batch in batches(groups):
-            await self._urgent(
-                *scripts.evaluation(
-                    scripts.JOIN,
-                    (self.keys.lease(self.node),),
-                    self.token,
-                    self.keys.base,
-                    self.node,
-                    GROUP_LIFE,
-                    *batch,
-                )
-            )
+            await self._introduced(scripts.JOIN, self.keys.base, self.node, GROUP_LIFE, *batch)
             self.joined.update(dict.fromkeys(batch))
 
     async def leave(self, groups: Sequence[str]) -> None:
         """As `Bus.leave`."""
         for batch in batches(groups):
-            await self._urgent(
-                *scripts.evaluation(
-                    scripts.LEAVE,
-                    (self.keys.lease(self.node),),
-                    self.token,
-                    self.keys.base,
-                    self.node,
-                    *batch,
-                )
-            )
+            await self._introduced(scripts.LEAVE, self.keys.base, self.node, *batch)
             for group in batch:
                 self.joined.pop(group, None)
 
@@ -127,27 +108,14 @@ class Calls:
         if not deferring and self._executed and self._executed.pop(mark, None) is not None:
             return ()
         keys = self.keys
-        found = await self._filling(
-            mark,
-            index,
-            *scripts.evaluation(
-                scripts.PUBLISH,
-                (
-                    keys.group(group),
-                    keys.group_queues(group),
-                    keys.sequence(self.session),
-                    keys.lease(self.node),
-                ),
-                keys.base,
-                group,
-                envelope.encoded,
-                self._options.node_capacity,
-                KEEP,
-                self._life(),
-                index,
-                int(deferring),
-                self.token,
-            ),
+        own = (keys.sequence(self.session), keys.lease(self.node))
+        found = await self._run(
+            scripts.PUBLISH,
+            (keys.group(group), keys.group_queues(group), *own),
+            *(keys.base, group, envelope.encoded, self._options.node_capacity, KEEP),
+            *(self._life(), index, int(deferring), self.token),
+            mark=mark,
+            index=index,
         )
         if not isinstance(found, list):
             return ()
@@ -160,52 +128,30 @@ class Calls:
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
         """As `Bus.push_node`."""
-        keys = self.keys
-        taken = await self._calling(
-            self.line.call(
-                *scripts.evaluation(
-                    scripts.PUSH_NODE,
-                    (keys.inbox(node), keys.lease(node), keys.lease(self.node)),
-                    envelope.encoded,
-                    self._options.node_capacity,
-                    KEEP,
-                    self.token,
-                )
-            )
+        keys, bound = self.keys, self._options.node_capacity
+        taken = await self._run(
+            scripts.PUSH_NODE,
+            (keys.inbox(node), keys.lease(node), keys.lease(self.node)),
+            *(envelope.encoded, bound, KEEP, self.token),
         )
         if taken == -2:
             raise NodeGone(node)
         if taken == -1:
             raise ChannelFull(
-                f"The process of {envelope.name} has not read {self._options.node_capacity} "
-                "messages (node_capacity)."
+                f"The process of {envelope.name} has not read {bound} messages (node_capacity)."
             )
 
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
         """As `WorkQueue.push`."""
-        mark, index = mark_of(queue, envelope), next(self._index)
-        taken = self._known(mark)
-        if taken is None:
-            keys = self.keys
-            taken = await self._filling(
-                mark,
-                index,
-                *scripts.evaluation(
-                    queue_scripts.PUSH,
-                    (
-                        keys.queue(queue),
-                        keys.sequence(self.session),
-                        keys.refused(self.session),
-                    ),
-                    envelope.encoded,
-                    capacity,
-                    self._life() if envelope.deadline else FOREVER,
-                    index,
-                    KEEP,
-                    keys.base,
-                    queue,
-                ),
-            )
+        keys, life = self.keys, self._life() if envelope.deadline else FOREVER
+        taken = await self._fill(
+            mark_of(queue, envelope),
+            lambda index: (
+                queue_scripts.PUSH,
+                (keys.queue(queue), keys.sequence(self.session), keys.refused(self.session)),
+                *(envelope.encoded, capacity, life, index, KEEP, keys.base, queue),
+            ),
+        )
         if taken == -1:
             raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
 
@@ -216,54 +162,67 @@ class Calls:
     async def add_queue(self, group: str, queue: str, expires: float, capacity: int) -> None:
         now = time.monotonic() + self.clock_offset
         life = max(1, int((expires - now) * 1000))
-        await self._calling(
-            self.line.call(
-                *scripts.evaluation(
-                    scripts.ADD_QUEUE,
-                    (self.keys.group_queues(group),),
-                    queue,
-                    f"{int(expires * 1000)}:{capacity}",
-                    life,
-                    self.keys.base,
-                )
-            )
+        member = f"{int(expires * 1000)}:{capacity}"
+        await self._run(
+            scripts.ADD_QUEUE,
+            (self.keys.group_queues(group),),
+            *(queue, member, life, self.keys.base),
         )
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        await self._calling(self.line.call("HDEL", self.keys.group_queues(group), queue))
+        await self._do("HDEL", self.keys.group_queues(group), queue)
 
     async def flush(self) -> None:
         """Forget queues and their memberships; the nodes of groups stay, and hear of it."""
         for pattern in (self.keys.queue("*"), self.keys.group_queues("*")):
             cursor: Any = 0
             while True:
-                cursor, found = await self._calling(
-                    self.line.call("SCAN", cursor, "MATCH", _literal(pattern), "COUNT", 1000)
+                cursor, found = await self._do(
+                    "SCAN", cursor, "MATCH", _literal(pattern), "COUNT", 1000
                 )
                 if found:
-                    await self._calling(self.line.call("DEL", *found))
+                    await self._do("DEL", *found)
                 if int(cursor) == 0:
                     break
 
     # Inside.
 
-    def _known(self, mark: Mark) -> Any:
-        """What had become of a call that is made again after its answer was lost; else None."""
-        if not self._executed:
-            return None
-        return {True: 1, False: -1, None: None}[self._executed.pop(mark, None)]
-
     def _life(self) -> int:
         return int(self._queue_life() * 1000) + KEEP
 
-    async def _filling(self, mark: Mark, index: int, *command: Any) -> Any:
-        """A call that may fill queues, which must not be carried out twice."""
-        return await self._calling(self.line.call(*command, mark=mark, index=index))
+    async def _fill(self, mark: Mark, make: Callable[[int], tuple[Any, ...]]) -> Any:
+        """Run a script that fills a queue: once, also if it is asked for again.
 
-    async def _urgent(self, *command: Any) -> Any:
+        Args:
+            make: Gives the script, its keys and its arguments, of which its index is one.
+        """
+        if self._executed and (was_taken := self._executed.pop(mark, None)) is not None:
+            return 1 if was_taken else -1
+        index = next(self._index)
+        return await self._run(*make(index), mark=mark, index=index)
+
+    def _introduced(self, script: str, *arguments: Any) -> Awaitable[Any]:
+        """Run a script of this process's own lease, before all that waits."""
         if not self.line.is_open:
             raise TransportDown("Redis is not connected")
-        return await self._calling(self.line.call_first(*command))
+        keys = (self.keys.lease(self.node),)
+        command = scripts.evaluation(script, keys, self.token, *arguments)
+        return self._translated(self.line.call_first(*command))
+
+    def _run(
+        self,
+        script: str,
+        keys: Sequence[str],
+        *arguments: Any,
+        mark: Mark | None = None,
+        index: int = 0,
+    ) -> Awaitable[Any]:
+        """Run a script; `mark` and `index` as for `Line.call`."""
+        command = scripts.evaluation(script, keys, *arguments)
+        return self._translated(self.line.call(*command, mark=mark, index=index))
+
+    def _do(self, *command: Any) -> Awaitable[Any]:
+        return self._translated(self.line.call(*command))
 
     async def _count(self, *command: Any) -> int:
         """A number, or the one that stands second in an answer."""
@@ -273,7 +232,7 @@ class Calls:
             return 0
         return int(found[1] if isinstance(found, list) else found)
 
-    async def _calling(self, work: Awaitable[Any]) -> Any:
+    async def _translated(self, work: Awaitable[Any]) -> Any:
         """An answer, with a refusal of the server in the layer's words."""
         try:
             return await work

@@ -29,28 +29,16 @@ class HeldCalls(Calls):
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         """As `DelayedQueue.push_later`."""
-        mark, index = mark_of(queue, envelope), self.next_index()
-        taken = self._known(mark)
-        if taken is None:
-            taken = await self._filling(
-                mark,
-                index,
-                *scripts.evaluation(
-                    queue_scripts.PUSH_LATER,
-                    (
-                        *self.keys.held,
-                        self.keys.sequence(self.session),
-                        self.keys.refused(self.session),
-                    ),
-                    f"{self.session}:{index}",
-                    queue,
-                    envelope.encoded,
-                    int(due * 1000),
-                    bound,
-                    index,
-                    KEEP,
-                ),
-            )
+        keys = self.keys
+        taken = await self._fill(
+            mark_of(queue, envelope),
+            lambda index: (
+                queue_scripts.PUSH_LATER,
+                (*keys.held, keys.sequence(self.session), keys.refused(self.session)),
+                *(f"{self.session}:{index}", queue, envelope.encoded),
+                *(int(due * 1000), bound, index, KEEP),
+            ),
+        )
         if taken == -1:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
 
@@ -71,18 +59,9 @@ class HeldCalls(Calls):
     def begin_lease(
         self, queue: str, token: str, count: int, seconds: float
     ) -> asyncio.Future[Any]:
-        return self.line.begin(
-            *scripts.evaluation(
-                queue_scripts.LEASE,
-                (*self.keys.held, self.keys.queue(queue)),
-                token,
-                queue,
-                count,
-                int(seconds * 1000),
-                self.keys.base,
-                self.waiter,
-            )
-        )
+        keys = (*self.keys.held, self.keys.queue(queue))
+        arguments = (token, queue, count, int(seconds * 1000), self.keys.base, self.waiter)
+        return self.line.begin(*scripts.evaluation(queue_scripts.LEASE, keys, *arguments))
 
     async def acknowledge(self, token: bytes) -> bool:
         """As `WorkQueue.acknowledge`."""
@@ -103,26 +82,22 @@ class HeldCalls(Calls):
         if not self.line.is_open:
             return _RETRY_SECONDS
         try:
-            return await self._tick()
-        except (TransportDown, ChannelLayerUnavailable) as error:
-            logger.debug("What is due could not be looked at: %s", error)
-            return _RETRY_SECONDS
-
-    async def _tick(self) -> float | None:
-        wait, run_out = await self._calling(
-            self.line.call_first(
-                *scripts.evaluation(queue_scripts.TICK, self.keys.held, self.keys.base, MOST)
+            wait, run_out = await self._translated(
+                self.line.call_first(
+                    *scripts.evaluation(queue_scripts.TICK, self.keys.held, self.keys.base, MOST)
+                )
             )
-        )
+        except (TransportDown, ChannelLayerUnavailable) as error:
+            logger.debug(
+                "Polling delayed messages failed; retrying in %s s: %s", _RETRY_SECONDS, error
+            )
+            return _RETRY_SECONDS
         self.counters["leases_run_out"] += run_out
         return wait / 1000 if wait >= 0 else None
 
     async def flush(self) -> None:
         await super().flush()
-        await self._calling(self.line.call("DEL", *self.keys.held))
+        await self._do("DEL", *self.keys.held)
 
     async def _on_lease(self, script: str, *arguments: Any) -> bool:
-        answer = await self._calling(
-            self.line.call(*scripts.evaluation(script, self.keys.held, *arguments))
-        )
-        return bool(answer)
+        return bool(await self._run(script, self.keys.held, *arguments))

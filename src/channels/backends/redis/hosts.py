@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from redis.asyncio.connection import (
     Connection,
@@ -59,6 +59,13 @@ class Host:
     sentinels: tuple[tuple[str, int], ...] = ()
     master_name: str = ""
     sentinel_keywords: Mapping[str, Any] | None = None
+    #: It is a shard as a whole.
+    tag: ClassVar[None] = None
+
+    @property
+    def name(self) -> str:
+        """What keys are shared out by."""
+        return str(self)
 
     async def open(self) -> RedisConnection:
         """A connection that is authenticated and has its database selected.

@@ -11,12 +11,11 @@ from typing import Any, ClassVar, cast
 
 from channels.backends.redis.clients import Clients, create_pool
 from channels.backends.redis.cluster import SlotServer, spread_tags
-from channels.backends.redis.connection import RedisConnection
-from channels.backends.redis.hosts import Host, decode_hosts, make_host
+from channels.backends.redis.hosts import decode_hosts, make_host
 from channels.backends.redis.keys import Keys
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.pubsub import PubSubShard
-from channels.backends.redis.shard import InboxShard, Shard
+from channels.backends.redis.shard import Shard
 from channels.backends.redis.transport import RedisTransport, Server
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.kit.printable import printable
@@ -30,19 +29,6 @@ Hook = str | Callable[[], Any] | None
 
 #: Asked for by upstream's CONFIG and not needed: equal messages differ by their envelope.
 _NOT_NEEDED = ("random_prefix_length",)
-
-
-class HostServer:
-    """A host that is a shard as a whole."""
-
-    tag = None
-
-    def __init__(self, host: Host) -> None:
-        self.name = str(host)
-        self._host = host
-
-    async def open(self) -> RedisConnection:
-        return await self._host.open()
 
 
 class BaseRedisChannelLayer(NodeChannelLayer):
@@ -151,7 +137,7 @@ class BaseRedisChannelLayer(NodeChannelLayer):
 class RedisChannelLayer(BaseRedisChannelLayer):
     """Channels and groups over Redis, Valkey, or anything that speaks as they do."""
 
-    kind = InboxShard
+    kind = Shard
 
 
 class RedisPubSubChannelLayer(BaseRedisChannelLayer):
@@ -285,4 +271,4 @@ def make_servers(
     hosts = [make_host(entry, common) for entry in entries]
     if cluster_shards:
         return [SlotServer(hosts, tag) for tag in spread_tags(cluster_shards)]
-    return [HostServer(host) for host in hosts]
+    return [*hosts]

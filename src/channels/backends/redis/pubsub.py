@@ -10,18 +10,104 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from channels.backends.redis.calls import batches
+from channels.backends.redis.connection import RedisConnection, pack
 from channels.backends.redis.held import HeldCalls
+from channels.backends.redis.inbox import InboxReader
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.shard import Shard, ShardOwner
-from channels.backends.redis.subscriber import Subscriber
 from channels.backends.shell import Broken, run_until_one_fails
-from channels.exceptions import NodeGone
+from channels.exceptions import NodeGone, TransportDown
 from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
 from channels.layers.names import ALL_NODES
+
+
+class _Request:
+    """A command for some channels, until the server has confirmed each."""
+
+    __slots__ = ("confirmed", "left")
+
+    def __init__(self, channels: int) -> None:
+        self.left = channels
+        self.confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class Subscriber:
+    """Subscribes and hands on.
+
+    Args:
+        on_frame: Takes what is published; not what is empty, which is a sign of life.
+    """
+
+    def __init__(self, on_frame: Callable[[bytes], None]) -> None:
+        self._on_frame = on_frame
+        self._connection: RedisConnection | None = None
+        self._requests: deque[_Request] = deque()
+        #: Set with everything that comes.
+        self.heard = asyncio.Event()
+
+    async def serve(self, connection: RedisConnection) -> None:
+        """Hand on what comes over this connection, until it breaks; then close it."""
+        self._connection, connection.on_reply = connection, self._take
+        try:
+            await connection.serve()
+        finally:
+            self._connection = None
+            requests, self._requests = self._requests, deque()
+            for request in requests:
+                if not request.confirmed.done():
+                    request.confirmed.set_exception(TransportDown("the subscription broke"))
+            connection.close()
+
+    async def subscribe(self, channels: Sequence[str]) -> None:
+        """From when it returns, what is published there arrives.
+
+        Raises:
+            TransportDown: If the connection is not there, or breaks.
+        """
+        await self._ask("SUBSCRIBE", channels)
+
+    async def unsubscribe(self, channels: Sequence[str]) -> None:
+        """The reverse."""
+        await self._ask("UNSUBSCRIBE", channels)
+
+    def abandon(self) -> None:
+        """Let go without the loop."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
+
+    async def _ask(self, command: str, channels: Sequence[str]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise TransportDown("Redis is not connected")
+        if not channels:
+            return
+        request = _Request(len(channels))
+        self._requests.append(request)
+        connection.write(pack((command, *channels)))
+        await request.confirmed
+
+    def _take(self, reply: Any) -> None:
+        if isinstance(reply, Exception):
+            raise reply
+        self.heard.set()
+        kind = bytes(reply[0])
+        if kind == b"message":
+            if reply[2]:
+                self._on_frame(reply[2])
+        elif kind in {b"subscribe", b"unsubscribe"} and self._requests:
+            request = self._requests[0]
+            request.left -= 1
+            if not request.left:
+                self._requests.popleft()
+                if not request.confirmed.done():
+                    request.confirmed.set_result(None)
 
 
 class PubSubCalls(HeldCalls):
@@ -53,12 +139,12 @@ class PubSubCalls(HeldCalls):
         keys = self.keys
         published = self.line.begin("PUBLISH", keys.group_channel(group), envelope.encoded)
         found = self.line.begin("HGETALL", keys.group_queues(group))
-        _, queues = await self._calling(asyncio.gather(published, found))
+        _, queues = await self._translated(asyncio.gather(published, found))
         return await self._members(group, queues) if queues else ()
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
         channel = self.keys.node_channel(node)
-        hearers = await self._calling(self.line.call("PUBLISH", channel, envelope.encoded))
+        hearers = await self._do("PUBLISH", channel, envelope.encoded)
         # A node of a cluster counts its own subscribers only.
         if not hearers and self.keys.tag is None:
             raise NodeGone(node)
@@ -78,12 +164,16 @@ class PubSubCalls(HeldCalls):
 
 
 class PubSubShard(Shard):
-    """A share without an inbox."""
+    """A share with subscriptions in place of an inbox."""
 
     calls: PubSubCalls
+    waits_by = "p"
 
     def _make_calls(self, queue_life: Callable[[], float], options: RedisOptions) -> HeldCalls:
         return PubSubCalls(self.keys, self.line, options, queue_life)
+
+    def _make_inbox(self, node: str) -> InboxReader | None:  # noqa: ARG002 - subscriptions instead
+        return None
 
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         super().prepare(node, owner, events)

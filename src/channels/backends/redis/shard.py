@@ -66,20 +66,18 @@ class Shard:
     """A process's share in one server.
 
     Attributes:
-        keeps: Whether Redis keeps what comes for a process that lost its connection.
         waits_by: How queues wake this process; see `queue_scripts.WAKE`.
 
     Args:
-        open_connection: Opens one to the server; with its keywords.
+        open_connection: Opens one to the server.
         queue_life: Seconds after which an unread queue may be forgotten as a whole.
     """
 
-    keeps: ClassVar[bool] = False
-    waits_by: ClassVar[str] = "p"
+    waits_by: ClassVar[str] = "s"
 
     def __init__(
         self,
-        open_connection: Callable[..., Awaitable[RedisConnection]],
+        open_connection: Callable[[], Awaitable[RedisConnection]],
         keys: Keys,
         options: RedisOptions,
         queue_life: Callable[[], float],
@@ -112,13 +110,27 @@ class Shard:
         self.calls.waiter = f"{self.waits_by}{node}"
         self.ticker = Ticker()
         self.queues = LeaseReader(self.calls, self.ticker)
+        self.inbox = self._make_inbox(node)
+
+    def _make_inbox(self, node: str) -> InboxReader | None:
+        return InboxReader(
+            self._open_connection,
+            self.keys.inbox(node),
+            self._on_frame,
+            self._options.answer_timeout,
+            keep=min(_READ_KEPT, self._options.node_capacity // 50),
+        )
 
     def works(self) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the transport does."""
         told = partial(self._owner.shard_down, self)
         errors = (RedisError, ChannelLayerUnavailable)
         supervisor = Supervisor("Redis", self._serve, errors, told, self.backoff)
-        return [supervisor.run(), self._look(), self.ticker.run(self.calls.tick)]
+        works = [supervisor.run(), self._look(), self.ticker.run(self.calls.tick)]
+        if (inbox := self.inbox) is not None:
+            reader = Supervisor("Redis", inbox.serve, (RedisError,), inbox.note_down, inbox.backoff)
+            works.append(reader.run())
+        return works
 
     # Life.
 
@@ -178,6 +190,8 @@ class Shard:
     def abandon(self) -> None:
         """Let go without the loop."""
         self.line.abandon()
+        if self.inbox is not None:
+            self.inbox.abandon()
 
     def _on_frame(self, data: bytes) -> None:
         """Something came for this process: an envelope, or a word that a queue is not empty."""
@@ -188,13 +202,9 @@ class Shard:
 
     def statistics(self) -> Mapping[str, int]:
         """What it has counted."""
-        return self.calls.counters
-
-    def _recognised(self, version: tuple[int, ...]) -> None:
-        """The server says of which release it is, by Redis' count."""
-
-    def _forgotten(self) -> None:
-        """What the server knew of this process is lost."""
+        if self.inbox is None:
+            return self.calls.counters
+        return {**self.calls.counters, "reader_reconnected": self.inbox.reconnected}
 
     async def _open(self) -> bool:
         """Introduce this process; true if the server still knows it and nothing was lost."""
@@ -206,24 +216,15 @@ class Shard:
             logger.debug("Redis does not say what it is: %s", error)
         await scripts.load(self.line)
         keys, base = self.keys, self.calls.next_index()
+        sessions = (keys.sequence(self.calls.session), keys.refused(self.calls.session))
         before = time.monotonic()
         connection = new_node()
         epoch, alive, last, refused, now = await call(
             *scripts.evaluation(
                 scripts.OPEN,
-                (
-                    keys.epoch,
-                    keys.lease(self.calls.node),
-                    keys.sequence(self.calls.session),
-                    keys.refused(self.calls.session),
-                ),
-                new_node(),
-                int(self._options.lease * 1000),
-                base,
-                KEEP,
-                EPOCH_LIFE,
-                connection,
-                self._chain,
+                (keys.epoch, keys.lease(self.calls.node), *sessions),
+                *(new_node(), int(self._options.lease * 1000), base, KEEP, EPOCH_LIFE),
+                *(connection, self._chain),
             )
         )
         self._chain = self._chain if alive else connection
@@ -239,8 +240,8 @@ class Shard:
             self._settle_least = min(self._options.settle, _WAKE_SECONDS + 1.5 * self.backoff.due)
         if not kept:
             self.calls.joined.clear()
-            if known is not None:
-                self._forgotten()
+            if known is not None and self.inbox is not None:
+                self.inbox.restart()
         return kept
 
     def _recognise(self, info: Any) -> None:
@@ -254,7 +255,8 @@ class Shard:
             int(part) for part in found.get("redis_version", "5.0").split(".")[:2] if part.isdigit()
         )
         self._server_run = found.get("run_id", "")
-        self._recognised(version)
+        if self.inbox is not None:
+            self.inbox.trims_by_id = version >= (6, 2)
 
     def _tell_time(self, before: float, now: bytes) -> None:
         after = time.monotonic()
@@ -265,20 +267,11 @@ class Shard:
         keys, node = self.keys, self.calls.node
         every = self._options.lease / 3
         rejoin_at = time.monotonic() + GROUP_LIFE / 4000
-        own = (
-            keys.epoch,
-            keys.lease(node),
-            keys.inbox(node),
-            keys.overflow(node),
-            keys.sequence(self.calls.session),
-        )
+        own = (keys.epoch, keys.lease(node), keys.inbox(node), keys.overflow(node))
         command = scripts.evaluation(
             scripts.RENEW,
-            own,
-            int(self._options.lease * 1000),
-            KEEP,
-            EPOCH_LIFE,
-            self.calls.token,
+            (*own, keys.sequence(self.calls.session)),
+            *(int(self._options.lease * 1000), KEEP, EPOCH_LIFE, self.calls.token),
         )
         count_at = 0.0
         while True:
@@ -297,41 +290,3 @@ class Shard:
             if time.monotonic() > rejoin_at:
                 rejoin_at = time.monotonic() + GROUP_LIFE / 4000
                 await self.calls.join(list(self.calls.joined))
-
-
-class InboxShard(Shard):
-    """A share with an inbox."""
-
-    keeps = True
-    waits_by = "s"
-
-    def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
-        super().prepare(node, owner, events)
-        self.inbox = InboxReader(
-            self._open_connection,
-            self.keys.inbox(node),
-            self._on_frame,
-            self._options.answer_timeout,
-            keep=min(_READ_KEPT, self._options.node_capacity // 50),
-        )
-
-    def works(self) -> list[Coroutine[Any, Any, None]]:
-        inbox = self.inbox
-        reader = Supervisor(
-            "Redis, to read", inbox.serve, (RedisError,), inbox.note_down, inbox.backoff
-        )
-        return [*super().works(), reader.run()]
-
-    def abandon(self) -> None:
-        super().abandon()
-        self.inbox.abandon()
-
-    def statistics(self) -> Mapping[str, int]:
-        return {**super().statistics(), "reader_reconnected": self.inbox.reconnected}
-
-    def _recognised(self, version: tuple[int, ...]) -> None:
-        super()._recognised(version)
-        self.inbox.trims_by_id = version >= (6, 2)
-
-    def _forgotten(self) -> None:
-        self.inbox.restart()

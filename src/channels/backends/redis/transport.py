@@ -13,7 +13,7 @@ from channels.backends.redis.calls import Calls
 from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.keys import Keys
 from channels.backends.redis.options import RedisOptions
-from channels.backends.redis.shard import InboxShard, Shard
+from channels.backends.redis.shard import Shard
 from channels.exceptions import ChannelFull, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
@@ -53,7 +53,7 @@ class RedisTransport:
     Args:
         servers: One for each shard.
         expiry: How long a message lives, in seconds.
-        kind: `InboxShard`, or `PubSubShard`.
+        kind: `Shard`, or `PubSubShard`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RedisTransport:
         prefix: str,
         options: RedisOptions,
         expiry: Callable[[], float],
-        kind: type[Shard] = InboxShard,
+        kind: type[Shard] = Shard,
     ) -> None:
         self.capabilities = Capabilities(delays=True, queue_members=True)
         self._servers = list(servers)
