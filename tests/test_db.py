@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
@@ -21,7 +21,10 @@ from channels.db import (
     aclose_old_connections,
     close_left_open,
     database_sync_to_async,
+    in_transactions,
     keeps_connections,
+    sweep,
+    use_connections,
     watch_connections,
 )
 
@@ -210,11 +213,30 @@ async def test_a_connection_in_a_transaction_is_not_swept(sweeps: list[int]) -> 
     def inside() -> None:
         with transaction.atomic():
             async_to_sync(database_sync_to_async(lambda: sweeps.append(0)))()
-        # SQLite's own `close` leaves a database in memory open, here until the thread ends.
-        BaseDatabaseWrapper.close(connection)
+        # SQLite's own `close` leaves a database in memory open, here until the thread ends; one
+        # that a communicator has lent to this thread is the test's.
+        if not connection.allow_thread_sharing:
+            BaseDatabaseWrapper.close(connection)
 
     await sync_to_async(inside)()
     assert sweeps == [0]
+
+
+@pytest.mark.django_db
+def test_a_lent_connection_is_used_until_its_transaction_is_over() -> None:
+    (lent,) = in_transactions()
+
+    def is_used() -> bool:
+        return connections[lent.alias] is lent
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(use_connections, [lent]).result()
+        pool.submit(sweep).result()
+        assert pool.submit(is_used).result()
+        with mock.patch.object(lent, "in_atomic_block", False):
+            pool.submit(sweep).result()
+        assert not pool.submit(is_used).result()
+    assert connections[lent.alias] is lent
 
 
 def test_a_connection_left_by_another_test_fails_none_that_may_use_no_database(

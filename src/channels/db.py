@@ -38,6 +38,8 @@ _lock = threading.Lock()
 #: Connection -> its thread, and whether a consumer opened it.  Those of threads that only
 #: `database_sync_to_async` works in, and of a request that Django handles, are not in it.
 _left_open: Final[WeakKeyDictionary[BaseDatabaseWrapper, tuple[int, bool]]] = WeakKeyDictionary()
+#: Connection -> the thread that has opened it first.
+_owners: Final[WeakKeyDictionary[BaseDatabaseWrapper, int]] = WeakKeyDictionary()
 #: Loop -> the thread that its async code's database calls run in, once it is known.
 _threads: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, int]] = WeakKeyDictionary()
 #: Alias of a database -> when a connection to it was found broken.
@@ -88,6 +90,7 @@ def sweep() -> None:
     Once a connection is found broken, all threads test theirs to that database before they use
     them: a database that was restarted costs one failure, not one for each thread.
     """
+    _return_connections()
     found: Sequence[Any] = connections.all(initialized_only=True)
     if keeps_connections.get() or any(each.in_atomic_block for each in found):
         return
@@ -115,6 +118,40 @@ async def aclose_old_connections() -> None:
     """Close the old connections of the thread that async code's database calls run in."""
     if not keeps_connections.get():
         await sync_to_async(sweep)()
+
+
+def in_transactions() -> list[BaseDatabaseWrapper]:
+    """This thread's connections that are in a transaction, from sync and from async code."""
+    here = threading.get_ident()
+    with _lock:
+        return [each for each, owner in _owners.items() if owner == here and each.in_atomic_block]
+
+
+def use_connections(lent: Sequence[BaseDatabaseWrapper]) -> None:
+    """Use these in this thread, in place of its own, while they are in their transactions.
+
+    The thread that lends them must not use them meanwhile.
+    """
+    _return_connections()
+    own = {each.alias: each for each in connections.all(initialized_only=True)}
+    for each in lent:
+        before = own.get(each.alias)
+        if before is not each:
+            each.inc_thread_sharing()
+            connections[each.alias] = each
+            vars(_in_thread).setdefault("lent", []).append((each, before))
+
+
+def _return_connections() -> None:
+    """Take this thread's own connections again for lent ones whose transaction is over."""
+    lent = vars(_in_thread).get("lent", ())
+    for each, before in [pair for pair in lent if not pair[0].in_atomic_block]:
+        lent.remove((each, before))
+        each.dec_thread_sharing()
+        if before is None:
+            del connections[each.alias]
+        else:
+            connections[each.alias] = before
 
 
 def watch_connections() -> None:
@@ -185,6 +222,8 @@ def _is_request_of_django() -> bool:
 
 def _opened(connection: BaseDatabaseWrapper, **_: object) -> None:
     is_consumers = _watched.get()
+    with _lock:
+        _owners.setdefault(connection, threading.get_ident())
     if getattr(_in_thread, "sweeps", False) or (_is_request_of_django() and not is_consumers):
         return
     with _lock:

@@ -70,6 +70,26 @@ async def test_in_pytest_with_committed_data() -> None:
         communicator.stop()
 
 
+@pytest.fixture
+def made_by_a_fixture(db: None) -> None:
+    User.objects.create(username="made by the test")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("consumer", [AsyncCounter, SyncCounter])
+@pytest.mark.parametrize("time", ["once", "again"])
+async def test_in_pytest_within_the_test_s_transaction(
+    consumer: Any, time: str, made_by_a_fixture: None
+) -> None:
+    communicator = ApplicationCommunicator(consumer(), {"type": "test"})
+    await communicator.send_input({"type": "count"})
+    assert await communicator.receive_output(5) == {"type": "counted", "count": 1, "again": 1}
+    communicator.stop()
+    # The test's own async code is in the transaction as well; what is left shows in the next.
+    assert await User.objects.acount() == (2 if consumer is SyncCounter else 1)
+    await User.objects.acreate(username="made after the consumer")
+
+
 async def test_sync_handlers_run_in_the_thread_of_the_tests_database_calls() -> None:
     import threading
 

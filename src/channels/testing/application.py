@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
-from channels.db import keeps_connections
+from asgiref.sync import sync_to_async
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from channels.db import in_transactions, keeps_connections, use_connections
 from channels.kit.types import Message, Scope
 
 if TYPE_CHECKING:
@@ -33,8 +37,9 @@ else:
 class ApplicationCommunicator(Communicator):
     """asgiref's communicator, for applications that use the database.
 
-    The application's sync code runs where the test's connection is, and that connection is not
-    closed behind the test's back: what the test saved, the application sees, and the reverse.
+    The application's sync code uses the test's connection, in whatever thread, and that connection
+    is not closed behind the test's back: what the test saved, the application sees, and the
+    reverse, even if all of it is one transaction.
     """
 
     # Here too, for one whose constructor has refused its arguments and that is collected then.
@@ -47,10 +52,12 @@ class ApplicationCommunicator(Communicator):
             # An empty context, as a server would give it, but for what holds in tests.
             context = contextvars.Context()
             context.run(keeps_connections.set, True)
-            self._future = asyncio.get_running_loop().create_task(
-                self.application(self.scope, self.input_queue.get, self.output_queue.put),
-                context=context,
-            )
+            work = self.application(self.scope, self.input_queue.get, self.output_queue.put)
+            if lent := in_transactions():
+                # Plugins run a test's coroutine in the thread of its transaction, asgiref sync code
+                # in another: only Django's TestCase has both in one.
+                work = _lending(lent, work)
+            self._future = asyncio.get_running_loop().create_task(work, context=context)
         return self._future
 
     async def receive_output(self, timeout: float = 1) -> Message:
@@ -87,3 +94,8 @@ class ApplicationCommunicator(Communicator):
             # Looked at, so that asyncio does not complain of it when the task is collected.
             future.exception()
         super().stop(exceptions)
+
+
+async def _lending(lent: list[BaseDatabaseWrapper], work: Awaitable[Any]) -> Any:
+    await sync_to_async(use_connections)(lent)
+    return await work
