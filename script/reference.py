@@ -347,7 +347,8 @@ def options_page() -> str:
         NOTE,
         "# Options",
         "Each option is declared once; its flag, its environment variable (`CHANNELS_` and the "
-        "name in capitals) and these tables come from that. A flag beats the environment.",
+        "flag's name in capitals, `CHANNELS_PING_INTERVAL` say) and these tables come from that. A "
+        "flag beats the environment.",
     ]
     for table in option_tables():
         parts.append(f"## {table.__name__}")

@@ -192,6 +192,26 @@ class TestOptions:
         said = "CHANNELS_PING_INTERVAL: ping_interval='often': expected a number."
         assert said in capsys.readouterr().err
 
+    def test_a_variable_that_no_option_has_is_warned_of(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setattr(ListeningServer, "run", lambda self: None)
+        monkeypatch.setenv("CHANNELS_PARALLEL", "3")  # of `runworker`, in the same environment
+        monkeypatch.setenv("CHANNELS_WEBSOCKET_MAX_MESSAGE_SIZES", "7")
+        monkeypatch.setenv("CHANNELS_WEBSOCKET_MAX_FRAME_SIZE", "500")
+        assert cli.main(["serve", "pages:application"]) == 0
+        (line,) = (
+            each.getMessage() for each in caplog.records if "CHANNELS_" in each.msg % each.args
+        )
+        assert line.endswith("did you mean CHANNELS_WEBSOCKET_MAX_MESSAGE_SIZE?")
+        namespace = cli.make_parser().parse_args(["serve", "pages:application"])
+        made = cli.server_options(cli.given_values(namespace))
+        assert made.limits.max_frame_bytes == 500
+
     def test_what_kubernetes_writes_for_a_service_is_passed_over(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

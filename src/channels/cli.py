@@ -3,7 +3,7 @@
     channels serve mysite.asgi:application --port 8000
 
 Each option is declared once, on a dataclass; its flag, its environment variable (`CHANNELS_` and
-the name in capitals) and its place in the docs are derived.  A flag beats the environment.
+the flag's name in capitals) and its place in the docs are derived.  A flag beats the environment.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from channels.kit.options import (
     from_environment,
     from_mapping,
     option,
+    unknown_variables,
 )
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
@@ -41,7 +42,8 @@ from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
 from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
 from channels.server.log_outputs import LOG_FORMAT, open_access_log, set_up_logging
-from channels.supervisor.reloading import Watched, is_child, run_reloading
+from channels.supervisor.reloading import CHILD, Watched, is_child, run_reloading
+from channels.worker import WorkerOptions
 
 logger = logging.getLogger("channels.cli")
 
@@ -174,7 +176,8 @@ def make_parser() -> argparse.ArgumentParser:
         "serve",
         help="serve an ASGI application over HTTP and WebSocket",
         description="Serve an ASGI application over HTTP and WebSocket.",
-        epilog="Each option can also be given in the environment: CHANNELS_PORT=8001.",
+        epilog="Each option can also be given in the environment, by the name in brackets: "
+        "CHANNELS_PORT=8001.",
     )
     serve.add_argument("application", help="where it is: mysite.asgi:application")
     for table in _tables():
@@ -192,6 +195,7 @@ def run_serve(namespace: argparse.Namespace) -> int:
     values = given_values(namespace)
     reporting = from_mapping(Reporting, values)
     set_up_logging(reporting.verbosity, reporting.log_format, reporting.log_buffer_bytes)
+    log_unknown_variables()
     reloading = from_mapping(Reloading, values)
     if reloading.reload:
         values = RELOADED | values
@@ -233,6 +237,13 @@ def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
         values.update(from_environment(table, os.environ))
     values.update(vars(namespace))
     return values
+
+
+def log_unknown_variables() -> None:
+    """Warn of environment variables that look like options and are none of any command's."""
+    environ = {name: text for name, text in os.environ.items() if name != CHILD}
+    for line in unknown_variables([*_tables(), WorkerOptions], environ):
+        logger.warning("%s", line)
 
 
 def server_options(values: Mapping[str, Any]) -> ServerOptions:

@@ -8,7 +8,7 @@ import sys
 from functools import cache
 
 import pytest
-from django.core.management import get_commands
+from django.core.management import BaseCommand, get_commands, load_command_class
 
 from tests.docs.test_links import PAGES
 from tests.docs.tutorial import ROOT
@@ -44,8 +44,28 @@ def test_flags_of_channels_serve(page: str) -> None:
 
 @pytest.mark.parametrize("page", TEXTS)
 def test_environment_variables(page: str) -> None:
+    known = flags_of_serve() | own_flags("runworker")
     for name in set(VARIABLE.findall(TEXTS[page])) - NO_FLAGS:
-        assert f"--{name.lower().replace('_', '-')}" in flags_of_serve(), name
+        assert f"--{name.lower().replace('_', '-')}" in known, name
+
+
+def own_flags(command: str) -> set[str]:
+    """The flags of a management command beyond those that each of Django's has."""
+    parsers = [
+        made.create_parser("manage.py", "")
+        for made in (BaseCommand(), load_command_class("channels", command))
+    ]
+    common, own = ({flag for it in each._actions for flag in it.option_strings} for each in parsers)
+    return own - common
+
+
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [("runserver", "docs/topics/server.md"), ("runworker", "docs/topics/workers.md")],
+)
+def test_every_flag_of_a_management_command_is_on_its_page(command: str, page: str) -> None:
+    for flag in own_flags(command) - {"-6"}:
+        assert f"`{flag}`" in TEXTS[page], flag
 
 
 @pytest.mark.parametrize("page", TEXTS)

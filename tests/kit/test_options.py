@@ -17,6 +17,7 @@ from channels.kit.options import (
     from_mapping,
     option,
     options_of,
+    unknown_variables,
 )
 
 
@@ -77,6 +78,43 @@ def test_flags_out_of_bounds_are_refused(words: tuple[str, ...]) -> None:
 def test_environment() -> None:
     environ = {"CHANNELS_WAIT": "none", "CHANNELS_LOUD": "yes", "CHANNELS_OTHER": "1"}
     assert from_environment(Table, environ) == {"wait": None, "loud": True}
+
+
+def test_a_variable_is_named_after_the_flag_or_the_option() -> None:
+    assert from_environment(Table, {"CHANNELS_HOW_BIG": "7"}) == {"size": 7}
+    assert from_environment(Table, {"CHANNELS_SIZE": "8"}) == {"size": 8}
+    both = {"CHANNELS_SIZE": "8", "CHANNELS_HOW_BIG": "7"}
+    assert from_environment(Table, both) == {"size": 7}
+    with pytest.raises(InvalidOption, match="The environment variable CHANNELS_HOW_BIG: size=0"):
+        from_environment(Table, {"CHANNELS_HOW_BIG": "0"})
+
+
+def test_help_names_the_variable() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Table)
+    assert "[CHANNELS_HOW_BIG]" in parser.format_help()
+
+
+def test_variables_that_no_option_has_are_told_but_not_those_of_kubernetes() -> None:
+    environ = {
+        "CHANNELS_HOW_BIGG": "7",
+        "CHANNELS_X": "",
+        "CHANNELS_SIZE": "8",
+        "OTHER": "x",
+        # A Service named "channels", and one named "channels-web".
+        "CHANNELS_PORT": "tcp://10.0.0.1:80",
+        "CHANNELS_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "CHANNELS_PORT_80_TCP_PROTO": "tcp",
+        "CHANNELS_SERVICE_HOST": "10.0.0.1",
+        "CHANNELS_SERVICE_PORT_HTTP": "80",
+        "CHANNELS_WEB_PORT": "tcp://10.0.0.1:80",
+        "CHANNELS_WEB_PORT_80_TCP_ADDR": "10.0.0.1",
+        "CHANNELS_WEB_SERVICE_PORT": "80",
+    }
+    first, second = unknown_variables([Table], environ)
+    assert "CHANNELS_HOW_BIGG" in first
+    assert first.endswith("did you mean CHANNELS_HOW_BIG?")
+    assert "CHANNELS_X" in second
 
 
 def test_environment_with_a_word_that_is_no_bool() -> None:

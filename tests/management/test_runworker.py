@@ -97,6 +97,25 @@ def test_the_threads_of_sync_consumers(worker: Any, monkeypatch: pytest.MonkeyPa
     assert configured == [ThreadOptions(sync_threads=3)]
 
 
+def test_options_are_read_from_the_environment_and_a_flag_wins(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Command, "worker_class", RecordedWithOptions)
+    monkeypatch.setenv("CHANNELS_PARALLEL", "3")
+    monkeypatch.setenv("CHANNELS_PORT", "8000")  # of `channels serve`, in the same environment
+    monkeypatch.setenv("CHANNELS_PARALEL", "4")
+    run("jobs")
+    run("--parallel", "5", "jobs")
+    assert [made[3] for made in worker.made] == [WorkerOptions(parallel=n) for n in (3, 5)]
+    assert (
+        caplog.text.count("CHANNELS_PARALEL: it is ignored; did you mean CHANNELS_PARALLEL?") == 2
+    )
+    assert "CHANNELS_PORT" not in caplog.text
+    monkeypatch.setenv("CHANNELS_PARALLEL", "0")
+    with pytest.raises(CommandError, match="CHANNELS_PARALLEL: parallel=0: the least is 1"):
+        run("jobs")
+
+
 def test_an_option_out_of_bounds_is_refused(worker: Any) -> None:
     with pytest.raises(CommandError, match="the least is 1"):
         run("--parallel", "0", "jobs")

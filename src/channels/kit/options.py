@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -26,6 +27,7 @@ from channels.exceptions import InvalidOption
 T = TypeVar("T")
 
 _KEY = "channels.option"
+_PREFIX: Final = "CHANNELS_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 _NONE = frozenset({"", "none", "never"})
@@ -33,6 +35,10 @@ _NONE = frozenset({"", "none", "never"})
 _COUNTS: Final = frozenset({"number", "level"})
 #: What Kubernetes puts into CHANNELS_PORT for a Service that is called "channels".
 _SERVICE_LINK: Final = re.compile(r"(tcp|udp|sctp)://")
+#: Its other variables for Services whose names begin so.
+_SERVICE_VARIABLE: Final = re.compile(
+    r"CHANNELS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)"
+)
 
 
 _KINDS: Final[Mapping[Any, str]] = {
@@ -71,6 +77,13 @@ class Option:
     @property
     def flag(self) -> str:
         return self.declaration.flag or "--" + self.name.replace("_", "-")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Its environment variables, the first before the second: by its flag and by its name."""
+        by_flag = _PREFIX + self.flag.lstrip("-").replace("-", "_").upper()
+        by_name = _PREFIX + self.name.upper()
+        return (by_flag,) if by_flag == by_name else (by_flag, by_name)
 
     def parse(self, text: str) -> Any:
         """The value that `text` (a flag's or an environment variable's) stands for."""
@@ -154,12 +167,14 @@ def check_options(instance: Any) -> None:
 def add_arguments(parser: argparse._ActionsContainer, table: type) -> None:
     """Add a flag for each option; a flag that is not given leaves no attribute behind.
 
-    The flag of a tuple may be given several times; it leaves a list.
+    The help names the environment variable too, which `from_environment` reads.  The flag of a
+    tuple may be given several times; it leaves a list.
     """
     for declared in options_of(table):
         said = declared.declaration
         unit = f" ({said.unit})" if said.unit else ""
-        text = f"{said.help}{unit}; default: {_shown(declared)}".replace("%", "%%")
+        text = f"{said.help}{unit}; default: {_shown(declared)} [{declared.variables[0]}]"
+        text = text.replace("%", "%%")
         flags = [said.short, declared.flag] if said.short else [declared.flag]
         if declared.type is bool:
             parser.add_argument(
@@ -197,9 +212,7 @@ def from_mapping(table: type[T], values: Mapping[str, Any]) -> T:
     )
 
 
-def from_environment(
-    table: type, environ: Mapping[str, str], prefix: str = "CHANNELS_"
-) -> dict[str, Any]:
+def from_environment(table: type, environ: Mapping[str, str]) -> dict[str, Any]:
     """The values that environment variables give: `CHANNELS_PING_INTERVAL=10` and the like.
 
     The addresses that Kubernetes puts into such names are passed over.
@@ -209,7 +222,7 @@ def from_environment(
     """
     values = {}
     for declared in options_of(table):
-        variable = prefix + declared.name.upper()
+        variable = next((name for name in declared.variables if name in environ), "")
         text = environ.get(variable)
         if text is None or (declared.type is int and _SERVICE_LINK.match(text)):
             continue
@@ -219,6 +232,30 @@ def from_environment(
         except InvalidOption as error:
             raise InvalidOption(f"The environment variable {variable}: {error}") from None
     return values
+
+
+def unknown_variables(tables: Iterable[type], environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that is named as an option's and is none; nobody reads it.
+
+    Those of Kubernetes for Services of such names are passed over.
+    """
+    known = {
+        variable
+        for table in tables
+        for declared in options_of(table)
+        for variable in declared.variables
+    }
+    for variable in sorted(environ):
+        if (
+            not variable.startswith(_PREFIX)
+            or variable in known
+            or _SERVICE_VARIABLE.fullmatch(variable)
+            or _SERVICE_LINK.match(environ[variable])
+        ):
+            continue
+        close = difflib.get_close_matches(variable, known, 1)
+        meant = f"; did you mean {close[0]}?" if close else "."
+        yield f"No option has the environment variable {variable}: it is ignored{meant}"
 
 
 class Parser(argparse.ArgumentParser):

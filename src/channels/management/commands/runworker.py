@@ -10,7 +10,9 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from channels import DEFAULT_CHANNEL_LAYER, __version__
-from channels.kit.options import add_arguments, from_mapping, options_of
+from channels.cli import log_unknown_variables
+from channels.exceptions import InvalidOption
+from channels.kit.options import add_arguments, from_environment, from_mapping, options_of
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
@@ -56,11 +58,20 @@ class Command(BaseCommand):
                     "processes, for example channels_redis.core.RedisChannelLayer."
                 )
             )
+        try:
+            options = (
+                from_environment(WorkerOptions, os.environ)
+                | from_environment(ThreadOptions, os.environ)
+                | options
+            )
+        except InvalidOption as error:
+            raise CommandError(str(error)) from error
         configure_threads(from_mapping(ThreadOptions, options))
         channels = options["channels"]
         is_command = getattr(self, "_called_from_command_line", False)
         if is_command:
             set_up_logging(options["verbosity"])
+        log_unknown_variables()
         self._check_channels(channels, layer)
         logger.info(
             "Started worker, channels %s, process %d: %s of layer %r",
