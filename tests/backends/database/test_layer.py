@@ -12,7 +12,9 @@ from django.db import connections
 
 import channels.layers
 from channels.backends.database import DatabaseChannelLayer
+from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.tables import make_tables
+from channels.backends.postgres.options import PostgresOptions
 from channels.exceptions import (
     ChannelFull,
     ChannelLayerUnavailable,
@@ -92,8 +94,27 @@ async def test_missing_tables_are_told(
     layer = make_layer(create_tables=False, send_timeout=0.3)
     with pytest.raises(ChannelLayerUnavailable):
         await layer.send("work", {"type": "x"})
-    assert "has no table channels_layer_message" in caplog.text
+    assert "has no table channels_database_message" in caplog.text
     assert caplog.text.count("out of reach") == 1
+
+
+async def test_tables_of_another_layer_are_told(
+    make_layer: MakeLayer, sqlite_alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make_other() -> None:
+        with connections[sqlite_alias].cursor() as cursor:
+            cursor.execute("CREATE TABLE other_message (id bigint, hash bigint, target text)")
+        connections[sqlite_alias].close()
+
+    await asyncio.to_thread(make_other)
+    with pytest.raises(ChannelLayerUnavailable):
+        await make_layer(tables="other", send_timeout=0.3).send("work", {"type": "x"})
+    assert "other_message in the database" in caplog.text
+    assert "it has no prefix, expires, payload. Set `tables`" in caplog.text
+
+
+def test_the_tables_of_the_postgresql_layer_have_other_names() -> None:
+    assert DatabaseOptions().tables != PostgresOptions().tables
 
 
 async def test_many_processes_make_the_tables_at_once(make_layer: MakeLayer) -> None:
@@ -116,7 +137,7 @@ async def test_tables_made_anew_under_a_running_layer(
     await layer.group_add("room", channel)
 
     def drop() -> None:
-        make_tables("channels_layer").drop(sqlite_alias)
+        make_tables("channels_database").drop(sqlite_alias)
         connections[sqlite_alias].close()
 
     await asyncio.to_thread(drop)
@@ -140,7 +161,7 @@ async def test_what_the_database_refuses_does_not_stop_what_comes_after_it(
         connections[sqlite_alias].close()
 
     refuse = "BEGIN SELECT RAISE(ABORT, 'no such message'); END"
-    trigger = f"CREATE TRIGGER no BEFORE INSERT ON channels_layer_message {refuse}"
+    trigger = f"CREATE TRIGGER no BEFORE INSERT ON channels_database_message {refuse}"
     await asyncio.to_thread(run, trigger)
     with pytest.raises(ChannelLayerUnavailable, match="refused to write: no such message"):
         await layer.group_send("room", {"type": "x"})
@@ -199,7 +220,7 @@ async def test_a_quiet_layer_looks_less_often(make_layer: MakeLayer) -> None:
 async def test_tables_of_the_version_before_are_used_and_completed(
     make_layer: MakeLayer, sqlite_alias: str
 ) -> None:
-    tables = make_tables("channels_layer")
+    tables = make_tables("channels_database")
 
     def drop_held() -> None:
         with connections[sqlite_alias].schema_editor() as editor:
@@ -222,7 +243,7 @@ async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
     make_layer: MakeLayer, sqlite_alias: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "channels.layers")
-    tables = make_tables("channels_layer")
+    tables = make_tables("channels_database")
 
     def make_all_but_held() -> None:
         tables.create(sqlite_alias, may_create=True)
@@ -234,7 +255,7 @@ async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
     layer = make_layer(create_tables=False, send_timeout=0.3)
     with pytest.raises(ChannelLayerUnavailable):
         await layer.send("work", {"type": "x"})
-    assert "has no table channels_layer_held" in caplog.text
+    assert "has no table channels_database_held" in caplog.text
 
 
 async def take(layer: DatabaseChannelLayer) -> Any:
@@ -269,7 +290,7 @@ async def test_a_lease_keeps_its_place_and_nothing_is_left_behind(
         assert (message["number"], lease.attempts) == (number, 2)
         assert await lease.extend()
         assert await lease.ack()
-    tables = make_tables("channels_layer")
+    tables = make_tables("channels_database")
 
     def left() -> list[int]:
         counts = [

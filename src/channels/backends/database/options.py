@@ -13,6 +13,8 @@ from channels.kit.options import check_options, option
 class DatabaseOptions(TableOptions):
     """Bounds and intervals of the layer in a database of Django's."""
 
+    #: Not the PostgreSQL layer's, whose tables may be in the same database.
+    tables: str = "channels_database"
     create_tables: bool = option(True, help="make the tables if they are missing")
     poll_shortest: float = option(
         0.02, unit="seconds", minimum=0.001, maximum=10.0, help="from look to look under traffic"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.apps.registry import Apps
 from django.db import DatabaseError, connections, models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from channels.exceptions import ChannelsError
 
@@ -45,12 +46,14 @@ class Tables:
         """Make the tables that are not there, and the counter's row.
 
         Raises:
-            ChannelsError: If some are missing and `may_create` is not set.
+            ChannelsError: If some are missing and `may_create` is not set, or one is of another
+                layer.
         """
         connection = connections[alias]
         for model in self.all:
             name = model._meta.db_table
             if name in connection.introspection.table_names():
+                _check_columns(connection, model)
                 continue
             if not may_create:
                 raise ChannelsError(
@@ -76,6 +79,19 @@ class Tables:
             for model in self.all:
                 if model._meta.db_table in present:
                     editor.delete_model(model)
+
+
+def _check_columns(connection: BaseDatabaseWrapper, model: Any) -> None:
+    name = model._meta.db_table
+    with connection.cursor() as cursor:
+        columns = connection.introspection.get_table_description(cursor, name)
+    present = {column.name for column in columns}
+    missing = [field.column for field in model._meta.fields if field.column not in present]
+    if missing:
+        raise ChannelsError(
+            f"The table {name} in the database {connection.alias!r} is not this layer's: it has no "
+            f"{', '.join(missing)}. Set `tables` in CONFIG, with which its tables' names begin."
+        )
 
 
 class Maker:
