@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 import channels
 from channels import cli
@@ -146,6 +148,25 @@ class TestOptions:
             (["--fd", "3"], ["fd:fileno=3"]),
             (["-e", "unix:/a", "-e", "unix:/b"], ["unix:/a", "unix:/b"]),
             (["-u", "/s", "-p", "1"], ["unix:/s", "tcp:port=1:interface=127.0.0.1"]),
+            (
+                ["-u", "/s", "-b", "10.0.0.1"],
+                ["unix:/s", "tcp:port=8000:interface=10.0.0.1"],
+            ),
+            (["-e", "ssl:1:privateKey=k"], ["ssl:1:privateKey=k:interface=127.0.0.1"]),
+            (["-e", "tcp:1"], ["tcp:1:interface=127.0.0.1"]),
+            (["-e", "tcp6:1"], [r"tcp:1:interface=\:\:"]),
+            (
+                ["-e", "ssl:1:privateKey=k", "-b", "[::1]"],
+                [r"ssl:1:privateKey=k:interface=\:\:1"],
+            ),
+            (
+                ["-e", "tcp:1:interface=10.0.0.2", "-b", "10.0.0.1"],
+                ["tcp:1:interface=10.0.0.2", "tcp:port=8000:interface=10.0.0.1"],
+            ),
+            (
+                ["-e", "ssl:1:privateKey=k", "-p", "2"],
+                ["ssl:1:privateKey=k:interface=127.0.0.1", "tcp:port=2:interface=127.0.0.1"],
+            ),
         ],
     )
     def test_places(self, words: list[str], expected: list[str]) -> None:
@@ -298,6 +319,67 @@ class TestServing:
             assert server.wait() == 2
         assert server.output.startswith("channels serve: error: 'pages:app': ")
         assert len(server.output.splitlines()) == 1
+
+
+BROKEN = """\
+import os
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "conf"
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+from django.urls import path
+
+
+class Broken(AsyncWebsocketConsumer):
+    async def connect(self):
+        raise ValueError("consumer")
+
+
+async def broken(scope, receive, send):
+    raise ValueError("application")
+
+
+views = get_asgi_application()
+http = URLRouter([path("view/", views), path("application/", broken)])
+websocket = URLRouter([path("consumer/", Broken.as_asgi())])
+application = ProtocolTypeRouter({"http": http, "websocket": websocket})
+"""
+CONF = """\
+from django.urls import path
+
+SECRET_KEY = "x"
+DEBUG = {debug}
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "conf"
+INSTALLED_APPS = ["channels"]
+
+
+def view(request):
+    raise ValueError("view")
+
+
+urlpatterns = [path("view/", view)]
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("command", [["channels", "serve"], ["daphne"]], ids=" ".join)
+def test_each_error_is_shown_once_whatever_debug_says(
+    tmp_path: Path, command: list[str], debug: bool
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "conf.py").write_text(CONF.format(debug=debug))
+    words = ("-m", *command, "broken:application", "--port", "0")
+    with Child(*words, cwd=tmp_path) as server:
+        port = server.wait_for_port()
+        for kind in ("view", "application"):
+            assert get(port, f"/{kind}/")[0] == 500
+        with pytest.raises(InvalidStatus, match="500"):
+            connect(f"ws://127.0.0.1:{port}/consumer/")
+        server.stop()
+    for kind in ("view", "application", "consumer"):
+        assert server.output.count(f"\nValueError: {kind}\n") == 1, server.output
 
 
 def serve(folder: Path, *words: str) -> Child:

@@ -75,20 +75,26 @@ class Listening:
         (),
         short="-e",
         help="tcp:port=N:interface=HOST, ssl:N:privateKey=FILE:certKey=FILE, unix:PATH or "
-        "fd:fileno=N; may be given several times",
+        "fd:fileno=N; may be given several times; without interface=HOST it is at --host",
     )
 
     def __post_init__(self) -> None:
         check_options(self)
 
     def endpoints(self, given: set[str]) -> list[Endpoint]:
-        """What to listen on; TCP only if it is the only place or `given` names a part of it."""
+        """What to listen on; TCP only if it is the only place or `given` names a part of it.
+
+        An endpoint of TCP or TLS that names no interface has the one of `host`.
+        """
         found = [parse_endpoint(text) for text in self.endpoint]
+        at_host = [each for each in found if each.kind == "tcp" and not each.host]
+        found = [each for each in found if each not in at_host]
+        found += [dataclasses.replace(each, host=self.host.strip("[]")) for each in at_host]
         if self.unix_socket is not None:
             found.append(Endpoint("unix", path=self.unix_socket))
         if self.fd is not None:
             found.append(Endpoint("fd", number=self.fd))
-        if not found or given & {"host", "port"}:
+        if not found or "port" in given or ("host" in given and not at_host):
             found.append(tcp_endpoint(self.host, self.port))
         return found
 
