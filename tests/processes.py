@@ -21,8 +21,12 @@ PATIENCE_SECONDS = 30.0
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables for a child that imports this source tree."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO_")}
+    """The variables for a child that imports this source tree, as of a site and not of a test."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DJANGO_", "CHANNELS_TEST_RUN", "PYTEST_"))
+    }
     return {
         **kept,
         "PYTHONPATH": str(SRC),

@@ -20,8 +20,9 @@ from typing import Any
 
 import django
 from django.conf import settings as django_settings
+from django.utils.module_loading import import_string
 
-from channels.layers.registry import ChannelLayerManager
+from channels.layers.aliases import find_backend
 from tests.cluster.history import Mark
 
 #: Of the processes of a test.  One that is aborted writes the stacks of its threads.
@@ -32,9 +33,9 @@ ENVIRONMENT = {
 
 
 def make_layer(backend: str, config: Mapping[str, Any]) -> Any:
-    """A layer as settings name it."""
-    manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "CONFIG": config}})
-    return manager["default"]
+    """A layer as settings name it, but for the prefix of a test run: not all processes know it."""
+    named = find_backend(backend)
+    return import_string(named.path)(**named.translate(config))
 
 
 def use_databases(databases: Mapping[str, Any]) -> None:

@@ -80,8 +80,6 @@ def run(folder: Path, *words: str, tests: str = TESTS, **variables: str) -> list
     (folder / "shop" / "tests.py").write_text(tests)
     (folder / "project.py").write_text(SETTINGS % str(folder))
     env = environment(DJANGO_SETTINGS_MODULE="project", **variables)
-    for name in (VARIABLE, *XDIST):
-        env.pop(name, None)
     env["PYTHONPATH"] += os.pathsep + str(folder)
     done = subprocess.run(
         [sys.executable, *words],
