@@ -25,7 +25,7 @@ from channels.layers.registry import ChannelLayerManager
 
 
 def layer_for(backend: str, **config: Any) -> Any:
-    manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "CONFIG": config}})
+    manager = ChannelLayerManager(lambda: {"default": {"BACKEND": backend, "TEST_CONFIG": config}})
     return manager["default"]
 
 
