@@ -20,7 +20,7 @@ class Hub(Protocol):
 class Client(Protocol):
     """Whoever uses hubs from this process."""
 
-    def let_go(self) -> None:
+    def close_at_exit(self) -> None:
         """Close what would be left open; on any thread."""
 
 
@@ -33,7 +33,7 @@ _is_watching: list[bool] = []
 
 
 def watch_exit(client: Client) -> None:
-    """When the interpreter ends have this process's hubs hand over, and this client let go."""
+    """When the interpreter ends have this process's hubs hand over, and this client close."""
     _clients.add(client)
     if not _is_watching:
         _is_watching.append(True)
@@ -73,4 +73,4 @@ def _stop_all() -> None:
     for hub in list(_serving):
         hub.stop()
     for client in list(_clients):
-        client.let_go()
+        client.close_at_exit()

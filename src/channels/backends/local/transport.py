@@ -132,7 +132,7 @@ class HubTransport(LeasingEnd):
             self._leave_place()
         self._become_new()
 
-    def let_go(self) -> None:
+    def close_at_exit(self) -> None:
         """The interpreter ends."""
         if self._connection is not None:
             self._connection.abandon()

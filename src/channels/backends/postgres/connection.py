@@ -12,6 +12,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from channels.backends.shell import detach
+
 Row = tuple[Any, ...]
 
 
@@ -83,11 +85,7 @@ class Connection:
         """Close the descriptor without a word to the server, which a forked parent still uses."""
         if self.raw.closed:
             return
-        with contextlib.suppress(OSError, psycopg.Error):
-            null = os.open(os.devnull, os.O_RDWR)
-            try:
-                # What the driver says on its way out goes there.
-                os.dup2(null, self.raw.pgconn.socket)
-            finally:
-                os.close(null)
+        with contextlib.suppress(psycopg.Error):
+            # What the driver says on its way out goes nowhere.
+            detach(self.raw.pgconn.socket)
         self.raw.pgconn.finish()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from aiormq.exceptions import DeliveryError, PublishError
 
@@ -25,6 +25,8 @@ from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
+
+T = TypeVar("T")
 
 #: Seconds that a good-bye may take.
 _CLOSE_SECONDS: Final = 0.8
@@ -127,17 +129,19 @@ class RabbitMQTransport:
             raise TransportDown("RabbitMQ is not connected")
         return self._session
 
-    async def flush(self) -> None:
+    async def _call(self, make: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+        """The result of something that waits for the broker's answer."""
         session = self._require_session()
-        await session.connection.carry_out(session.flush(), is_call=True)
+        return await session.connection.carry_out(make(session), is_call=True)
+
+    async def flush(self) -> None:
+        await self._call(lambda session: session.flush())
 
     async def join(self, groups: Sequence[str]) -> None:
-        session = self._require_session()
-        await session.connection.carry_out(session.bind(self._inbox.name, groups), is_call=True)
+        await self._call(lambda session: session.bind(self._inbox.name, groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        session = self._require_session()
-        await session.connection.carry_out(session.unbind(self._inbox.name, groups), is_call=True)
+        await self._call(lambda session: session.unbind(self._inbox.name, groups))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         session = self._require_session()
@@ -175,14 +179,10 @@ class RabbitMQTransport:
         self._leases.demand(queue, count, seconds, taker)
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
-        session = self._require_session()
-        return await session.connection.carry_out(self._leases.acknowledge(token), is_call=True)
+        return await self._call(lambda _: self._leases.acknowledge(token))
 
     async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
-        session = self._require_session()
-        return await session.connection.carry_out(
-            self._leases.release(token, delay, counted), is_call=True
-        )
+        return await self._call(lambda _: self._leases.release(token, delay, counted))
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return self._leases.extend(token, seconds)

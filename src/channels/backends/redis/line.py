@@ -88,14 +88,14 @@ class Line:
         """True while `hold` holds."""
         return bool(self._held_until)
 
-    def let_go(self) -> None:
+    def end_hold(self) -> None:
         """End `hold`."""
         self._held_until = 0.0
         self._write()
 
     def _hold_ends(self, held_until: float) -> None:
         if held_until == self._held_until:
-            self.let_go()
+            self.end_hold()
 
     async def call(self, *command: Any, mark: Mark | None = None, index: int = 0) -> Any:
         """Carry out a command; it has its place in the order before the first await.

@@ -162,7 +162,7 @@ class Shard:
         await asyncio.sleep(self._settle_least)
         while self.line.is_held and self.nodes:
             if await self.calls.count_nodes() >= self.nodes:
-                self.line.let_go()
+                self.line.end_hold()
                 return
             await asyncio.sleep(_COUNT_SECONDS)
 
