@@ -62,6 +62,7 @@ async def test_a_connection_is_made_again_whatever_ended_it_until_it_is_done(
         OSError("gone"),
         Broken("silent"),
         ZeroDivisionError("a bug"),
+        ZeroDivisionError("a bug"),
         None,
         Refused("never asked for"),
     ]
@@ -75,7 +76,8 @@ async def test_a_connection_is_made_again_whatever_ended_it_until_it_is_done(
         await Supervisor(
             "the broker", serve, (Refused,), told.append, Backoff(first=0.0, longest=0.0)
         ).run()
-    assert [type(error) for error in told] == [Refused, OSError, Broken, ZeroDivisionError]
+    kinds = [Refused, OSError, Broken, ZeroDivisionError, ZeroDivisionError]
+    assert [type(error) for error in told] == kinds
     assert [str(each.exc_info and each.exc_info[1]) for each in caplog.records] == ["a bug"]
     assert len(ends) == 1
 

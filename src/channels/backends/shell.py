@@ -71,8 +71,8 @@ class Supervisor:
         serve: Connects, calls `up`, and returns when nothing more is to be done; raises why the
             connection ended otherwise.
         errors: What `serve` raises when a connection cannot be made or broke, beside `Broken`,
-            `TransportDown` and OSError.  Anything else is a bug, which is logged and must not end
-            the connection for good.
+            `TransportDown` and OSError.  Anything else is a bug, which is logged (once, if it comes
+            again and again) and must not end the connection for good.
         on_down: Told why there is no connection, after each attempt.
     """
 
@@ -92,6 +92,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Be connected until cancelled, or until `serve` returns."""
+        logged = ""
         while True:
             try:
                 await self._serve()
@@ -99,9 +100,11 @@ class Supervisor:
                 logger.debug("No connection to %s: %s", self._name, error)
                 self._on_down(error)
             except Exception as error:
-                logger.exception(
-                    "Unexpected error in the connection to %s; reconnecting", self._name
-                )
+                if repr(error) != logged:
+                    logged = repr(error)
+                    logger.exception(
+                        "Unexpected error in the connection to %s; reconnecting", self._name
+                    )
                 self._on_down(error)
             else:
                 return
