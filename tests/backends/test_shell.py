@@ -16,6 +16,7 @@ from channels.backends.shell import (
     Supervisor,
     abandon,
     run_until_one_fails,
+    watch_silence,
 )
 from channels.exceptions import TransportDown
 
@@ -160,6 +161,12 @@ async def test_of_works_the_first_that_fails_ends_the_others() -> None:
         await run_until_one_fails(wait(), finish(), fail())
     assert sorted(ended) == ["finished", "waited"]
     await run_until_one_fails(finish(), finish())
+
+
+async def test_a_connection_is_broken_once_it_was_silent_for_too_long() -> None:
+    silences = [0.0, -1.0, 0.2]
+    with pytest.raises(Broken, match=r"the broker has not answered for 0\.2 s"):
+        await watch_silence("the broker", lambda _: silences.pop(0), 0.0)
 
 
 async def test_an_abandoned_connection_is_still_its_other_owners() -> None:

@@ -1,4 +1,4 @@
-"""Reading queues in tables: what is asked for, and what comes of the answers."""
+"""Reading queues by lease, of tables: what is asked for, and what comes of the answers."""
 
 from __future__ import annotations
 
@@ -129,6 +129,21 @@ async def test_readers_of_many_queues_that_have_gone_leave_nothing() -> None:
     database.readers.resume()
     assert not database.asked()
     assert not database.readers.names
+
+
+async def test_a_question_whose_answer_was_lost_is_asked_again_with_its_token() -> None:
+    """Else what it has leased would be nobody's until its time is over."""
+    database = Database()
+    database.demand(1)
+    (call,) = database.asked()
+    database.calls.reject(OSError("gone"))
+    await asyncio.sleep(0)
+    assert not database.calls.is_waiting
+    database.demand(0)
+    (again,) = database.asked()
+    assert (again.extra, again.number) == (call.extra, 1)
+    await database.answer(envelope(1).encoded)
+    assert [leased.token for leased in database.leased] == [pack_token(call.extra)]
 
 
 def test_a_token_that_is_none() -> None:
