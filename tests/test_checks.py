@@ -205,6 +205,8 @@ def test_sound_layers(settings: Any, value: Any) -> None:
         ({"default": {"BACKEND": f"{__name__}.NoSuchLayer"}}, "channels.E003"),
         ({"default": {"BACKEND": IN_MEMORY, "CONFIG": [1]}}, "channels.E004"),
         ({"default": {"BACKEND": IN_MEMORY, "CONFIG": {"colour": 1}}}, "channels.E004"),
+        ({"default": {"BACKEND": IN_MEMORY, "TEST_CONFIG": {"colour": 1}}}, "channels.E004"),
+        ({"other": {"BACKEND": OURS}, "third": {"BACKEND": OURS}}, "channels.W012"),
         ({"default": {"BACKEND": OURS, "CONFIG": {"capacity": -1}}}, "channels.E004"),
         ({"default": {"BACKEND": OURS, "CONFIG": {"capacity": "many"}}}, "channels.E004"),
         ({"default": {"BACKEND": THIRD_PARTY}}, "channels.E004"),
@@ -216,6 +218,19 @@ def test_sound_layers(settings: Any, value: Any) -> None:
 def test_faulty_layers(settings: Any, value: Any, expected: str) -> None:
     settings.CHANNEL_LAYERS = value
     assert ids(checks.check_layers()) == [expected]
+
+
+def test_layers_without_a_default_are_named(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"chat": {"BACKEND": OURS}}
+    (message,) = checks.check_layers()
+    assert message.msg.startswith("CHANNEL_LAYERS has no 'default': found 'chat'.")
+
+
+def test_a_faulty_test_config_is_named(settings: Any) -> None:
+    entry = {"BACKEND": OURS, "CONFIG": {"capacity": 1}, "TEST_CONFIG": {"capacity": 0}}
+    settings.CHANNEL_LAYERS = {"default": entry}
+    (message,) = checks.check_layers()
+    assert f"{OURS} does not take the TEST_CONFIG of CHANNEL_LAYERS['default']" in message.msg
 
 
 def test_a_third_party_layer_is_not_built(settings: Any) -> None:

@@ -11,6 +11,7 @@
     channels.W009  a list of keys of a layer that is empty, so that nothing is sealed
     channels.W010  this Python parses cookies in quadratic time (with --deploy)
     channels.W011  options in an in-memory layer's CONFIG that it ignores
+    channels.W012  CHANNEL_LAYERS has no "default"
     channels.E001  CHANNEL_LAYERS is no dict of dicts
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
@@ -36,10 +37,10 @@ from django.core.management import get_commands, load_command_class
 from django.utils.module_loading import import_string
 
 import channels
+from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import InMemoryChannelLayer
 from channels.layers.aliases import find_backend
 from channels.layers.options import LayerOptions
-from channels.layers.registry import ChannelLayerManager
 from channels.routing import get_default_application
 
 TAG: Final = "channels"
@@ -123,7 +124,18 @@ def check_layers(**_: Any) -> list[CheckMessage]:
                 id="channels.E001",
             )
         ]
-    return [message for alias, entry in configs.items() for message in _check_layer(alias, entry)]
+    found = [message for alias, entry in configs.items() for message in _check_layer(alias, entry)]
+    if configs and DEFAULT_CHANNEL_LAYER not in configs:
+        found.append(
+            Warning(
+                f"CHANNEL_LAYERS has no {DEFAULT_CHANNEL_LAYER!r}: found "
+                f"{', '.join(map(repr, configs))}. Consumers have no layer, and "
+                "get_channel_layer() returns None.",
+                hint="Rename one, or, where all name an alias (channel_layer_alias), silence this.",
+                id="channels.W012",
+            )
+        )
+    return found
 
 
 @register(TAG)
@@ -195,13 +207,16 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             id="channels.E003",
         )
         return
-    if wrong := _config_error(alias, entry, layer_class):
-        yield Error(
-            f"{backend} does not take the CONFIG of {name}: {wrong}",
-            hint="Compare CONFIG with the options that the layer documents.",
-            id="channels.E004",
-        )
-    else:
+    is_sound = True
+    for key in ("CONFIG", *({"TEST_CONFIG"} & entry.keys())):
+        if wrong := _config_error(backend, entry.get(key, {}), layer_class):
+            is_sound = False
+            yield Error(
+                f"{backend} does not take the {key} of {name}: {wrong}",
+                hint=f"Compare {key} with the options that the layer documents.",
+                id="channels.E004",
+            )
+    if is_sound:
         yield from _check_keys(name, entry.get("CONFIG", {}).get("symmetric_encryption_keys"))
     if ignored := _ignored(entry.get("CONFIG"), layer_class):
         yield Warning(
@@ -241,20 +256,17 @@ def _check_keys(name: str, keys: Any) -> Iterator[CheckMessage]:
         )
 
 
-def _config_error(
-    alias: str, entry: Mapping[str, Any], layer_class: Callable[..., Any]
-) -> str | None:
+def _config_error(backend: str, config: Any, layer_class: Callable[..., Any]) -> str | None:
     """What is wrong with CONFIG, or None.
 
     A layer of ours is built, which opens nothing; a third-party one is not, for who knows what it
     does: there only the names are compared with its constructor.
     """
-    config = entry.get("CONFIG", {})
     if not isinstance(config, Mapping):
         return f"it is no dict: found one of type {type(config).__name__}"
     try:
         if layer_class.__module__.partition(".")[0] == channels.__name__:
-            ChannelLayerManager(lambda: {alias: entry}).make_backend(alias)
+            layer_class(**find_backend(backend).translate(config))
         else:
             inspect.signature(layer_class).bind(**config)
     except (TypeError, ValueError, ImportError) as error:

@@ -18,7 +18,7 @@ from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
 from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope, decode_envelope
-from channels.layers.options import layer_options
+from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
 
@@ -268,4 +268,4 @@ class LoopbackChannelLayer(NodeChannelLayer):
 
     def __init__(self, broker: LoopbackBroker, **config: Any) -> None:
         self.transport = LoopbackTransport(broker)
-        super().__init__(self.transport, layer_options(config, layer="LoopbackChannelLayer"))
+        super().__init__(self.transport, LayerOptions(**config))

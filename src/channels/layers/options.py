@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
@@ -88,31 +89,35 @@ class LayerOptions:
 
 
 def split_options(
-    table: type[T], config: Mapping[str, Any], *, layer: str
+    table: type[T], config: Mapping[str, Any], *, layer: type
 ) -> tuple[T, LayerOptions]:
     """The options of a backend, which `table` declares, and those of every layer.
+
+    Args:
+        layer: For the error, which names its constructor's parameters too.
 
     Raises:
         InvalidChannelLayerError: If CONFIG has a key that none of them bears.
         InvalidOption: If a value is out of bounds.
     """
     names = {declared.name for declared in fields(table)}  # type: ignore[arg-type]
+    general = {declared.name for declared in fields(LayerOptions)}
+    if unknown := sorted(config.keys() - names - general):
+        raise InvalidChannelLayerError(
+            f"{layer.__name__} does not know {', '.join(unknown)}. Its own options are "
+            f"{', '.join(sorted((names | _parameters(layer)) - general))}; those of every layer "
+            f"are {', '.join(sorted(general))}."
+        )
     own = {name: value for name, value in config.items() if name in names}
     rest = {name: value for name, value in config.items() if name not in names}
-    return table(**own), layer_options(rest, layer=layer)
+    return table(**own), LayerOptions(**rest)
 
 
-def layer_options(config: Mapping[str, Any], *, layer: str) -> LayerOptions:
-    """The options that CONFIG gives.
-
-    Raises:
-        InvalidChannelLayerError: If it has a key that no option of `layer` bears.
-        InvalidOption: If a value is out of bounds.
-    """
-    known = {declared.name for declared in fields(LayerOptions)}
-    if unknown := sorted(config.keys() - known):
-        raise InvalidChannelLayerError(
-            f"{layer} does not know {', '.join(unknown)}: its general options are "
-            f"{', '.join(sorted(known))}."
-        )
-    return LayerOptions(**config)
+def _parameters(layer: type) -> set[str]:
+    """The names of the parameters that its constructor and those above take beside `**config`."""
+    found: set[str] = set()
+    for kind in layer.__mro__:
+        parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+        if "__init__" in vars(kind) and any(each.kind is each.VAR_KEYWORD for each in parameters):
+            found |= {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
+    return found - {"self", "args"}

@@ -85,6 +85,18 @@ def test_options_have_bounds() -> None:
         RedisPubSubChannelLayer(on_disconnect=17)  # type: ignore[arg-type]
 
 
+def test_an_unknown_key_is_answered_with_all_that_there_are() -> None:
+    with pytest.raises(InvalidChannelLayerError) as caught:
+        RedisPubSubChannelLayer(colour=1)
+    own, general = str(caught.value).split("; those of every layer are ")
+    assert own == (
+        "RedisPubSubChannelLayer does not know colour. Its own options are answer_timeout, "
+        "cluster_shards, connection_kwargs, hosts, lease, node_capacity, on_disconnect, "
+        "on_reconnect, prefix, settle"
+    )
+    assert general.startswith("capacity, ")
+
+
 def test_settings_of_other_releases() -> None:
     config = {
         "hosts": [("localhost", 6379)],

@@ -34,6 +34,6 @@ class DatabaseChannelLayer(NodeChannelLayer):
             raise InvalidChannelLayerError(
                 f"prefix={prefix!r}: expected a text of at most 100 characters."
             )
-        own, options = split_options(DatabaseOptions, config, layer=type(self).__name__)
+        own, options = split_options(DatabaseOptions, config, layer=type(self))
         store = DatabaseStore(database, own, prefix)
         super().__init__(TableTransport(store, own, prefix), options)

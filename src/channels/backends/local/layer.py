@@ -47,7 +47,7 @@ class LocalChannelLayer(NodeChannelLayer):
     ) -> None:
         if not isinstance(prefix, str):
             raise InvalidChannelLayerError(f"prefix={prefix!r}: expected a string.")
-        hub_options, options = split_options(HubOptions, config, layer="LocalChannelLayer")
+        hub_options, options = split_options(HubOptions, config, layer=type(self))
         transport = HubTransport(
             find_place(prefix, directory), hub_options, options.max_message_bytes
         )

@@ -59,7 +59,7 @@ class NatsChannelLayer(NodeChannelLayer):
                 "a process is cut off is lost to it and told by a gap. RedisChannelLayer and "
                 "PostgresChannelLayer keep it."
             )
-        own, options = split_options(NatsOptions, config, layer=type(self).__name__)
+        own, options = split_options(NatsOptions, config, layer=type(self))
         self.nats_options = own
         transport = NatsTransport(self.addresses, Names(prefix), own, self._plan_of)
         super().__init__(transport, options)

@@ -40,7 +40,7 @@ class PostgresChannelLayer(NodeChannelLayer):
     ) -> None:
         if not isinstance(prefix, str):
             raise InvalidChannelLayerError(f"prefix={prefix!r}: expected a text.")
-        own, options = split_options(PostgresOptions, config, layer=type(self).__name__)
+        own, options = split_options(PostgresOptions, config, layer=type(self))
         self.postgres_options = own
         store = PostgresStore(Places(dsn, listen_dsn, database), own, prefix)
         transport = TableTransport(store, own, prefix)

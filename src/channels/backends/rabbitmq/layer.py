@@ -50,7 +50,7 @@ class RabbitMQChannelLayer(NodeChannelLayer):
                 f"prefix={prefix!r}: expected at most 24 letters, digits and _ . : -"
             )
         self.prefix = prefix
-        own, options = split_options(RabbitMQOptions, config, layer=type(self).__name__)
+        own, options = split_options(RabbitMQOptions, config, layer=type(self))
         self.rabbitmq_options = own
         names = Names(prefix, own, lambda: self.expiry, self._keeps)
         super().__init__(RabbitMQTransport(self.addresses, names, own), options)

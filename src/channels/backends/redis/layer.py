@@ -59,7 +59,7 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         entries = decode_hosts(hosts)
         for name in _NOT_NEEDED:
             config.pop(name, None)
-        own, options = split_options(RedisOptions, config, layer=type(self).__name__)
+        own, options = split_options(RedisOptions, config, layer=type(self))
         self.hosts = entries
         self.prefix = check_prefix(prefix)
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)
