@@ -13,7 +13,7 @@ import pytest
 
 from channels.layers import BaseChannelLayer, ChannelLayerManager, LocalChannelLayer
 from channels.layers.isolation import VARIABLE, join_test_run, own_prefix
-from tests.processes import environment
+from tests.processes import PATIENCE_SECONDS, environment
 
 XDIST = ("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_WORKER")
 SETTINGS = """
@@ -87,13 +87,18 @@ def run(folder: Path, *words: str, tests: str = TESTS, **variables: str) -> list
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS * 3,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [path.read_text() for path in (folder / "places").iterdir()]
 
 
+#: Projects whose tests start processes in turn, on a machine that has other things to do.
+takes_its_time = pytest.mark.timeout(4 * PATIENCE_SECONDS)
+
+
+@takes_its_time
 @pytest.mark.parametrize(
     "words",
     [
@@ -120,6 +125,7 @@ async def test_a_test_run_does_not_reach_the_running_site(
         await site.close()
 
 
+@takes_its_time
 def test_parallel_workers_of_django_have_a_layer_each(short_path: Path) -> None:
     os.mkfifo(short_path / "meeting")
     words = ("-m", "django", "test", "--parallel", "2")
@@ -127,6 +133,7 @@ def test_parallel_workers_of_django_have_a_layer_each(short_path: Path) -> None:
     assert len(set(places)) == len(places) == 2
 
 
+@takes_its_time
 def test_workers_of_xdist_have_a_layer_each(short_path: Path) -> None:
     words = ("-m", "pytest", "-q", "-n", "2", "--dist", "each", "shop/tests.py")
     places = run(short_path, *words)
