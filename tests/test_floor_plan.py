@@ -68,6 +68,15 @@ KNOWS_DJANGO = "channels.backends.database"
 UNPICKLING = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml"}
 #: For tests: a test and the server process that it starts hand objects to each other.
 UNPICKLES = {"channels.testing.process", "channels.testing.live", "daphne.testing"}
+#: Classes whose name others have chosen: Django for commands, Daphne for its server.
+PUBLIC_DOUBLES = {
+    "Command": [
+        "channels.management.commands.runserver",
+        "channels.management.commands.runworker",
+        "daphne.management.commands.runserver",
+    ],
+    "Server": ["channels.server.server", "daphne.server"],
+}
 DJANGO_FROM = 8
 MOST_LINES = 450
 MOST_FUNCTION_LINES = 60
@@ -198,3 +207,13 @@ def test_sizes(name: str) -> None:
 def test_median_size() -> None:
     lines = [len(path.read_text().splitlines()) for path in modules().values()]
     assert statistics.median(lines) <= MEDIAN_LINES
+
+
+def test_a_class_name_occurs_once() -> None:
+    places: dict[str, set[str]] = {}
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, set()).add(name)
+    found = {kind: sorted(where) for kind, where in places.items() if len(where) > 1}
+    assert found == PUBLIC_DOUBLES

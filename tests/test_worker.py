@@ -113,7 +113,7 @@ async def test_what_the_worker_has_no_hand_free_for_stays_for_others(
         desk.go.set()
 
 
-async def test_one_lane_keeps_order_and_its_instance(layer: InMemoryChannelLayer) -> None:
+async def test_one_instance_keeps_order(layer: InMemoryChannelLayer) -> None:
     desk = Desk()
     desk.go.set()
     worker = Worker(consumer_of(desk), ["jobs"], layer, options=WorkerOptions(parallel=1))
@@ -202,7 +202,9 @@ async def test_errors_of_the_layer_are_outlived(
     assert "restarting" in caplog.text
 
 
-async def test_idle_lanes_make_room_within_max_applications(layer: InMemoryChannelLayer) -> None:
+async def test_idle_instances_make_room_within_max_applications(
+    layer: InMemoryChannelLayer,
+) -> None:
     desk = Desk()
     desk.go.set()
     names = ["a", "b", "c"]

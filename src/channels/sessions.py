@@ -29,7 +29,7 @@ from django.utils.http import http_date
 
 from channels.db import database_sync_to_async
 from channels.kit.doors import DOOR
-from channels.kit.threads import Lane
+from channels.kit.threads import PoolExecutor
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.middleware import single_callable
 from channels.stores import catch_up, long_lived
@@ -390,7 +390,7 @@ def in_thread(scope: Scope, function: Callable[P, T]) -> Callable[P, Coroutine[A
     in a test is where the test's transaction is.
     """
     if DOOR in (scope.get("extensions") or ()):
-        pool: Any = Lane()
+        pool: Any = PoolExecutor()
         return database_sync_to_async(function, thread_sensitive=False, executor=pool)
     return database_sync_to_async(function)
 

@@ -1,16 +1,17 @@
 """The worker: takes messages from named channels and hands each to the application.
 
-One listener per channel.  A message goes to a lane, an instance of the application that serves this
-channel and keeps its state from message to message.  A channel has up to `parallel` lanes; while
-all of them are busy nothing is taken, so that what waits stays in the layer, for other workers.
+One listener per channel.  A message goes to an instance of the application, which serves this
+channel and keeps its state from message to message.  A channel has up to `parallel` instances;
+while all of them are busy nothing is taken: what waits stays in the layer, for other workers.
 
 A channel that the layer delivers at least once is read on lease: a message is acknowledged when its
 handler has returned, tried again when it raised, given back when it was cancelled.  The lease that
 an application works under is `scope["lease"]`.
 
-Close order, at SIGTERM or `request_stop`: the listeners, so that nothing more is taken; the lanes,
-each when its handler has returned; after `shutdown_timeout` what still runs is cancelled.  All of
-it takes `WorkerOptions.stop_seconds` at most, after which `kit/process_exit.py` ends the process.
+Close order, at SIGTERM or `request_stop`: the listeners, so that nothing more is taken; the
+instances, each when its handler has returned; after `shutdown_timeout` what still runs is
+cancelled.  All of it takes `WorkerOptions.stop_seconds` at most, after which
+`kit/process_exit.py` ends the process.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class WorkerOptions:
         return None if self.shutdown_timeout is None else self.shutdown_timeout + 8.0
 
 
-class Lane:
+class ApplicationInstance:
     """One instance of the application, serving one channel, a message at a time."""
 
     def __init__(self, scope: Scope, on_change: Callable[[], None]) -> None:
@@ -98,8 +99,8 @@ class Lane:
         return self._message is not None
 
     def give(self, message: Message, lease: Lease | None = None) -> None:
-        """Hand over a message; only to an idle lane, or one that has not begun."""
-        assert self._message is None, "a lane holds one message"
+        """Hand over a message; only to an idle instance, or one that has not begun."""
+        assert self._message is None, "a instance holds one message"
         self._message = message
         self._lease = lease
         if lease is not None:
@@ -152,7 +153,7 @@ class Worker(StatelessServer):
 
     Args:
         application: Called with scopes of type "channel".
-        max_applications: Most lanes of all channels together; idle ones make room.
+        max_applications: Most instances of all channels together; idle ones make room.
     """
 
     def __init__(
@@ -171,7 +172,9 @@ class Worker(StatelessServer):
         self.channels = list(dict.fromkeys(channels))
         self.channel_layer = channel_layer
         self.options = options or WorkerOptions()
-        self._lanes: dict[str, list[Lane]] = {channel: [] for channel in self.channels}
+        self._instances: dict[str, list[ApplicationInstance]] = {
+            channel: [] for channel in self.channels
+        }
         self._applications = TaskScope("a worker's applications")
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -291,7 +294,7 @@ class Worker(StatelessServer):
         while True:
             await self._wait_for_room(channel)
             message, lease = await self._take(channel)
-            # No await from here to the lane: a message that was taken is not lost to a stop.
+            # No await from here to the instance: a message that was taken is not lost to a stop.
             if isinstance(message, dict) and "type" in message:
                 self._give({"type": "channel", "channel": channel}, message, lease)
             elif lease is not None:
@@ -322,61 +325,63 @@ class Worker(StatelessServer):
             await self._changed.wait()
 
     def _has_room(self, channel: str) -> bool:
-        lanes = self._lanes.setdefault(channel, [])
-        if any(lane.is_idle for lane in lanes):
+        instances = self._instances.setdefault(channel, [])
+        if any(instance.is_idle for instance in instances):
             return True
-        if len(lanes) >= self.options.parallel:
+        if len(instances) >= self.options.parallel:
             return False
-        return sum(map(len, self._lanes.values())) < self.max_applications or self._evict()
+        return sum(map(len, self._instances.values())) < self.max_applications or self._evict()
 
     def _evict(self) -> bool:
-        """End an idle lane, of whatever channel, to make room; False if there is none."""
-        for lanes in self._lanes.values():
-            for lane in lanes:
-                if lane.is_idle and lane.task is not None:
-                    lanes.remove(lane)
-                    lane.task.cancel()
+        """End an idle instance, of whatever channel, to make room; False if there is none."""
+        for instances in self._instances.values():
+            for instance in instances:
+                if instance.is_idle and instance.task is not None:
+                    instances.remove(instance)
+                    instance.task.cancel()
                     return True
         return False
 
     def _give(self, scope: Scope, message: Message, lease: Lease | None = None) -> None:
         channel = scope["channel"]
-        lanes = self._lanes[channel]
-        for lane in lanes:
-            if lane.is_idle:
-                lane.give(message, lease)
+        instances = self._instances[channel]
+        for instance in instances:
+            if instance.is_idle:
+                instance.give(message, lease)
                 return
-        lane = Lane(scope, self._changed.set)
-        lane.give(message, lease)
-        lanes.append(lane)
-        lane.task = self._applications.spawn(self._run_lane(lane), name=f"application of {channel}")
+        instance = ApplicationInstance(scope, self._changed.set)
+        instance.give(message, lease)
+        instances.append(instance)
+        instance.task = self._applications.spawn(
+            self._run_instance(instance), name=f"application of {channel}"
+        )
 
-    async def _run_lane(self, lane: Lane) -> None:
-        channel = lane.scope["channel"]
+    async def _run_instance(self, instance: ApplicationInstance) -> None:
+        channel = instance.scope["channel"]
 
         async def send(event: Message) -> None:
-            await self.application_send(lane.scope, event)
+            await self.application_send(instance.scope, event)
 
         try:
-            await self.application(lane.scope, lane.receive, send)
-            if lane.has_untaken:
+            await self.application(instance.scope, instance.receive, send)
+            if instance.has_untaken:
                 logger.error("The application of channel %r ended without receiving.", channel)
-            await lane.finish()
+            await instance.finish()
         except Exception as error:
             try:
-                await self.application_exception(error, {"scope": lane.scope})
+                await self.application_exception(error, {"scope": instance.scope})
             finally:
-                await lane.finish(error)
+                await instance.finish(error)
         except asyncio.CancelledError as error:
-            await lane.finish(error)
+            await instance.finish(error)
             raise
         finally:
             with contextlib.suppress(ValueError):
-                self._lanes[channel].remove(lane)
+                self._instances[channel].remove(instance)
             self._changed.set()
 
     async def _finish(self) -> None:
-        """Wait until no lane is busy, for `shutdown_timeout` at most."""
+        """Wait until no instance is busy, for `shutdown_timeout` at most."""
         try:
             async with asyncio.timeout(self.options.shutdown_timeout):
                 while self._busy() and not self._is_hurried:
@@ -396,8 +401,13 @@ class Worker(StatelessServer):
         except TimeoutError:
             logger.error("%d handlers did not end when cancelled.", len(self._applications))
 
-    def _busy(self) -> list[Lane]:
-        return [lane for lanes in self._lanes.values() for lane in lanes if not lane.is_idle]
+    def _busy(self) -> list[ApplicationInstance]:
+        return [
+            instance
+            for instances in self._instances.values()
+            for instance in instances
+            if not instance.is_idle
+        ]
 
 
 class ApplicationInput:

@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from channels.server.watchdog import Held, Watchdog
+from channels.server.watchdog import LoopStall, Watchdog
 from tests.hostile.application import ProbeApplication
 
 ACCESS = "access"
@@ -74,7 +74,7 @@ class ControlLine:
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
 
-    def on_held(self, held: Held) -> None:
+    def on_held(self, held: LoopStall) -> None:
         """Note that a client kept the loop from turning; what the tests themselves ask may."""
         if not any(frame.filename == __file__ for frame in held.stack[-3:]):
             stack = "".join(traceback.format_list(held.stack))

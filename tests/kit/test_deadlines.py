@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from channels.kit.deadlines import Deadline, Deadlines
+from channels.kit.deadlines import Deadline, SharedTimeout
 
 FOR_EVER = 60.0
 
@@ -16,7 +16,7 @@ def cancelling() -> int:
 
 
 async def test_what_takes_too_long_ends_in_a_timeout_error() -> None:
-    deadlines = Deadlines(0.01)
+    deadlines = SharedTimeout(0.01)
     with pytest.raises(TimeoutError), Deadline(deadlines) as deadline:
         await asyncio.sleep(FOR_EVER)
     assert deadline.is_over
@@ -25,7 +25,7 @@ async def test_what_takes_too_long_ends_in_a_timeout_error() -> None:
 
 
 async def test_what_is_done_in_time_goes_on() -> None:
-    deadlines = Deadlines(FOR_EVER)
+    deadlines = SharedTimeout(FOR_EVER)
     with Deadline(deadlines) as deadline:
         await asyncio.sleep(0)
     assert not deadline.is_over
@@ -33,7 +33,7 @@ async def test_what_is_done_in_time_goes_on() -> None:
 
 
 async def test_each_has_its_own_time_by_one_timer() -> None:
-    deadlines = Deadlines(0.05)
+    deadlines = SharedTimeout(0.05)
     loop = asyncio.get_running_loop()
 
     async def wait() -> float:
@@ -51,7 +51,7 @@ async def test_each_has_its_own_time_by_one_timer() -> None:
 
 
 async def test_the_timer_ends_when_nothing_is_under_way_and_begins_anew() -> None:
-    deadlines = Deadlines(0.01)
+    deadlines = SharedTimeout(0.01)
     with Deadline(deadlines):
         await asyncio.sleep(0)
     while deadlines.timer is not None:  # noqa: ASYNC110 - there is no event but the timer's own
@@ -61,7 +61,7 @@ async def test_the_timer_ends_when_nothing_is_under_way_and_begins_anew() -> Non
 
 
 async def test_a_cancellation_by_others_stays_one() -> None:
-    deadlines = Deadlines(0.01)
+    deadlines = SharedTimeout(0.01)
 
     async def wait() -> None:
         with Deadline(deadlines):
@@ -79,7 +79,7 @@ async def test_a_cancellation_by_others_stays_one() -> None:
 
 
 async def test_inside_a_task_that_cleans_up_after_its_cancellation() -> None:
-    deadlines = Deadlines(0.01)
+    deadlines = SharedTimeout(0.01)
     cleaned = False
 
     async def wait() -> None:
@@ -100,14 +100,14 @@ async def test_inside_a_task_that_cleans_up_after_its_cancellation() -> None:
 
 
 async def test_other_errors_pass() -> None:
-    deadlines = Deadlines(FOR_EVER)
+    deadlines = SharedTimeout(FOR_EVER)
     with pytest.raises(LookupError), Deadline(deadlines):
         raise LookupError
     assert not deadlines.under_way
 
 
 async def test_an_error_in_answer_to_the_timeout_is_the_one_that_is_raised() -> None:
-    deadlines = Deadlines(0.01)
+    deadlines = SharedTimeout(0.01)
 
     async def fail() -> None:
         try:
@@ -126,7 +126,7 @@ async def test_it_is_for_tasks() -> None:
 
     def enter() -> None:
         try:
-            Deadline(Deadlines(1.0)).__enter__()
+            Deadline(SharedTimeout(1.0)).__enter__()
         except RuntimeError as error:
             found.set_result(error)
 

@@ -12,7 +12,7 @@ import pytest
 
 from channels.exceptions import InvalidOption
 from channels.kit.threads import (
-    Lane,
+    PoolExecutor,
     ThreadOptions,
     _pool,
     configure_threads,
@@ -77,7 +77,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_threads() -> None:
             both.wait(10)
         go.wait(10)
 
-    futures = [Lane().submit(job, number) for number in range(3)]
+    futures = [PoolExecutor().submit(job, number) for number in range(3)]
     both.wait(10)
     assert sorted(started) == [0, 1]
     go.set()
@@ -87,7 +87,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_threads() -> None:
 
 
 async def test_settled_waits_until_the_job_has_left_its_thread() -> None:
-    lane, job = Lane(), Gate()
+    lane, job = PoolExecutor(), Gate()
     lane.submit(job)
     job.began.wait(10)
     hurried: list[bool] = []
@@ -105,7 +105,7 @@ async def test_settled_waits_until_the_job_has_left_its_thread() -> None:
 
 async def test_settled_withdraws_a_job_that_has_not_begun() -> None:
     configure_threads(ThreadOptions(sync_threads=1))
-    busy, lane, job = Lane(), Lane(), Gate()
+    busy, lane, job = PoolExecutor(), PoolExecutor(), Gate()
     busy.submit(job)
     job.began.wait(10)
     waiting = lane.submit(lambda: pytest.fail("withdrawn jobs do not run"))
@@ -116,12 +116,12 @@ async def test_settled_withdraws_a_job_that_has_not_begun() -> None:
 
 
 async def test_settled_returns_at_once_without_a_job() -> None:
-    await Lane().settled()
+    await PoolExecutor().settled()
 
 
 def test_a_job_submitted_before_a_resize_still_runs() -> None:
     go = threading.Event()
-    future = Lane().submit(go.wait, 10)
+    future = PoolExecutor().submit(go.wait, 10)
     configure_threads(ThreadOptions(sync_threads=1))
     go.set()
     assert future.result(10)
@@ -129,11 +129,11 @@ def test_a_job_submitted_before_a_resize_still_runs() -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own() -> None:
-    assert Lane().submit(os.getpid).result(10) == os.getpid()
+    assert PoolExecutor().submit(os.getpid).result(10) == os.getpid()
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, str(Lane().submit(os.getpid).result(10)).encode())
+        os.write(writer, str(PoolExecutor().submit(os.getpid).result(10)).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
@@ -142,7 +142,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
 
 
 def test_a_job_that_outlives_its_loop_ends_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    gate, lane = Gate(), Lane()
+    gate, lane = Gate(), PoolExecutor()
 
     async def leave() -> None:
         lane.submit(gate)

@@ -19,7 +19,7 @@ from channels.server.connection import Connection
 from channels.server.http import HttpSession
 from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
-from channels.server.seam import Session
+from channels.server.seam import ProtocolSession
 from channels.server.service import Service, Stamp
 from channels.server.websocket import WebSocketSession
 from tests.wire.peer import frame
@@ -46,7 +46,7 @@ class Shell:
             on_access=self.records.append,
         )
 
-    def connected(self, connection: Connection) -> Session:
+    def connected(self, connection: Connection) -> ProtocolSession:
         self.connections.add(connection)
         return HttpSession(self.service, connection, asyncio.get_running_loop())
 

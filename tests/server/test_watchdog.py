@@ -16,11 +16,11 @@ import pytest
 from channels.kit.throttle import Throttle
 from channels.server import Server, ServerOptions
 from channels.server.endpoints import Endpoint
-from channels.server.watchdog import Held, Watchdog, log_held
+from channels.server.watchdog import LoopStall, Watchdog, log_held
 
 SECONDS = 0.05
 
-Start = Callable[..., "queue.Queue[Held]"]
+Start = Callable[..., "queue.Queue[LoopStall]"]
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def watch() -> Iterator[Start]:
     """Starts a watchdog of the running loop; what it tells is in the queue."""
     dogs: list[Watchdog] = []
 
-    def start(*, by_cpu: bool = False) -> queue.Queue[Held]:
-        told: queue.Queue[Held] = queue.Queue()
+    def start(*, by_cpu: bool = False) -> queue.Queue[LoopStall]:
+        told: queue.Queue[LoopStall] = queue.Queue()
         dog = Watchdog(SECONDS, told.put, by_cpu=by_cpu)
         dog.start()
         dogs.append(dog)
@@ -50,7 +50,7 @@ def wait_for_long() -> None:
     time.sleep(8 * SECONDS)
 
 
-async def heard(told: queue.Queue[Held]) -> Held:
+async def heard(told: queue.Queue[LoopStall]) -> LoopStall:
     return await asyncio.to_thread(told.get, timeout=10)
 
 
@@ -146,8 +146,8 @@ def test_each_place_is_one_line_in_its_time(
     monkeypatch.setattr("channels.server.watchdog._throttle", Throttle(5.0))
     stack = _stack("slow_view")
     for _ in range(3):
-        log_held(Held(0.1234, 0.1, stack, is_over=True))
-    log_held(Held(6.0, 0.0, (), is_over=False))
+        log_held(LoopStall(0.1234, 0.1, stack, is_over=True))
+    log_held(LoopStall(6.0, 0.0, (), is_over=False))
     first, second = (record.getMessage().splitlines() for record in caplog.records)
     assert first[0].startswith(
         "The event loop was held for 123 ms (100 ms of processor time) by slow_view in /"

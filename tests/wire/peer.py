@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from channels.kit.limits import Limits
 from channels.wire.deflate import Deflate
 from channels.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
-from channels.wire.websocket import Ended, Event, Received, Taken, WebSocket
+from channels.wire.websocket import Ended, Event, Received, SilentFrame, WebSocket
 
 __all__ = ["BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT"]
 
@@ -57,7 +57,7 @@ def squeeze(payload: bytes) -> bytes:
 
 def events(machine: WebSocket) -> list[Event]:
     """All events that the machine has now, without those that tell the application nothing."""
-    return [event for event in all_events(machine) if not isinstance(event, Taken)]
+    return [event for event in all_events(machine) if not isinstance(event, SilentFrame)]
 
 
 def all_events(machine: WebSocket) -> list[Event]:

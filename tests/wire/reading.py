@@ -11,7 +11,7 @@ from channels.wire.http1 import (
     Event,
     Failure,
     Http1Connection,
-    Phase,
+    HttpPhase,
 )
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
@@ -55,7 +55,7 @@ def take(connection: Http1Connection, events: list[Event]) -> None:
             events[-1] = BodyChunk(events[-1].data + event.data, event.more)
         elif event is not None:
             events.append(event)
-        elif connection.phase is Phase.DONE and connection.response.keep_alive:
+        elif connection.phase is HttpPhase.DONE and connection.response.keep_alive:
             connection.send(ResponseStart(200, []))
             connection.send(ResponseBody(b""))
             connection.data_to_send()

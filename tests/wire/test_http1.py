@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from channels.exceptions import LocalProtocolError
 from channels.kit.limits import Limits
-from channels.wire.http1 import BodyChunk, Continue, Event, Failure, Http1Connection, Phase
+from channels.wire.http1 import BodyChunk, Continue, Event, Failure, Http1Connection, HttpPhase
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
 from tests.wire.reading import WAYS, bytewise, in_two, outline, read
@@ -363,7 +363,7 @@ def test_another_protocol_gets_what_came_after_the_head() -> None:
     assert isinstance(request, Request)
     assert request.wants_websocket
     assert connection.take_buffer() == b"\x81\x00"
-    assert connection.phase is Phase.CLOSED
+    assert connection.phase is HttpPhase.CLOSED
 
 
 def test_continue_is_sent_when_asked_for_and_not_after_the_answer() -> None:

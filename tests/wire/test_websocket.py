@@ -17,10 +17,10 @@ from channels.wire.websocket import (
     SENDABLE_CODES,
     SENDING,
     Ended,
-    Phase,
     Received,
-    Taken,
+    SilentFrame,
     WebSocket,
+    WebSocketPhase,
 )
 from tests.wire.peer import (
     BINARY,
@@ -182,7 +182,7 @@ def test_a_violation_ends_with_one_code_for_both_sides(name: str) -> None:
         assert outcome.messages == ["before"]
         assert outcome.code_told == code
         assert outcome.code_sent == code
-        assert outcome.machine.phase is Phase.CLOSED
+        assert outcome.machine.phase is WebSocketPhase.CLOSED
         assert outcome.pongs == [b"!"]
 
 
@@ -305,8 +305,13 @@ def test_each_frame_is_an_event_so_that_a_shell_may_stop_after_any() -> None:
     machine = WebSocket(Limits())
     machine.receive_data(data + frame(CONTINUATION, b"b") + frame(BINARY, bytes(70_000)))
     found = all_events(machine)
-    assert found[:4] == [Taken(PING), Taken(PONG), Taken(TEXT), Taken(CONTINUATION)]
-    assert [event.is_control for event in found[:4] if isinstance(event, Taken)] == [
+    assert found[:4] == [
+        SilentFrame(PING),
+        SilentFrame(PONG),
+        SilentFrame(TEXT),
+        SilentFrame(CONTINUATION),
+    ]
+    assert [event.is_control for event in found[:4] if isinstance(event, SilentFrame)] == [
         *(True, True),
         *(False, False),
     ]
@@ -318,7 +323,7 @@ def test_after_our_close_frame_each_frame_is_an_event_and_no_message() -> None:
     machine.send_close()
     machine.receive_data(text("late") + frame(PING) + frame(BINARY, bytes(70_000)) + close(1000))
     *late, last = all_events(machine)
-    assert [type(event) for event in late] == [Taken, Taken, Taken]
+    assert [type(event) for event in late] == [SilentFrame, SilentFrame, SilentFrame]
     assert isinstance(last, Ended)
 
 
@@ -344,7 +349,7 @@ def test_a_rule_of_the_shells_ends_it_as_a_violation_does() -> None:
     machine.finish()
     sent = read_frames(machine.data_to_send())
     assert sent == [(0x80 | PONG, b""), (0x80 | CLOSE, struct.pack("!H", 1008) + b"Too many.")]
-    assert machine.phase is Phase.CLOSED
+    assert machine.phase is WebSocketPhase.CLOSED
 
 
 def test_a_full_message_does_not_make_a_ping_too_big() -> None:
@@ -365,10 +370,10 @@ def test_frames_wait_as_bytes_until_they_are_asked_for() -> None:
     assert machine.next_event() == Received("one", 3)
     assert machine.data_to_send() == b"", "the ping behind the message has not been looked at"
     machine.receive_data(b"more")
-    assert machine.next_event() == Taken(PING)
+    assert machine.next_event() == SilentFrame(PING)
     assert machine.next_event() == Received("two", 3)
     assert read_frames(machine.data_to_send()) == [(0x80 | PONG, b"p")]
-    assert machine.phase is Phase.OPEN
+    assert machine.phase is WebSocketPhase.OPEN
     assert isinstance(machine.next_event(), Ended)
 
 
@@ -412,7 +417,7 @@ def test_the_application_may_speak_until_the_answer_to_a_close_is_written() -> N
 def test_own_close_waits_for_the_peers_and_tells_its_code() -> None:
     machine = WebSocket(Limits())
     machine.send_close(4000, "enough")
-    assert machine.phase is Phase.CLOSING
+    assert machine.phase is WebSocketPhase.CLOSING
     assert machine.close_expected
     assert read_frames(machine.data_to_send()) == [(0x88, struct.pack("!H", 4000) + b"enough")]
     # RFC 6455 section 5.5.1: no data frames after a close frame; what crossed it is dropped.
@@ -428,7 +433,7 @@ def test_a_close_after_the_peers_close_ends_the_handshake_with_the_peers_code() 
     events(machine)
     machine.send_close(1000)
     assert read_frames(machine.data_to_send()) == [(0x88, struct.pack("!H", 1001))]
-    assert machine.phase is Phase.CLOSED
+    assert machine.phase is WebSocketPhase.CLOSED
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, -1, True, "x"])
@@ -436,7 +441,7 @@ def test_codes_that_no_close_frame_carries_are_refused(code: int) -> None:
     machine = WebSocket(Limits())
     with pytest.raises(LocalProtocolError, match="close code"):
         machine.send_close(code)
-    assert machine.phase is Phase.OPEN
+    assert machine.phase is WebSocketPhase.OPEN
 
 
 def test_long_reasons_are_cut_between_two_characters() -> None:
@@ -458,7 +463,7 @@ def test_end_of_input_without_close_is_1006(begun: bytes) -> None:
     machine.receive_data(text("whole") + begun)
     machine.receive_eof()
     assert events(machine) == [Received("whole", 5), Ended(1006, "")]
-    assert machine.phase is Phase.CLOSED
+    assert machine.phase is WebSocketPhase.CLOSED
     assert events(machine) == []
 
 
@@ -503,11 +508,17 @@ def test_without_limits_large_messages_pass() -> None:
 
 
 def test_every_transition_leads_towards_closed() -> None:
-    order = [Phase.OPEN, Phase.ANSWERING, Phase.FAILING, Phase.CLOSING, Phase.CLOSED]
+    order = [
+        WebSocketPhase.OPEN,
+        WebSocketPhase.ANSWERING,
+        WebSocketPhase.FAILING,
+        WebSocketPhase.CLOSING,
+        WebSocketPhase.CLOSED,
+    ]
     for (before, _), after in NEXT_PHASE.items():
         assert order.index(after) > order.index(before)
-    assert Phase.CLOSED not in READING + SENDING
-    assert {before for before, _ in NEXT_PHASE} == set(Phase) - {Phase.CLOSED}
+    assert WebSocketPhase.CLOSED not in READING + SENDING
+    assert {before for before, _ in NEXT_PHASE} == set(WebSocketPhase) - {WebSocketPhase.CLOSED}
 
 
 def test_sendable_codes_are_those_of_the_registry() -> None:

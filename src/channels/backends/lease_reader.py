@@ -57,7 +57,7 @@ class LeaseCalls(Protocol):
         """As `WorkQueue.release`."""
 
 
-class ReadQueue:
+class QueueDemand:
     """What is demanded of one queue, and what was asked for."""
 
     __slots__ = ("asked", "count", "is_asking", "is_noted", "is_woken", "name", "seconds", "taker")
@@ -86,7 +86,7 @@ class LeaseReader:
     def __init__(self, calls: LeaseCalls, ticker: Ticker) -> None:
         self._calls = calls
         self._ticker = ticker
-        self._queues: dict[str, ReadQueue] = {}
+        self._queues: dict[str, QueueDemand] = {}
         self._answers: set[asyncio.Future[Any]] = set()
         self._is_closing = False
         self._unwanted: list[Leased] = []
@@ -97,7 +97,7 @@ class LeaseReader:
         if queue is None:
             if count <= 0:
                 return
-            queue = self._queues[name] = ReadQueue(name)
+            queue = self._queues[name] = QueueDemand(name)
         queue.count, queue.seconds, queue.taker = max(0, count), seconds, taker
         self._ask(queue)
 
@@ -133,7 +133,7 @@ class LeaseReader:
         except (TransportDown, ChannelLayerUnavailable) as error:
             logger.debug("Messages are not put back before their leases end: %s", error)
 
-    def _ask(self, queue: ReadQueue) -> None:
+    def _ask(self, queue: QueueDemand) -> None:
         if queue.is_asking:
             queue.is_woken = True
             return
@@ -154,7 +154,7 @@ class LeaseReader:
         self._answers.add(answer)
         answer.add_done_callback(partial(self._answered, queue))
 
-    def _answered(self, queue: ReadQueue, answer: asyncio.Future[Any]) -> None:
+    def _answered(self, queue: QueueDemand, answer: asyncio.Future[Any]) -> None:
         self._answers.discard(answer)
         queue.is_asking = False
         error = asyncio.CancelledError() if answer.cancelled() else answer.exception()

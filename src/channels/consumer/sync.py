@@ -19,7 +19,7 @@ from channels.consumer.base import ENDS, AsyncConsumer, outbound
 from channels.consumer.handlers import find_handler
 from channels.db import DatabaseSyncToAsync, keeps_connections
 from channels.exceptions import ClientDisconnected
-from channels.kit.threads import Lane
+from channels.kit.threads import PoolExecutor
 from channels.kit.types import Message, Send
 
 
@@ -30,7 +30,7 @@ class SyncConsumer(AsyncConsumer):
     """
 
     _sync: ClassVar[bool] = True
-    _lane: Lane | None = None
+    _lane: PoolExecutor | None = None
     #: Runs a handler; made once, because asgiref's wrapper costs as much as a call through it.
     _run: DatabaseSyncToAsync[[Message], None] | None = None
     #: What the handler raised, from its thread to `dispatch`.
@@ -59,7 +59,7 @@ class SyncConsumer(AsyncConsumer):
 
     async def _run_in_pool(self, message: Message) -> None:
         if self._run is None or self._lane is None:
-            self._lane = Lane()
+            self._lane = PoolExecutor()
             # Typed as ThreadPoolExecutor in asgiref; any executor does.
             lane = cast(ThreadPoolExecutor, self._lane)
             self._run = DatabaseSyncToAsync(

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from channels.fanout.event import Event
 from channels.fanout.member import Member
-from channels.fanout.round import Delivery, OverCapacityLog, Round, Tally, deliver
+from channels.fanout.round import EventDelivery, OverCapacityLog, Round, Tally, deliver
 
 Loop = asyncio.AbstractEventLoop
 
@@ -203,7 +203,7 @@ class Hub:
             with self.lock:
                 ready = entry.ready()
         for loop, members in ready:
-            self._reach(loop, Delivery(group, event, members))
+            self._reach(loop, EventDelivery(group, event, members))
 
     def deliver(self, channel: str, event: Event) -> bool | None:
         """Deliver an event to one channel.
@@ -216,7 +216,7 @@ class Hub:
             KeyError: If the channel is not attached.
         """
         member = self.channels[channel]
-        delivery = Delivery(channel, event, (member,), is_group=False)
+        delivery = EventDelivery(channel, event, (member,), is_group=False)
         if not self._reach(member.loop, delivery):
             return False
         return delivery.full == 0 if delivery.reached else None
@@ -232,7 +232,7 @@ class Hub:
         while self.backlog() > _BACKLOG:  # noqa: ASYNC110 - the loop's own turns count
             await asyncio.sleep(0)
 
-    def _reach(self, loop: Loop | None, delivery: Delivery) -> bool:
+    def _reach(self, loop: Loop | None, delivery: EventDelivery) -> bool:
         if loop is None:
             # Mailboxes that any thread may fill: no loop to be fair to.
             with self.lock:
@@ -253,10 +253,10 @@ class Hub:
         return False
 
     @staticmethod
-    def _arrive(mine: Round, delivery: Delivery) -> None:
+    def _arrive(mine: Round, delivery: EventDelivery) -> None:
         mine.submit(delivery)
 
-    def _note_full(self, delivery: Delivery) -> None:
+    def _note_full(self, delivery: EventDelivery) -> None:
         if delivery.is_group:
             self.report_full(delivery.name, delivery.full, len(delivery.members))
             self.on_full(delivery.name)

@@ -28,7 +28,7 @@ MAX_WAITING: Final = 10_000
 _LOG_SECONDS: Final = 5.0
 
 
-class Delivery:
+class EventDelivery:
     """One event to the members of a group, or to one channel, and how far it has come."""
 
     __slots__ = ("event", "full", "is_group", "members", "name", "reached")
@@ -77,7 +77,7 @@ class Tally:
         self.unread = 0
 
 
-def deliver(delivery: Delivery, stop: int, tally: Tally) -> None:
+def deliver(delivery: EventDelivery, stop: int, tally: Tally) -> None:
     """Serve the members from `delivery.reached` up to `stop`; no error of theirs leaves."""
     event, first = delivery.event, delivery.reached
     message, size, deadline, prepared = event.message, event.size, event.deadline, event.prepared
@@ -114,20 +114,20 @@ class Round:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_full: Callable[[Delivery], None],
+        on_full: Callable[[EventDelivery], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tally = Tally()
         self._loop = loop
         self._on_full = on_full
         self._clock = clock
-        self._waiting: deque[Delivery] = deque()
+        self._waiting: deque[EventDelivery] = deque()
 
     def __len__(self) -> int:
         """How many deliveries are not complete."""
         return len(self._waiting)
 
-    def submit(self, delivery: Delivery) -> bool:
+    def submit(self, delivery: EventDelivery) -> bool:
         """Deliver now as far as a slice goes, the rest in later turns; False if dropped."""
         if not self._waiting:
             if len(delivery.members) <= _STRIDE:
@@ -145,7 +145,7 @@ class Round:
         self._waiting.append(delivery)
         return True
 
-    def _advance(self, delivery: Delivery, budget: int = SLICE_MEMBERS) -> bool:
+    def _advance(self, delivery: EventDelivery, budget: int = SLICE_MEMBERS) -> bool:
         """Serve one slice of a delivery; True if it is complete."""
         members = len(delivery.members)
         if members - delivery.reached <= _STRIDE:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 
-class Deadlines:
+class SharedTimeout:
     """What is under way on one event loop and may take `seconds` each."""
 
     __slots__ = ("seconds", "timer", "under_way")
@@ -51,7 +51,7 @@ class Deadline:
 
     __slots__ = ("_cancelling", "_deadlines", "_task", "due", "is_over")
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: SharedTimeout) -> None:
         self._deadlines = deadlines
         self.is_over = False
 

@@ -1,8 +1,8 @@
 """The threads that run sync handlers: one bounded pool per process.
 
 A consumer submits one job at a time, so the pool's queue is bounded by the number of connections.
-Jobs of one caller go through a `Lane`, which knows whether the last of them has ended: a thread
-cannot be cancelled, only waited for.
+Jobs of one caller go through a `PoolExecutor`, which knows whether the last of them has ended: a
+thread cannot be cancelled, only waited for.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def configure_threads(options: ThreadOptions) -> None:
     _pool.resize(options)
 
 
-class Lane(Executor):
+class PoolExecutor(Executor):
     """One caller's way into the shared pool: an executor without threads of its own.
 
     It hands each job to the pool and keeps the last one's future, for `settled`.

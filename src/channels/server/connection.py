@@ -19,7 +19,7 @@ from typing import Final, Protocol, cast
 from channels.server.cuts import cut_off
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer, peer_of
-from channels.server.seam import Session
+from channels.server.seam import ProtocolSession
 from channels.server.turns import TurnEnds
 from channels.server.write_watch import WriteWatch, bytes_in_system
 
@@ -33,14 +33,14 @@ LINGER_BYTES: Final = 4 * 1024 * 1024
 _NO_GOODBYE: Final = struct.pack("ii", 1, 0)
 
 
-class Host(Protocol):
+class ConnectionHost(Protocol):
     """The server, as its connections see it."""
 
     @property
     def options(self) -> ServerOptions:
         """The server's options."""
 
-    def connected(self, connection: Connection) -> Session | None:
+    def connected(self, connection: Connection) -> ProtocolSession | None:
         """A session for a new connection; None if there are too many, and it has been answered."""
 
     def disconnected(self, connection: Connection) -> None:
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, host: Host, loop: asyncio.AbstractEventLoop, turns: TurnEnds | None = None
+        self, host: ConnectionHost, loop: asyncio.AbstractEventLoop, turns: TurnEnds | None = None
     ) -> None:
         self._host = host
         self._loop = loop
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
         self._high = host.options.limits.write_buffer_bytes
         self._write_timeout = host.options.timeouts.write_timeout
         self._transport: asyncio.Transport | None = None
-        self._session: Session | None = None
+        self._session: ProtocolSession | None = None
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._written = 0
@@ -159,11 +159,11 @@ class Connection(asyncio.Protocol):
     # What the session calls: the outlet.
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> ProtocolSession | None:
         """Who speaks here; None once it is over."""
         return self._session
 
-    def switch(self, session: Session, data: bytes) -> None:
+    def switch(self, session: ProtocolSession, data: bytes) -> None:
         """Hand the connection over to another session, with what was received for it."""
         self._session = session
         if data:

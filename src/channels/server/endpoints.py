@@ -74,7 +74,7 @@ def parse_endpoint(text: str) -> Endpoint:
         for part in arguments
         if (match := _KEY.fullmatch(part)) is not None
     }
-    fields = _Fields(text, positional, named)
+    fields = _EndpointArguments(text, positional, named)
     endpoint = parser(fields)
     fields.check_used()
     return endpoint
@@ -96,7 +96,7 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-class _Fields:
+class _EndpointArguments:
     """The arguments of one endpoint string, taken one by one."""
 
     def __init__(self, text: str, positional: list[str], named: dict[str, str]) -> None:
@@ -140,7 +140,7 @@ class _Fields:
         return InvalidOption(f"Endpoint {self._text!r}: {what}.")
 
 
-def _tcp(fields: _Fields, tls: Tls | None = None, interface: str = "") -> Endpoint:
+def _tcp(fields: _EndpointArguments, tls: Tls | None = None, interface: str = "") -> Endpoint:
     host = fields.take("interface", interface)
     return Endpoint(
         "tcp",
@@ -151,11 +151,11 @@ def _tcp(fields: _Fields, tls: Tls | None = None, interface: str = "") -> Endpoi
     )
 
 
-def _tcp6(fields: _Fields) -> Endpoint:
+def _tcp6(fields: _EndpointArguments) -> Endpoint:
     return _tcp(fields, interface="::")
 
 
-def _ssl(fields: _Fields) -> Endpoint:
+def _ssl(fields: _EndpointArguments) -> Endpoint:
     # Twisted's: this server speaks TLS 1.2 and newer, without finite fields.
     for name in ("sslmethod", "dhParameters"):
         fields.take(name, "")
@@ -164,7 +164,7 @@ def _ssl(fields: _Fields) -> Endpoint:
     return _tcp(fields, tls)
 
 
-def _unix(fields: _Fields) -> Endpoint:
+def _unix(fields: _EndpointArguments) -> Endpoint:
     path = fields.take("address", first=True)
     mode = fields.take("mode", f"{_MODE:o}")
     fields.take("lockfile", "")  # Twisted's; a stale socket is recognised without one.
@@ -174,16 +174,16 @@ def _unix(fields: _Fields) -> Endpoint:
     return Endpoint("unix", path=path, mode=int(mode, 8), backlog=backlog)
 
 
-def _fd(fields: _Fields) -> Endpoint:
+def _fd(fields: _EndpointArguments) -> Endpoint:
     return Endpoint("fd", number=fields.number("fileno", first=True))
 
 
-def _systemd(fields: _Fields) -> Endpoint:
+def _systemd(fields: _EndpointArguments) -> Endpoint:
     fields.take("domain", "")  # Twisted's; the descriptor itself tells.
     return Endpoint("systemd", number=fields.number("index", 0), name=fields.take("name", ""))
 
 
-_PARSERS: Final[dict[str, Callable[[_Fields], Endpoint]]] = {
+_PARSERS: Final[dict[str, Callable[[_EndpointArguments], Endpoint]]] = {
     "tcp": _tcp,
     "tcp6": _tcp6,
     "ssl": _ssl,

@@ -36,7 +36,7 @@ from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange
 from channels.server.service import HttpOutlet, Service
 from channels.wire.handshake import REFUSAL_FIELDS
-from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, Phase
+from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, HttpPhase
 from channels.wire.http1_request import Request
 from channels.wire.http1_response import ResponseBody, ResponseStart
 
@@ -46,9 +46,9 @@ DISCARD_BYTES: Final = 64 * KIB
 HALF_CLOSE_SECONDS: Final = 1.0
 
 #: Here, because Python 3.11 takes 0.1 µs to find a member in its class.
-_HEAD: Final = Phase.HEAD
-_BODY: Final = Phase.BODY
-_DONE: Final = Phase.DONE
+_HEAD: Final = HttpPhase.HEAD
+_BODY: Final = HttpPhase.BODY
+_DONE: Final = HttpPhase.DONE
 
 
 class HttpSession:

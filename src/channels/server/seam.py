@@ -52,7 +52,7 @@ class Outlet(Protocol):
         """Close at once; what is queued is lost."""
 
 
-class Session(Protocol):
+class ProtocolSession(Protocol):
     """One protocol on one connection; the connection calls it from its loop."""
 
     def data_received(self, data: bytes) -> None:

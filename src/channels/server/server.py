@@ -35,7 +35,7 @@ from channels.server.loops import run_on_new_loop
 from channels.server.notify import notify
 from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
-from channels.server.seam import Session
+from channels.server.seam import ProtocolSession
 from channels.server.service import Service, Stamp
 from channels.server.turns import TurnEnds
 from channels.server.watchdog import Watchdog, log_held
@@ -253,7 +253,7 @@ class Server:
         assert self._loop is not None, "it listens only once it is started"
         return Connection(self, self._loop, self._turns)
 
-    def connected(self, connection: Connection) -> Session | None:
+    def connected(self, connection: Connection) -> ProtocolSession | None:
         """A session for a new connection; None if there are too many, and it has been answered."""
         assert self._service is not None, "connections end before the service does"
         assert self._loop is not None

@@ -19,7 +19,7 @@ from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.redaction import Redaction
 from channels.server.scope import ScopeBuilder
-from channels.server.seam import Outlet, Session
+from channels.server.seam import Outlet, ProtocolSession
 from channels.wire.http1_request import Request
 
 
@@ -51,12 +51,12 @@ class HttpOutlet(Outlet, Protocol):
     def linger(self) -> None:
         """Close, but read and drop for a moment what the peer is still sending."""
 
-    def switch(self, session: Session, data: bytes) -> None:
+    def switch(self, session: ProtocolSession, data: bytes) -> None:
         """Hand the connection over to another session, with what was received for it."""
 
 
 #: Makes the session of a request that asks for a WebSocket.
-Upgrade = Callable[["Service", HttpOutlet, Request, Scope], Session]
+Upgrade = Callable[["Service", HttpOutlet, Request, Scope], ProtocolSession]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ _IDLE: Final = (os.path.dirname(asyncio.__file__) + os.sep, selectors.__file__)
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LoopStall:
     """One time that the loop did not turn."""
 
     seconds: float
@@ -72,7 +72,7 @@ class Watchdog:
     """
 
     def __init__(
-        self, seconds: float, on_held: Callable[[Held], None], *, by_cpu: bool = False
+        self, seconds: float, on_held: Callable[[LoopStall], None], *, by_cpu: bool = False
     ) -> None:
         self._seconds = seconds
         self._pause = seconds * _PAUSE
@@ -119,7 +119,7 @@ class Watchdog:
                 since, seconds, cpu = self._gaps.popleft()
                 seen = stack if since == looked_at else ()
                 if cpu >= self._seconds or (seen and not self._by_cpu):
-                    self._tell(Held(seconds, cpu, seen, is_over=True))
+                    self._tell(LoopStall(seconds, cpu, seen, is_over=True))
             since, used = self._sign
             cpu = max(0.0, self._cpu() - used - self._pause)
             seconds = time.monotonic() - since - self._pause
@@ -129,7 +129,7 @@ class Watchdog:
                 stack, looked_at = _stack_of(ident), since
             if stack and since != told_at and seconds >= STILL_SECONDS:
                 told_at = since
-                self._tell(Held(seconds, cpu, stack, is_over=False))
+                self._tell(LoopStall(seconds, cpu, stack, is_over=False))
 
     def _cpu(self) -> float:
         """Processor time of the loop's thread so far, in seconds."""
@@ -138,7 +138,7 @@ class Watchdog:
         except OSError:
             return 0.0  # The thread has ended.
 
-    def _tell(self, held: Held) -> None:
+    def _tell(self, held: LoopStall) -> None:
         # An import holds the loop once, mostly at the first request, and is nobody's fault.
         is_import = any(each.filename.startswith("<frozen importlib") for each in held.stack)
         if not (is_import or self._stopped.is_set()):
@@ -158,7 +158,7 @@ def _stack_of(ident: int) -> tuple[traceback.FrameSummary, ...]:
 _throttle: Final = Throttle(5.0)
 
 
-def log_held(held: Held) -> None:
+def log_held(held: LoopStall) -> None:
     """Log what held the loop, with its stack: one line for each place in 5 seconds."""
     held_back = _throttle.admit(f"{held.place} {held.is_over}")
     if held_back is None:

@@ -57,8 +57,8 @@ from channels.wire.websocket import (
     NORMAL,
     TIMED_OUT,
     Ended,
-    Phase,
     WebSocket,
+    WebSocketPhase,
 )
 
 #: How long a close frame that is due waits for an application that is still busy.
@@ -70,7 +70,7 @@ _DENYING: Final = Stage.DENYING
 _OPEN: Final = Stage.OPEN
 _CLOSED: Final = Stage.CLOSED
 _UNANSWERED: Final = (_CONNECTING, _DENYING)
-_UNCLOSED: Final = Phase.OPEN
+_UNCLOSED: Final = WebSocketPhase.OPEN
 
 
 class WebSocketSession:
@@ -222,7 +222,7 @@ class WebSocketSession:
 
     def _on_ended(self, ended: Ended) -> None:
         self._tell_last(ended.code, ended.reason)
-        if self._machine.phase is Phase.CLOSED:
+        if self._machine.phase is WebSocketPhase.CLOSED:
             self._shut()
         elif self._has_application:
             self._deadlines.set("last words", LAST_WORDS_SECONDS)
@@ -356,11 +356,11 @@ class WebSocketSession:
     def _finish(self) -> None:
         """Send the close frame that is due to the peer, and close."""
         phase = self._machine.phase
-        if phase not in {Phase.ANSWERING, Phase.FAILING}:
+        if phase not in {WebSocketPhase.ANSWERING, WebSocketPhase.FAILING}:
             return
         self._machine.finish()
         self.write(self._machine.data_to_send())
-        if phase is Phase.FAILING:
+        if phase is WebSocketPhase.FAILING:
             # The peer may be in the middle of a message: a reset would take the close code away.
             self._stage = _CLOSED
             self._outlet.linger()

@@ -75,7 +75,7 @@ END_OF_INPUT: Final = EndOfInput()
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-class Phase(Enum):
+class HttpPhase(Enum):
     """How far the present request has been read."""
 
     HEAD = auto()
@@ -85,10 +85,10 @@ class Phase(Enum):
 
 
 #: Python 3.11 takes 0.1 µs to find a member in its class; a request asks for one twenty times.
-_HEAD: Final = Phase.HEAD
-_BODY: Final = Phase.BODY
-_DONE: Final = Phase.DONE
-_CLOSED: Final = Phase.CLOSED
+_HEAD: Final = HttpPhase.HEAD
+_BODY: Final = HttpPhase.BODY
+_DONE: Final = HttpPhase.DONE
+_CLOSED: Final = HttpPhase.CLOSED
 
 
 class Http1Connection:

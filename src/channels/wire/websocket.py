@@ -62,7 +62,7 @@ _WHOLE_BYTES: Final = 65535
 _WHOLE_MESSAGES: Final = {0x80 | TEXT: True, 0x80 | BINARY: False}
 
 
-class Phase(enum.Enum):
+class WebSocketPhase(enum.Enum):
     """Where the closing handshake stands."""
 
     OPEN = "open"
@@ -78,22 +78,22 @@ class Phase(enum.Enum):
 #: (phase, what happened) -> next phase.  RFC 6455 sections 5.5.1, 7.1.4 and 7.1.7.  What is not in
 #: the table changes nothing.
 NEXT_PHASE: Final = {
-    (Phase.OPEN, "sent close"): Phase.CLOSING,
-    (Phase.OPEN, "got close"): Phase.ANSWERING,
-    (Phase.OPEN, "violation"): Phase.FAILING,
-    (Phase.OPEN, "end of input"): Phase.CLOSED,
-    (Phase.ANSWERING, "sent close"): Phase.CLOSED,
-    (Phase.FAILING, "sent close"): Phase.CLOSED,
-    (Phase.CLOSING, "got close"): Phase.CLOSED,
-    (Phase.CLOSING, "violation"): Phase.CLOSED,
-    (Phase.CLOSING, "end of input"): Phase.CLOSED,
+    (WebSocketPhase.OPEN, "sent close"): WebSocketPhase.CLOSING,
+    (WebSocketPhase.OPEN, "got close"): WebSocketPhase.ANSWERING,
+    (WebSocketPhase.OPEN, "violation"): WebSocketPhase.FAILING,
+    (WebSocketPhase.OPEN, "end of input"): WebSocketPhase.CLOSED,
+    (WebSocketPhase.ANSWERING, "sent close"): WebSocketPhase.CLOSED,
+    (WebSocketPhase.FAILING, "sent close"): WebSocketPhase.CLOSED,
+    (WebSocketPhase.CLOSING, "got close"): WebSocketPhase.CLOSED,
+    (WebSocketPhase.CLOSING, "violation"): WebSocketPhase.CLOSED,
+    (WebSocketPhase.CLOSING, "end of input"): WebSocketPhase.CLOSED,
 }
 #: "After receiving a control frame indicating the connection should be closed, a peer discards any
 #: further data received" (section 1.4); the same after a violation (7.1.7).
-READING: Final = (Phase.OPEN, Phase.CLOSING)
-SENDING: Final = (Phase.OPEN, Phase.ANSWERING, Phase.FAILING)
+READING: Final = (WebSocketPhase.OPEN, WebSocketPhase.CLOSING)
+SENDING: Final = (WebSocketPhase.OPEN, WebSocketPhase.ANSWERING, WebSocketPhase.FAILING)
 #: Here, because Python 3.11 takes 0.1 µs to find a member in its class.
-_OPEN: Final = Phase.OPEN
+_OPEN: Final = WebSocketPhase.OPEN
 
 
 @dataclass(slots=True)
@@ -105,7 +105,7 @@ class Received:
 
 
 @dataclass(slots=True)
-class Taken:
+class SilentFrame:
     """A frame that tells the application nothing.
 
     A ping, which has been answered; a pong; a message's part that is not its last; any but a close
@@ -127,7 +127,7 @@ class Ended:
     reason: str
 
 
-Event: TypeAlias = Received | Taken | Ended
+Event: TypeAlias = Received | SilentFrame | Ended
 
 
 class WebSocket:
@@ -153,7 +153,7 @@ class WebSocket:
     )
 
     def __init__(self, limits: Limits, compression: Deflate | None = None) -> None:
-        self.phase = Phase.OPEN
+        self.phase = WebSocketPhase.OPEN
         #: What the last event said, once it has been made.
         self.ended: Ended | None = None
         self._deflate = compression
@@ -221,7 +221,7 @@ class WebSocket:
                         break
                 if event is not None:
                     is_late = self.phase is not _OPEN and isinstance(event, Received)
-                    return Taken(BINARY) if is_late else event
+                    return SilentFrame(BINARY) if is_late else event
         except RemoteProtocolError as error:
             return self._end("violation", error.close_code, error.reason)
         if self._input_has_ended and self.phase in READING:
@@ -328,7 +328,7 @@ class WebSocket:
         # The library's parser keeps its last frame, until the next one or for good.
         frame.data = b""
         if header.opcode == PING:
-            if self.phase is Phase.OPEN:
+            if self.phase is WebSocketPhase.OPEN:
                 self._output.append(server_frame(PONG, payload))
         elif header.opcode != PONG:
             if not self._streams:
@@ -336,7 +336,7 @@ class WebSocket:
             if header.is_final:
                 self._ready = Received(*self._assembly.take())
                 return
-        self._ready = Taken(header.opcode)
+        self._ready = SilentFrame(header.opcode)
 
     def fail(self, code: int, reason: str) -> Ended:
         """End the input as a violation does, for a rule that the shell has."""
@@ -351,7 +351,7 @@ class WebSocket:
     def _end(self, happened: str, code: int, reason: str) -> Ended:
         if happened == "got close":
             self._due = b"" if code == NO_STATUS else close_payload(code, "")
-        elif self.phase is Phase.OPEN:
+        elif self.phase is WebSocketPhase.OPEN:
             self._due = close_payload(code, reason)
         else:
             code, reason = ABNORMAL, ""
@@ -412,7 +412,7 @@ class WebSocket:
                 f"A close code is 1000 to 1003, 1007 to 1014, or 3000 to 4999: found {code!r}."
             )
         self._check_sending()
-        if self.phase is Phase.OPEN:
+        if self.phase is WebSocketPhase.OPEN:
             self._output.append(server_frame(CLOSE, close_payload(code, reason)))
             self._move("sent close")
         else:
@@ -420,7 +420,7 @@ class WebSocket:
 
     def finish(self) -> None:
         """Send the close frame that is due to the peer's close frame or violation, if one is."""
-        if self.phase in {Phase.ANSWERING, Phase.FAILING}:
+        if self.phase in {WebSocketPhase.ANSWERING, WebSocketPhase.FAILING}:
             self._output.append(server_frame(CLOSE, self._due))
             self._move("sent close")
 

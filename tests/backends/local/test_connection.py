@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from channels.backends.local import frames
-from channels.backends.local.connection import Connection
+from channels.backends.local.connection import HubConnection
 from channels.backends.local.frames import frame
 
 
@@ -26,8 +26,8 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def connect(
     near: socket.socket, came: list[bytes], on_lost: Callable[[], None] = lambda: None
-) -> Connection:
-    return Connection(
+) -> HubConnection:
+    return HubConnection(
         near,
         came.append,
         lambda kind, data, start, name_end, end: came.append(data[name_end:end]),

@@ -10,7 +10,7 @@ import pytest
 
 from channels.backends.local import frames, handover
 from channels.backends.local.options import HubOptions
-from channels.backends.local.peer import Peer
+from channels.backends.local.peer import HubPeer
 from channels.backends.local.switchboard import Switchboard
 from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
@@ -70,17 +70,17 @@ class Board:
         self.clock = ManualClock()
         self.board = Switchboard(HubOptions(**options), self.clock, lambda _: 100)
 
-    def peer(self, name: bytes) -> Peer:
-        made = Peer(None, self.board.dirty)  # type: ignore[arg-type]
+    def peer(self, name: bytes) -> HubPeer:
+        made = HubPeer(None, self.board.dirty)  # type: ignore[arg-type]
         hello = frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)
         self.tell(made, frames.HELLO, name, hello)
         return made
 
-    def tell(self, peer: Peer, kind: int, name: bytes, body: bytes) -> None:
+    def tell(self, peer: HubPeer, kind: int, name: bytes, body: bytes) -> None:
         data = frames.frame(kind, name, body)
         self.board.take(peer, *frames.Splitter(100_000).split(data))
 
-    def push(self, peer: Peer, number: int, size: int = 10, later: float | None = None) -> None:
+    def push(self, peer: HubPeer, number: int, size: int = 10, later: float | None = None) -> None:
         envelope = Envelope(Kind.CHANNEL, "jobs", b"x" * size, sender=b"12345678", seq=number)
         if later is None:
             body = frames.CAPACITY.pack(100) + envelope.encoded
@@ -89,7 +89,7 @@ class Board:
             body = frames.LATER_BODY.pack(self.clock.time() + later, 100) + envelope.encoded
             self.tell(peer, frames.PUSH_LATER, b"jobs", body)
 
-    def lease(self, peer: Peer, count: int) -> None:
+    def lease(self, peer: HubPeer, count: int) -> None:
         self.tell(peer, frames.LEASE, b"jobs", frames.LEASE_BODY.pack(count, 10.0))
 
 

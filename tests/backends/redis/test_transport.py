@@ -16,7 +16,7 @@ from channels.backends.redis import RedisSentinelChannelLayer
 from channels.backends.redis.cluster import spread_tags
 from channels.backends.redis.hosts import make_host
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import Line
+from channels.backends.redis.line import CommandConnection
 from channels.backends.redis.transport import rendezvous
 from channels.backends.shell import Broken
 from channels.exceptions import InvalidChannelLayerError, InvalidOption, TransportDown
@@ -221,7 +221,7 @@ class Opened:
 
     def __init__(self, answer_seconds: float = 5.0) -> None:
         self.server = FakeServer()
-        self.line = Line(answer_seconds)
+        self.line = CommandConnection(answer_seconds)
         self.opened = asyncio.Event()
         self.task: asyncio.Task[None]
 

@@ -33,7 +33,7 @@ class HubRefused(ChannelFull):
     """The hub is at a bound."""
 
 
-class Connection:
+class HubConnection:
     """One connection to a hub.
 
     Args:

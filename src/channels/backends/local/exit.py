@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 
-class Hub(Protocol):
+class LocalHub(Protocol):
     """A hub of this process."""
 
     def stop(self) -> None:
@@ -24,7 +24,7 @@ class Client(Protocol):
         """Close what would be left open; on any thread."""
 
 
-_serving: Final[set[Hub]] = set()
+_serving: Final[set[LocalHub]] = set()
 _clients: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
 _exit: Final = threading.Event()
 #: So that no hub starts unseen by `_stop_all`.
@@ -46,7 +46,7 @@ def is_exiting() -> bool:
 
 
 @contextlib.contextmanager
-def serving(hub: Hub) -> Iterator[None]:
+def serving(hub: LocalHub) -> Iterator[None]:
     """Around a hub's start: from then on it is stopped at the end.
 
     Raises:
@@ -59,7 +59,7 @@ def serving(hub: Hub) -> Iterator[None]:
         _serving.add(hub)
 
 
-def no_longer_serving(hub: Hub) -> None:
+def no_longer_serving(hub: LocalHub) -> None:
     """It has ended."""
     _serving.discard(hub)
 

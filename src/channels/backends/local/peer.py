@@ -29,7 +29,7 @@ from channels.layers.envelope import Envelope
 READ_OCTETS: Final = 256 * 1024
 
 
-class Peer:
+class HubPeer:
     """A connection to the hub.  No lock: all of it happens on the hub's thread.
 
     Args:
@@ -61,7 +61,7 @@ class Peer:
     )
 
     def __init__(
-        self, connection: socket.socket, dirty: dict[Peer, None], since: float = 0.0
+        self, connection: socket.socket, dirty: dict[HubPeer, None], since: float = 0.0
     ) -> None:
         self.connection = connection
         self.dirty = dirty

@@ -24,7 +24,7 @@ from typing import Final
 from channels.backends.local import frames, handover, place
 from channels.backends.local.exit import no_longer_serving, serving
 from channels.backends.local.options import HubOptions
-from channels.backends.local.peer import READ_OCTETS, Peer
+from channels.backends.local.peer import READ_OCTETS, HubPeer
 from channels.backends.local.place import Lock, Place
 from channels.backends.local.settling import LOOK_SECONDS, Settling
 from channels.backends.local.switchboard import Switchboard
@@ -70,7 +70,7 @@ class HubServer:
         self._selector = selectors.DefaultSelector()
         self._wakeup_w, self._wakeup_r = socket.socketpair()
         self._listener: socket.socket | None = None
-        self._peers: dict[Peer, frames.Splitter] = {}
+        self._peers: dict[HubPeer, frames.Splitter] = {}
         # Made once: `recv` would take 45 µs to make it each time.
         self._room = memoryview(bytearray(READ_OCTETS))
         #: Done when its thread has ended; None before that has started.
@@ -230,7 +230,7 @@ class HubServer:
                     connection.send(frames.frame(frames.TURNED_AWAY, b"", reason.encode()))
                 connection.close()
                 continue
-            peer = Peer(connection, self.board.dirty, self._clock.monotonic())
+            peer = HubPeer(connection, self.board.dirty, self._clock.monotonic())
             self._peers[peer] = frames.Splitter(self.longest)
             peer.mask = _READ
             self._selector.register(connection, _READ, peer)
@@ -246,7 +246,7 @@ class HubServer:
             return f"max_peers={self.options.max_peers} processes are here already"
         return ""
 
-    def _read(self, peer: Peer) -> None:
+    def _read(self, peer: HubPeer) -> None:
         try:
             count = peer.connection.recv_into(self._room)
         except BlockingIOError:
@@ -265,12 +265,12 @@ class HubServer:
             peer.flush()
             self._drop(peer, str(error))
 
-    def _drop(self, peer: Peer, reason: str) -> None:
+    def _drop(self, peer: HubPeer, reason: str) -> None:
         logger.warning("The hub drops the connection of process %s: %s", peer.pid, reason)
         peer.is_lost = True
         self._forget(peer)
 
-    def _forget(self, peer: Peer) -> None:
+    def _forget(self, peer: HubPeer) -> None:
         if self._peers.pop(peer, None) is None:
             return
         self.board.forget(peer)
@@ -303,7 +303,7 @@ class HubServer:
                 else:
                     self._watch(peer)
 
-    def _watch(self, peer: Peer) -> None:
+    def _watch(self, peer: HubPeer) -> None:
         """Watch for what is of use now: who does not read is not read from either."""
         mask = 0
         if peer.out_octets <= self.options.peer_buffer and not self._is_stopping:
@@ -322,7 +322,7 @@ class HubServer:
 
     # The first moments.
 
-    def _on_ready(self, peer: Peer) -> None:
+    def _on_ready(self, peer: HubPeer) -> None:
         if self._settling is None:
             self._welcome(peer, kept=False)
         else:
@@ -337,7 +337,7 @@ class HubServer:
                 self._welcome(peer, kept and peer.last_epoch == self._predecessor)
         self._flush()
 
-    def _welcome(self, peer: Peer, kept: bool) -> None:
+    def _welcome(self, peer: HubPeer, kept: bool) -> None:
         peer.is_welcome = True
         body = frames.WELCOME_BODY.pack(os.getpid(), self.board.epoch, kept, self.longest)
         peer.write(frames.frame(frames.WELCOME, b"", body))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from channels.backends.local import frames
 from channels.backends.local.frames import FrameError, Span, frame
 from channels.backends.local.options import HubOptions
-from channels.backends.local.peer import Peer
+from channels.backends.local.peer import HubPeer
 from channels.backends.memory.engine import EngineBounds, MemoryEngine
 from channels.backends.memory.holding import Holder
 from channels.exceptions import ChannelFull, MalformedEnvelope
@@ -26,7 +26,7 @@ from channels.layers.process.window import SeenWindow
 #: What a membership takes beside the group's name.
 MEMBERSHIP_OCTETS: Final = 200
 
-Handler = Callable[[Peer, bytes, bytes], None]
+Handler = Callable[[HubPeer, bytes, bytes], None]
 
 
 class Switchboard:
@@ -45,7 +45,7 @@ class Switchboard:
         options: HubOptions,
         clock: Clock,
         capacity_of: Callable[[str], int],
-        on_ready: Callable[[Peer], None] = lambda _: None,
+        on_ready: Callable[[HubPeer], None] = lambda _: None,
     ) -> None:
         self.options = options
         self.epoch = os.urandom(8)
@@ -59,9 +59,9 @@ class Switchboard:
         )
         self.holder = Holder(self.engine, clock)
         self.seen = SeenWindow()
-        self.groups: dict[bytes, dict[Peer, None]] = {}
-        self.nodes: dict[bytes, Peer] = {}
-        self.dirty: dict[Peer, None] = {}
+        self.groups: dict[bytes, dict[HubPeer, None]] = {}
+        self.nodes: dict[bytes, HubPeer] = {}
+        self.dirty: dict[HubPeer, None] = {}
         self.counters: Counter[str] = Counter()
         self._capacity_of = capacity_of
         self._on_ready = on_ready
@@ -83,7 +83,7 @@ class Switchboard:
             frames.UNWANTED: self._unwanted,
         }
 
-    def take(self, peer: Peer, data: bytes, spans: list[Span]) -> None:
+    def take(self, peer: HubPeer, data: bytes, spans: list[Span]) -> None:
         """Carry out what a peer has sent.
 
         Raises:
@@ -107,7 +107,7 @@ class Switchboard:
             else:
                 raise FrameError(f"Kind {kind} is none that a client sends.")
 
-    def forget(self, peer: Peer) -> None:
+    def forget(self, peer: HubPeer) -> None:
         """It has gone; what was not written to it goes back to its queues."""
         self.dirty.pop(peer, None)
         for name in list(peer.groups):
@@ -122,7 +122,7 @@ class Switchboard:
             # The same process on another connection.
             self.holder.forget_reader(peer, successor)
 
-    def return_unwritten(self, peer: Peer) -> None:
+    def return_unwritten(self, peer: HubPeer) -> None:
         """Put back at the head of its queues what was leased to a peer and not yet written."""
         while peer.leased:
             # It was never written: no attempt.
@@ -130,7 +130,7 @@ class Switchboard:
 
     # Who it is.
 
-    def _hello(self, peer: Peer, node: bytes, body: bytes) -> None:
+    def _hello(self, peer: HubPeer, node: bytes, body: bytes) -> None:
         version, epoch, was_bid_farewell, pid = frames.HELLO_BODY.unpack(body)
         if version != frames.VERSION:
             text = f"the hub speaks version {frames.VERSION} of the protocol, not {version}"
@@ -146,17 +146,17 @@ class Switchboard:
             self.dirty[former] = None
         self.nodes[node] = peer
 
-    def _ready(self, peer: Peer, _name: bytes, _body: bytes) -> None:
+    def _ready(self, peer: HubPeer, _name: bytes, _body: bytes) -> None:
         if not peer.is_ready:
             peer.is_ready = True
             self._on_ready(peer)
 
-    def _ping(self, peer: Peer, _name: bytes, _body: bytes) -> None:
+    def _ping(self, peer: HubPeer, _name: bytes, _body: bytes) -> None:
         peer.write(frame(frames.PONG))
 
     # Groups and nodes.
 
-    def _join(self, peer: Peer, _name: bytes, body: bytes) -> None:
+    def _join(self, peer: HubPeer, _name: bytes, body: bytes) -> None:
         for name in frames.unpack_many(body):
             if name in peer.groups:
                 continue
@@ -174,13 +174,13 @@ class Switchboard:
             self.groups.setdefault(name, {})[peer] = None
         peer.done += 1
 
-    def _leave(self, peer: Peer, _name: bytes, body: bytes) -> None:
+    def _leave(self, peer: HubPeer, _name: bytes, body: bytes) -> None:
         for name in frames.unpack_many(body):
             if name in peer.groups:
                 self._leave_one(peer, name)
         peer.done += 1
 
-    def _leave_one(self, peer: Peer, name: bytes) -> None:
+    def _leave_one(self, peer: HubPeer, name: bytes) -> None:
         peer.groups.discard(name)
         self._group_octets -= len(name) + MEMBERSHIP_OCTETS
         members = self.groups[name]
@@ -188,7 +188,7 @@ class Switchboard:
         if not members:
             del self.groups[name]
 
-    def _group(self, peer: Peer, name: bytes, whole: bytes) -> None:
+    def _group(self, peer: HubPeer, name: bytes, whole: bytes) -> None:
         members = self.groups.get(name)
         if members:
             size, bound, dirty = len(whole), self.options.peer_buffer, self.dirty
@@ -203,7 +203,7 @@ class Switchboard:
             self._to_queues(peer, name, whole)
         peer.done += 1
 
-    def _to_queues(self, peer: Peer, name: bytes, whole: bytes) -> None:
+    def _to_queues(self, peer: HubPeer, name: bytes, whole: bytes) -> None:
         group = name.decode()
         if group not in self.engine.groups:
             return
@@ -216,7 +216,7 @@ class Switchboard:
             body = frames.TALLY.pack(full, members)
             peer.write(frame(frames.OVER_CAPACITY, name, body))
 
-    def _node(self, peer: Peer, name: bytes, whole: bytes) -> None:
+    def _node(self, peer: HubPeer, name: bytes, whole: bytes) -> None:
         member = self.nodes.get(name)
         if member is None:
             peer.refuse(frames.GONE, "no such process")
@@ -229,7 +229,7 @@ class Switchboard:
         self.dirty[member] = None
         peer.done += 1
 
-    def _miss(self, member: Peer) -> None:
+    def _miss(self, member: HubPeer) -> None:
         """A slow peer delays nobody: it misses what does not fit, and is told so."""
         self.counters["dropped_peer_buffer"] += 1
         member.missed += 1
@@ -237,7 +237,7 @@ class Switchboard:
 
     # Queues.
 
-    def _push(self, peer: Peer, name: bytes, body: bytes) -> None:
+    def _push(self, peer: HubPeer, name: bytes, body: bytes) -> None:
         queue = name.decode()
         capacity = frames.CAPACITY.unpack_from(body)[0]
         envelope = self._envelope(body[frames.CAPACITY.size :])
@@ -268,7 +268,7 @@ class Switchboard:
             self.counters["dropped_repeated"] += 1
         return is_repeat
 
-    def _add_queue(self, peer: Peer, name: bytes, body: bytes) -> None:
+    def _add_queue(self, peer: HubPeer, name: bytes, body: bytes) -> None:
         group = name.decode()
         expires = frames.EXPIRES.unpack_from(body)[0]
         queue = body[frames.EXPIRES.size :].decode()
@@ -280,12 +280,12 @@ class Switchboard:
             return
         peer.done += 1
 
-    def _discard_queue(self, peer: Peer, name: bytes, body: bytes) -> None:
+    def _discard_queue(self, peer: HubPeer, name: bytes, body: bytes) -> None:
         group = name.decode()
         self.engine.discard(group, body.decode())
         peer.done += 1
 
-    def _flush(self, peer: Peer, _name: bytes, _body: bytes) -> None:
+    def _flush(self, peer: HubPeer, _name: bytes, _body: bytes) -> None:
         self.holder.clear()
         self.engine.flush()
         for other in self.nodes.values():
@@ -294,7 +294,7 @@ class Switchboard:
 
     # Delays and leases.
 
-    def _push_later(self, peer: Peer, name: bytes, body: bytes) -> None:
+    def _push_later(self, peer: HubPeer, name: bytes, body: bytes) -> None:
         due, bound = frames.LATER_BODY.unpack_from(body)
         if not isfinite(due):
             raise FrameError("PUSH_LATER names no time.")
@@ -308,7 +308,7 @@ class Switchboard:
                 return
         peer.done += 1
 
-    def _lease(self, peer: Peer, name: bytes, body: bytes) -> None:
+    def _lease(self, peer: HubPeer, name: bytes, body: bytes) -> None:
         count, seconds = frames.LEASE_BODY.unpack(body)
         if not 0 <= seconds < inf:
             raise FrameError("LEASE names no time.")
@@ -317,19 +317,19 @@ class Switchboard:
         except ChannelFull:
             self.counters["refused_queues"] += 1
 
-    def _acknowledge(self, peer: Peer, _name: bytes, body: bytes) -> None:
+    def _acknowledge(self, peer: HubPeer, _name: bytes, body: bytes) -> None:
         self._end_lease(peer, self.holder.acknowledge(body))
 
-    def _release(self, peer: Peer, _name: bytes, body: bytes) -> None:
+    def _release(self, peer: HubPeer, _name: bytes, body: bytes) -> None:
         self._end_lease(peer, self.holder.release(*_checked(frames.RELEASE_BODY.unpack(body))))
 
-    def _unwanted(self, _peer: Peer, _name: bytes, body: bytes) -> None:
+    def _unwanted(self, _peer: HubPeer, _name: bytes, body: bytes) -> None:
         self.holder.release(*_checked(frames.RELEASE_BODY.unpack(body)))
 
-    def _extend(self, peer: Peer, _name: bytes, body: bytes) -> None:
+    def _extend(self, peer: HubPeer, _name: bytes, body: bytes) -> None:
         self._end_lease(peer, self.holder.extend(*_checked(frames.EXTEND_BODY.unpack(body))))
 
-    def _end_lease(self, peer: Peer, was_running: bool) -> None:
+    def _end_lease(self, peer: HubPeer, was_running: bool) -> None:
         if was_running:
             peer.done += 1
         else:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from channels.backends.local import frames
-from channels.backends.local.connection import Connection
+from channels.backends.local.connection import HubConnection
 from channels.backends.local.exit import is_exiting, watch_exit
 from channels.backends.local.frames import frame, pack_many
 from channels.backends.local.leasing import LeasingEnd
@@ -64,7 +64,7 @@ class HubTransport(LeasingEnd):
 
     def _become_new(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: Connection | None = None
+        self._connection: HubConnection | None = None
         self._timer: asyncio.Handle | None = None
         self._backoff = Backoff(first=0.002, longest=0.25)
         self._down_since: float | None = None
@@ -203,7 +203,7 @@ class HubTransport(LeasingEnd):
 
     def _connect(self) -> None:
         assert self._loop is not None, "only called on it"
-        connection = Connection(
+        connection = HubConnection(
             dial(self.place),
             self._events.on_frame,
             self._on_frame,
@@ -229,7 +229,7 @@ class HubTransport(LeasingEnd):
             connection.write(demand)
         connection.write(frame(frames.READY))
 
-    def _not_welcomed(self, connection: Connection) -> None:
+    def _not_welcomed(self, connection: HubConnection) -> None:
         connection.close()
         self._connection = None
         self._seek_later(ConnectionError(f"{self._hub_name()} does not answer"))

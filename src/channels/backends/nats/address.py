@@ -19,7 +19,7 @@ _JWT: Final = "BEGIN NATS USER JWT"
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class NatsAddress:
     """One server."""
 
     host: str
@@ -53,7 +53,7 @@ class Address:
 
 def parse_addresses(
     servers: Any, tls: ssl.SSLContext | None = None, credentials: str = ""
-) -> list[Address]:
+) -> list[NatsAddress]:
     """The addresses that a URL, or a list of URLs of one cluster, gives.
 
     `nats://host:port`, `nats://user:password@host`, `nats://token@host`; `tls://` for TLS.
@@ -71,12 +71,12 @@ def parse_addresses(
     return [_parse(url, tls, login) for url in urls]
 
 
-def _parse(url: Any, tls: ssl.SSLContext | None, login: dict[str, str]) -> Address:
+def _parse(url: Any, tls: ssl.SSLContext | None, login: dict[str, str]) -> NatsAddress:
     parts = split_url(url, ("nats", "tls"), option="servers", expected="expected nats://host:port")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme == "tls" and tls is None:
         tls = ssl.create_default_context()
-    return Address(
+    return NatsAddress(
         host=parts.hostname or "127.0.0.1",
         port=parts.port or 4222,
         user=user if password else "",

@@ -19,7 +19,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
 from nats.js.errors import APIError, NoStreamResponseError
 
-from channels.backends.nats.address import Address
+from channels.backends.nats.address import NatsAddress
 from channels.backends.shell import Broken, OpenConnection, abandon
 
 logger = logging.getLogger("channels.layers")
@@ -48,7 +48,7 @@ class NatsConnection(OpenConnection):
         self._last_error: BaseException | None = None
         self._barrier: asyncio.Task[None] | None = None
 
-    async def open(self, address: Address, ping_interval: float) -> None:
+    async def open(self, address: NatsAddress, ping_interval: float) -> None:
         """Connect and log in.
 
         Raises:
@@ -59,7 +59,7 @@ class NatsConnection(OpenConnection):
         finally:
             self._is_connecting = False
 
-    async def _connect(self, address: Address, ping_interval: float) -> None:
+    async def _connect(self, address: NatsAddress, ping_interval: float) -> None:
         said = address.arguments
         words: dict[str, Any] = said
 
@@ -84,7 +84,7 @@ class NatsConnection(OpenConnection):
         )
         self._require_tls(address)
 
-    def _require_tls(self, address: Address) -> None:
+    def _require_tls(self, address: NatsAddress) -> None:
         """nats-py goes on in clear with a server that offers no TLS, or an attacker that hides it.
 
         Raises:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from channels.backends.nats.address import parse_addresses
-from channels.backends.nats.names import Names, QueuePlan
+from channels.backends.nats.names import NatsNames, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.backends.nats.transport import NatsTransport
 from channels.exceptions import InvalidChannelLayerError
@@ -61,7 +61,7 @@ class NatsChannelLayer(NodeChannelLayer):
             )
         own, options = split_options(NatsOptions, config, layer=type(self))
         self.nats_options = own
-        transport = NatsTransport(self.addresses, Names(prefix), own, self._plan_of)
+        transport = NatsTransport(self.addresses, NatsNames(prefix), own, self._plan_of)
         super().__init__(transport, options)
 
     def _plan_of(self, channel: str) -> QueuePlan:

@@ -46,7 +46,7 @@ class QueuePlan:
         return f"{self.capacity}-{'kept' if self.life is None else round(self.life * 1000)}"
 
 
-class Names:
+class NatsNames:
     """Of one layer."""
 
     def __init__(self, prefix: str) -> None:

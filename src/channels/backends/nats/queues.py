@@ -31,7 +31,7 @@ from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableEr
 
 from channels.backends.nats.connection import NatsConnection
 from channels.backends.nats.leases import NatsLeases
-from channels.backends.nats.names import Names, QueuePlan
+from channels.backends.nats.names import NatsNames, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
 from channels.kit.tasks import TaskScope
@@ -82,7 +82,7 @@ class NatsQueues:
 
     def __init__(
         self,
-        names: Names,
+        names: NatsNames,
         options: NatsOptions,
         plan_of: Callable[[str], QueuePlan],
         counters: Counter[str],

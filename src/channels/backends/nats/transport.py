@@ -11,9 +11,9 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from channels.backends.nats.address import Address
+from channels.backends.nats.address import NatsAddress
 from channels.backends.nats.connection import NatsConnection
-from channels.backends.nats.names import Names, QueuePlan
+from channels.backends.nats.names import NatsNames, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.backends.nats.queues import NatsQueues, Taker
 from channels.backends.shell import Backoff, Supervisor
@@ -37,8 +37,8 @@ class NatsTransport:
 
     def __init__(
         self,
-        addresses: Sequence[Address],
-        names: Names,
+        addresses: Sequence[NatsAddress],
+        names: NatsNames,
         options: NatsOptions,
         plan_of: Callable[[str], QueuePlan],
     ) -> None:

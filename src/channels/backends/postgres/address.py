@@ -28,7 +28,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 }
 
 
-class _SettingsModule(Protocol):
+class _DatabaseSettings(Protocol):
     def postgres_parameters(self, alias: str) -> dict[str, Any]: ...
 
 
@@ -83,5 +83,5 @@ class Places:
 
     def _of_alias(self) -> dict[str, Any]:
         assert self.database is not None, "either a DSN or an alias is set"
-        module = cast(_SettingsModule, importlib.import_module(_SETTINGS_MODULE))
+        module = cast(_DatabaseSettings, importlib.import_module(_SETTINGS_MODULE))
         return module.postgres_parameters(self.database)

@@ -17,7 +17,7 @@ from channels.backends.shell import detach
 Row = tuple[Any, ...]
 
 
-class Connection:
+class PostgresConnection:
     """A connection in autocommit mode.
 
     Args:
@@ -30,7 +30,7 @@ class Connection:
         self.is_aborted = False
 
     @classmethod
-    async def open(cls, parameters: Mapping[str, Any], answer_timeout: float) -> Connection:
+    async def open(cls, parameters: Mapping[str, Any], answer_timeout: float) -> PostgresConnection:
         """A new one.
 
         Raises:

@@ -36,7 +36,7 @@ HEARTBEAT: Final = 5.0
 ATTEMPTS: Final = 3
 
 
-class Session:
+class PostgresSession:
     """Keeps one process connected, and runs its writer, its reader and its ticker.
 
     Attributes:

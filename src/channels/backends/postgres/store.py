@@ -11,7 +11,7 @@ from psycopg import OperationalError
 
 from channels.backends.postgres.address import Places
 from channels.backends.postgres.calls import Call, Numbers
-from channels.backends.postgres.connection import Connection, Row
+from channels.backends.postgres.connection import PostgresConnection, Row
 from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.schema import CLOCK, Schema
 from channels.backends.postgres.table_store import Page, Refused, Registration, TablesReplaced
@@ -44,7 +44,7 @@ class PostgresStore:
         self._places = places
         self._options = options
         self._prefix = prefix
-        self._connections: list[Connection] = []
+        self._connections: list[PostgresConnection] = []
         self._poll_at = 0.0
         #: Hashes of which a wake-up told since the last page; None: any.
         self._named: set[int] | None = None
@@ -64,11 +64,11 @@ class PostgresStore:
         self._payloads = f"SELECT id, payload FROM {table('message')} WHERE id = ANY (%s::bigint[])"
 
     @property
-    def _work(self) -> Connection:
+    def _work(self) -> PostgresConnection:
         return self._connections[0]
 
     @property
-    def _listener(self) -> Connection:
+    def _listener(self) -> PostgresConnection:
         return self._connections[1]
 
     # Connections.
@@ -79,7 +79,7 @@ class PostgresStore:
     async def open(self) -> None:
         self._poll_at = 0.0
         for parameters in (self._places.work(), self._places.listen()):
-            opened = await Connection.open(parameters, self._options.answer_timeout)
+            opened = await PostgresConnection.open(parameters, self._options.answer_timeout)
             self._connections.append(opened)
         await self._ensure_schema()
         await self._listener.fetch(f'LISTEN "{self.schema.channel}"')

@@ -12,7 +12,7 @@ from channels.backends.lease_reader import Taker
 from channels.backends.postgres.calls import NEVER, Call, CallQueue, Result, target_hash
 from channels.backends.postgres.options import TableOptions
 from channels.backends.postgres.readers import read_token
-from channels.backends.postgres.session import Session
+from channels.backends.postgres.session import PostgresSession
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.layers.contract import Capabilities, TransportEvents
@@ -33,7 +33,7 @@ class TableTransport:
         self.capabilities: Final = Capabilities(delays=True, queue_members=True)
         self.prefix = prefix
         self.calls = CallQueue(options.max_pending)
-        self.session = Session(store, options, self.calls, prefix)
+        self.session = PostgresSession(store, options, self.calls, prefix)
         self._store = store
         self._max_messages = options.max_messages
         self._counters: Counter[str] = Counter()

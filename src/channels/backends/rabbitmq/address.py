@@ -19,7 +19,7 @@ _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class RabbitMQAddress:
     """One broker and one virtual host of it."""
 
     host: str
@@ -45,14 +45,14 @@ class Address:
         return f"{self.host}:{self.port}{self.vhost if self.vhost != '/' else ''}"
 
 
-def parse_addresses(urls: Any, tls: ssl.SSLContext | None = None) -> list[Address]:
+def parse_addresses(urls: Any, tls: ssl.SSLContext | None = None) -> list[RabbitMQAddress]:
     """The addresses that a URL, or each of several, gives; as `parse_address`."""
     if isinstance(urls, Sequence) and not isinstance(urls, str) and urls:
         return [parse_address(url, tls) for url in urls]
     return [parse_address(urls, tls)]
 
 
-def parse_address(url: Any, tls: ssl.SSLContext | None = None) -> Address:
+def parse_address(url: Any, tls: ssl.SSLContext | None = None) -> RabbitMQAddress:
     """The address that a URL gives: `amqp[s]://user:password@host:port/vhost`.
 
     Without a path, or with "/" alone, the virtual host is "/"; "/%2F" is the same.  With amqps the
@@ -69,7 +69,7 @@ def parse_address(url: Any, tls: ssl.SSLContext | None = None) -> Address:
     parts = split_url(url, _PORTS, option="url", expected=expected)
     if parts.scheme == "amqps" and tls is None:
         tls = _context(dict(parse_qsl(parts.query)))
-    return Address(
+    return RabbitMQAddress(
         host=parts.hostname or "127.0.0.1",
         port=parts.port or _PORTS[parts.scheme],
         user=unquote(parts.username or "guest"),

@@ -18,7 +18,7 @@ import aiormq
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
-from channels.backends.rabbitmq.address import Address
+from channels.backends.rabbitmq.address import RabbitMQAddress
 from channels.backends.shell import Broken, OpenConnection, abandon
 
 #: What aiormq raises when a connection or a channel breaks, or something is refused.
@@ -33,7 +33,7 @@ _DELIVER: Final = struct.pack("!HH", 60, 60)
 _FIXED: Final = 12
 
 
-class Connection(OpenConnection):
+class RabbitMQConnection(OpenConnection):
     """A connection to RabbitMQ; what answers one operation is `DeliveryError`."""
 
     def __init__(self, amqp: aiormq.Connection, writer: asyncio.StreamWriter) -> None:
@@ -59,7 +59,7 @@ class Connection(OpenConnection):
         self.fail(f"the connection ended: {error or 'no answer'}")
 
 
-async def connect(address: Address, heartbeat: int, name: str) -> Connection:
+async def connect(address: RabbitMQAddress, heartbeat: int, name: str) -> RabbitMQConnection:
     """Connect and log in.
 
     Raises:
@@ -100,7 +100,7 @@ async def connect(address: Address, heartbeat: int, name: str) -> Connection:
         raise
     finally:
         deadline.cancel()
-    return Connection(amqp, writer)
+    return RabbitMQConnection(amqp, writer)
 
 
 def _silence() -> None:

@@ -17,7 +17,7 @@ from aiormq import Channel, spec
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, DeliveryError
 
-from channels.backends.rabbitmq.session import Session
+from channels.backends.rabbitmq.session import RabbitMQSession
 
 logger = logging.getLogger("channels.layers")
 
@@ -31,7 +31,7 @@ _MARKER_SECONDS: Final = 600.0
 _MARKER: Final = b"\0marker"
 
 
-class Inbox:
+class RabbitMQInbox:
     """From one connection to the next.
 
     Args:
@@ -52,7 +52,7 @@ class Inbox:
         self._marker_came = asyncio.Event()
         self._found_former = False
 
-    async def open(self, session: Session) -> bool:
+    async def open(self, session: RabbitMQSession) -> bool:
         """Read it over this connection; True if the broker has kept it and what was in it.
 
         Raises:
@@ -66,12 +66,12 @@ class Inbox:
         session.connection.spawn(self._refresh_marker(session))
         return self._found_former
 
-    async def delete(self, session: Session) -> None:
+    async def delete(self, session: RabbitMQSession) -> None:
         """The process ends."""
         self._reading.on_consumer_cancel_callbacks.clear()
         await session.administer(lambda admin: admin.queue_delete(self.name))
 
-    async def _declare(self, session: Session) -> None:
+    async def _declare(self, session: RabbitMQSession) -> None:
         while True:
             self.name = session.names.inbox(self.node, self._moves)
             try:
@@ -85,7 +85,7 @@ class Inbox:
             else:
                 return
 
-    async def _consume(self, session: Session) -> None:
+    async def _consume(self, session: RabbitMQSession) -> None:
         """Become the only reader: a former connection is over then, also for the broker."""
         while True:
             self._reading = await session.open_channel()
@@ -101,7 +101,7 @@ class Inbox:
                 session.depend_on(self._reading)
                 return
 
-    async def _mark(self, session: Session) -> None:
+    async def _mark(self, session: RabbitMQSession) -> None:
         """Put a new marker into the inbox and wait for it; what was there before comes first."""
         self._marker = _MARKER + os.urandom(16)
         self._marker_came.clear()
@@ -116,7 +116,7 @@ class Inbox:
         await self._marker_came.wait()
         self._former = self._marker
 
-    async def _refresh_marker(self, session: Session) -> None:
+    async def _refresh_marker(self, session: RabbitMQSession) -> None:
         while True:
             await asyncio.sleep(_MARKER_SECONDS)
             await self._mark(session)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from channels.backends.rabbitmq.address import parse_addresses
-from channels.backends.rabbitmq.names import Names
+from channels.backends.rabbitmq.names import RabbitMQNames
 from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.exceptions import InvalidChannelLayerError
@@ -52,7 +52,7 @@ class RabbitMQChannelLayer(NodeChannelLayer):
         self.prefix = prefix
         own, options = split_options(RabbitMQOptions, config, layer=type(self))
         self.rabbitmq_options = own
-        names = Names(prefix, own, lambda: self.expiry, self._keeps)
+        names = RabbitMQNames(prefix, own, lambda: self.expiry, self._keeps)
         super().__init__(RabbitMQTransport(self.addresses, names, own), options)
 
     def _keeps(self, channel: str) -> bool:

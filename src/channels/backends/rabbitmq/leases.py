@@ -32,7 +32,7 @@ from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, DeliveryError
 
-from channels.backends.rabbitmq.session import QueueAway, Session
+from channels.backends.rabbitmq.session import QueueAway, RabbitMQSession
 from channels.exceptions import MalformedEnvelope, TransportDown
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, decode_envelope
@@ -45,7 +45,7 @@ _FRESH_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 0.25
 
 
-class _Reader:
+class _QueueConsumer:
     """Who waits for a channel."""
 
     taker: Taker
@@ -69,7 +69,9 @@ class _Lease:
 
     __slots__ = ("consumer", "envelope", "reader", "tag", "timer")
 
-    def __init__(self, reader: _Reader, consumer: str, tag: int, envelope: Envelope | None) -> None:
+    def __init__(
+        self, reader: _QueueConsumer, consumer: str, tag: int, envelope: Envelope | None
+    ) -> None:
         self.reader = reader
         self.consumer = consumer
         self.tag = tag
@@ -83,13 +85,13 @@ class _Lease:
             self.envelope = self.envelope.again(self.envelope.attempts + 1)
 
 
-class Leases:
+class RabbitMQLeases:
     """All leases of this process, and the readers that wait for more."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
-        self._session: Session | None = None
-        self._readers: dict[str, _Reader] = {}
+        self._session: RabbitMQSession | None = None
+        self._readers: dict[str, _QueueConsumer] = {}
         self._leases: dict[bytes, _Lease] = {}
         #: Part of each token: delivery tags begin anew with each connection.
         self._connections = itertools.count(1)
@@ -98,7 +100,7 @@ class Leases:
 
     # Life.
 
-    def open(self, session: Session) -> None:
+    def open(self, session: RabbitMQSession) -> None:
         """Connected: serve what is in demand."""
         self._session, self._connection = session, next(self._connections)
         session.leases.on_consumer_cancel_callbacks.add(self._consumer_is_gone)
@@ -125,7 +127,7 @@ class Leases:
     def demand(self, channel: str, count: int, seconds: float, taker: Taker) -> None:
         reader = self._readers.get(channel)
         if reader is None:
-            reader = self._readers[channel] = _Reader(channel)
+            reader = self._readers[channel] = _QueueConsumer(channel)
         reader.count, reader.seconds, reader.taker = count, seconds, taker
         self._adjust(reader)
         self._tidy(reader)
@@ -162,7 +164,7 @@ class Leases:
 
     # The end of a lease.
 
-    def _require_session(self) -> Session:
+    def _require_session(self) -> RabbitMQSession:
         if self._session is None:
             raise TransportDown("RabbitMQ is not connected")
         return self._session
@@ -225,7 +227,7 @@ class Leases:
 
     # Consumers.
 
-    def _adjust(self, reader: _Reader) -> None:
+    def _adjust(self, reader: _QueueConsumer) -> None:
         """Have as many idle consumers as are wanted."""
         if self._session is None or reader.adjusting is not None:
             return
@@ -234,7 +236,7 @@ class Leases:
                 self._adjust_in_turn(reader, self._session)
             )
 
-    async def _adjust_in_turn(self, reader: _Reader, session: Session) -> None:
+    async def _adjust_in_turn(self, reader: _QueueConsumer, session: RabbitMQSession) -> None:
         try:
             while session is self._session and len(reader.idle) != reader.count:
                 if len(reader.idle) < reader.count:
@@ -250,11 +252,11 @@ class Leases:
                 reader.adjusting = None
                 self._tidy(reader)
 
-    def _tidy(self, reader: _Reader) -> None:
+    def _tidy(self, reader: _QueueConsumer) -> None:
         if not reader.count and not reader.consumers and reader.adjusting is None:
             self._readers.pop(reader.channel, None)
 
-    async def _add_consumer(self, reader: _Reader, session: Session) -> None:
+    async def _add_consumer(self, reader: _QueueConsumer, session: RabbitMQSession) -> None:
         try:
             queue = await session.declare(reader.channel, _FRESH_SECONDS)
         except QueueAway:
@@ -270,7 +272,7 @@ class Leases:
         reader.idle.add(consumer)
         await session.leases.basic_consume(queue, take, consumer_tag=consumer)
 
-    async def _take(self, reader: _Reader, consumer: str, message: DeliveredMessage) -> None:
+    async def _take(self, reader: _QueueConsumer, consumer: str, message: DeliveredMessage) -> None:
         reader.idle.discard(consumer)
         tag, session = message.delivery_tag or 0, self._session
         if session is None:

@@ -33,7 +33,7 @@ def milliseconds(seconds: float) -> int:
     return max(1, min(_LONGEST, round(seconds * 1000)))
 
 
-class Names:
+class RabbitMQNames:
     """Names and declarations of one layer.
 
     Args:

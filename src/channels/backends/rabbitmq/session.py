@@ -20,8 +20,8 @@ from aiormq.exceptions import (
     PublishError,
 )
 
-from channels.backends.rabbitmq.connection import Connection
-from channels.backends.rabbitmq.names import Names, milliseconds
+from channels.backends.rabbitmq.connection import RabbitMQConnection
+from channels.backends.rabbitmq.names import RabbitMQNames, milliseconds
 from channels.layers.contract import TransportEvents
 from channels.layers.envelope import Envelope
 
@@ -42,7 +42,7 @@ class QueueAway(Exception):
     """The node of the cluster that has the queue is down."""
 
 
-class Session:
+class RabbitMQSession:
     """One connection in use.
 
     Args:
@@ -52,8 +52,8 @@ class Session:
 
     def __init__(
         self,
-        connection: Connection,
-        names: Names,
+        connection: RabbitMQConnection,
+        names: RabbitMQNames,
         events: TransportEvents,
         *,
         persistent: bool,

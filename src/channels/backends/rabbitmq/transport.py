@@ -10,13 +10,13 @@ from typing import Any, Final, TypeVar
 
 from aiormq.exceptions import DeliveryError, PublishError
 
-from channels.backends.rabbitmq.address import Address
-from channels.backends.rabbitmq.connection import ERRORS, Connection, connect
-from channels.backends.rabbitmq.inbox import Inbox
-from channels.backends.rabbitmq.leases import Leases
-from channels.backends.rabbitmq.names import Names
+from channels.backends.rabbitmq.address import RabbitMQAddress
+from channels.backends.rabbitmq.connection import ERRORS, RabbitMQConnection, connect
+from channels.backends.rabbitmq.inbox import RabbitMQInbox
+from channels.backends.rabbitmq.leases import RabbitMQLeases
+from channels.backends.rabbitmq.names import RabbitMQNames
 from channels.backends.rabbitmq.options import RabbitMQOptions
-from channels.backends.rabbitmq.session import Session
+from channels.backends.rabbitmq.session import RabbitMQSession
 from channels.backends.shell import Backoff, Broken, Supervisor, run_until_one_fails
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
@@ -38,24 +38,24 @@ class RabbitMQTransport:
     """Moves envelopes through a broker; see `channels.backends.rabbitmq`."""
 
     def __init__(
-        self, addresses: Sequence[Address], names: Names, options: RabbitMQOptions
+        self, addresses: Sequence[RabbitMQAddress], names: RabbitMQNames, options: RabbitMQOptions
     ) -> None:
         self.capabilities = Capabilities()
         self._names = names
         self._options = options
         self._counters: Counter[str] = Counter()
         self._addresses = deque(addresses)
-        self._connection: Connection | None = None
+        self._connection: RabbitMQConnection | None = None
         self._backoff: Backoff
         self._events: TransportEvents
-        self._inbox: Inbox
-        self._session: Session | None = None
+        self._inbox: RabbitMQInbox
+        self._session: RabbitMQSession | None = None
         self._become_new()
 
     def _become_new(self) -> None:
         """Forget what was before."""
         self._scope = TaskScope("channel layer on RabbitMQ")
-        self._leases = Leases(self._counters)
+        self._leases = RabbitMQLeases(self._counters)
 
     @property
     def clock_offset(self) -> float:
@@ -67,7 +67,7 @@ class RabbitMQTransport:
     async def start(self, node: str, events: TransportEvents) -> None:
         self._events = events
         self._become_new()
-        self._inbox = Inbox(node, events.on_frame)
+        self._inbox = RabbitMQInbox(node, events.on_frame)
         supervisor = Supervisor("RabbitMQ", self._serve, ERRORS, events.on_down)
         self._backoff = supervisor.backoff
         self._scope.spawn(supervisor.run(), name="connection")
@@ -97,7 +97,7 @@ class RabbitMQTransport:
             self._addresses.rotate(-1)
             raise
         self._connection = connection
-        session = Session(
+        session = RabbitMQSession(
             connection,
             self._names,
             self._events,
@@ -114,7 +114,7 @@ class RabbitMQTransport:
             await connection.close()
             self._connection = None
 
-    async def _open(self, session: Session) -> None:
+    async def _open(self, session: RabbitMQSession) -> None:
         await session.open()
         kept = await self._inbox.open(session)
         self._session = session
@@ -124,7 +124,7 @@ class RabbitMQTransport:
 
     # The operations.
 
-    def _require_session(self) -> Session:
+    def _require_session(self) -> RabbitMQSession:
         if self._session is None or self._session.connection.ended.done():
             raise TransportDown("RabbitMQ is not connected")
         return self._session

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from channels.backends.redis import queue_scripts, scripts
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import Line, Mark
+from channels.backends.redis.line import CommandConnection, Mark
 from channels.backends.redis.options import RedisOptions
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
@@ -42,7 +42,11 @@ class Calls:
     """
 
     def __init__(
-        self, keys: Keys, line: Line, options: RedisOptions, queue_life: Callable[[], float]
+        self,
+        keys: Keys,
+        line: CommandConnection,
+        options: RedisOptions,
+        queue_life: Callable[[], float],
     ) -> None:
         self.keys = keys
         self.line = line
@@ -217,7 +221,7 @@ class Calls:
         mark: Mark | None = None,
         index: int = 0,
     ) -> Awaitable[Any]:
-        """Run a script; `mark` and `index` as for `Line.call`."""
+        """Run a script; `mark` and `index` as for `CommandConnection.call`."""
         command = scripts.evaluation(script, keys, *arguments)
         return self._translated(self.line.call(*command, mark=mark, index=index))
 

@@ -16,7 +16,7 @@ from channels.backends.redis.keys import Keys
 from channels.backends.redis.options import RedisOptions
 from channels.backends.redis.pubsub import PubSubShard
 from channels.backends.redis.shard import Shard
-from channels.backends.redis.transport import RedisTransport, Server
+from channels.backends.redis.transport import RedisTransport, ShardServer
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.kit.printable import printable
 from channels.kit.types import Message
@@ -266,7 +266,7 @@ def make_servers(
     entries: Sequence[Mapping[str, Any]],
     common: Mapping[str, Any] | None,
     cluster_shards: int,
-) -> list[Server]:
+) -> list[ShardServer]:
     """The shards: each host, or slots of the cluster that the hosts belong to."""
     hosts = [make_host(entry, common) for entry in entries]
     if cluster_shards:

@@ -48,7 +48,7 @@ class _Call:
         self.written = 0.0
 
 
-class Line:
+class CommandConnection:
     """The command connection of one server.
 
     Args:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from channels.backends.redis import queue_scripts
-from channels.backends.redis.line import STALE, Line
+from channels.backends.redis.line import STALE, CommandConnection
 from channels.backends.redis.queue_scripts import APPEND, NOW
 
 #: A connection's commands hold only while the process's lease says so.  Else
@@ -238,7 +238,7 @@ def evaluation(source: str, keys: Sequence[str], *arguments: Any) -> tuple[Any, 
     return ("EVALSHA", _DIGESTS[source], len(keys), *keys, *arguments)
 
 
-async def load(line: Line) -> None:
+async def load(line: CommandConnection) -> None:
     """Bring all scripts to the server.  One that loses them breaks the line, which loads again."""
     # In one round trip: a process is away for as long as this takes.
     loads = [line.call_first("SCRIPT", "LOAD", source) for source in ALL]

@@ -23,7 +23,7 @@ from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.held import HeldCalls
 from channels.backends.redis.inbox import InboxReader
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import LONGEST_PAUSE, Line, StateLost
+from channels.backends.redis.line import LONGEST_PAUSE, CommandConnection, StateLost
 from channels.backends.redis.options import RedisOptions
 from channels.backends.shell import Backoff, Supervisor
 from channels.backends.ticker import Ticker
@@ -83,7 +83,7 @@ class Shard:
         queue_life: Callable[[], float],
     ) -> None:
         self.keys = keys
-        self.line = Line(options.answer_timeout)
+        self.line = CommandConnection(options.answer_timeout)
         self.calls = self._make_calls(queue_life, options)
         self._open_connection = open_connection
         self._options = options

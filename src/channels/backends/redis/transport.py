@@ -24,7 +24,7 @@ from channels.layers.envelope import Envelope
 CLOSE_SECONDS: Final = 0.8
 
 
-class Server(Protocol):
+class ShardServer(Protocol):
     """A shard's place: what opens connections to it, and its name for the hash."""
 
     @property
@@ -58,7 +58,7 @@ class RedisTransport:
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[ShardServer],
         prefix: str,
         options: RedisOptions,
         expiry: Callable[[], float],

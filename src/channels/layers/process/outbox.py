@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
-from channels.kit.deadlines import Deadline, Deadlines
+from channels.kit.deadlines import Deadline, SharedTimeout
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Outbox:
         self.given_up = 0
         #: Why the backend is out of reach, without secrets; "": it is not, or nobody knows.
         self.cause = ""
-        self._deadlines = Deadlines(send_timeout)
+        self._deadlines = SharedTimeout(send_timeout)
         self._order = itertools.count()
         #: Order of submission -> what tells it that its turn has come.
         self._line: dict[int, asyncio.Future[None]] = {}
