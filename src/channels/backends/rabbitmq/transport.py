@@ -129,7 +129,7 @@ class RabbitMQTransport:
             raise TransportDown("RabbitMQ is not connected")
         return self._session
 
-    async def _call(self, make: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+    async def _call(self, make: Callable[[RabbitMQSession], Coroutine[Any, Any, T]]) -> T:
         """The result of something that waits for the broker's answer."""
         session = self._require_session()
         return await session.connection.carry_out(make(session), is_call=True)

@@ -201,9 +201,7 @@ class Link:
         if self._is_up or not self._was_up:
             self._node.counters["disconnected"] += 1
         if error is None:
-            logger.info(
-                "The channel layer's hub has handed over; this process connects to the next"
-            )
+            logger.info("The channel layer's hub has ended; this process connects to the next one")
         else:
             self.outbox.cause = printable(error, _MOST_SHOWN)
             if not self._is_alarmed:
