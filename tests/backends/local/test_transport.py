@@ -80,7 +80,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 HANDED_OVER = (
     "INFO",
-    "The channel layer's hub has handed over; this process connects to the next",
+    "The channel layer's hub has ended; this process connects to the next one",
 )
 OUT_OF_REACH = ("WARNING", "The channel layer is out of reach and tries to reconnect")
 CONNECTED = ("WARNING", "The channel layer is connected")
