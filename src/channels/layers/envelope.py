@@ -187,6 +187,11 @@ def decode_envelope(data: bytes) -> Envelope:
         raise MalformedEnvelope(f"{len(data)} octets are no envelope: {error}") from error
 
 
+def origin_of(data: bytes) -> tuple[bytes, int]:
+    """The sender and the number of an encoded envelope, to sort by; any octets have some."""
+    return data[3:11], int.from_bytes(data[11:19], "big")
+
+
 def attempted(data: bytes, more: int) -> bytes:
     """An encoded envelope with so many attempts more; what is too short to be one stays."""
     if len(data) < _HEAD.size:

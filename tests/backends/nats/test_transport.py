@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,23 @@ def test_unknown_and_impossible_settings_are_refused() -> None:
         NatsChannelLayer(replicas=0)
     with pytest.raises(InvalidChannelLayerError, match="has no reliable, window any more"):
         NatsChannelLayer(reliable=True, window=10)
+
+
+async def test_what_comes_at_once_for_two_subjects_keeps_its_senders_order(
+    server: OwnServer, make_layer: MakeLayer
+) -> None:
+    sender, receiver = make_layer(server), make_layer(server)
+    channel = await receiver.new_channel()
+    for group in ("first", "second"):
+        await receiver.group_add(group, channel)
+    await sender.new_channel()
+    roads = [
+        partial(sender.group_send, "first"),
+        partial(sender.send, channel),
+        partial(sender.group_send, "second"),
+    ]
+    await asyncio.gather(*(roads[n % 3]({"type": "x", "number": n}) for n in range(90)))
+    assert [(await receiver.receive(channel))["number"] for _ in range(90)] == list(range(90))
 
 
 async def test_what_it_does_not_do_is_refused_by_name(

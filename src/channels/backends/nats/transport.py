@@ -21,7 +21,7 @@ from channels.exceptions import MessageTooLarge, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.contract import Capabilities, TransportEvents
-from channels.layers.envelope import Envelope
+from channels.layers.envelope import Envelope, origin_of
 
 _CLOSE_SECONDS: Final = 0.8
 
@@ -58,6 +58,8 @@ class NatsTransport:
         self._connection: NatsConnection | None = None
         #: Group -> its subscription, on the present connection.
         self._groups: dict[str, Any] = {}
+        #: What has come in the present turn of the loop.
+        self._frames: list[bytes] = []
         self._queues.forget()
 
     @property
@@ -112,7 +114,21 @@ class NatsTransport:
             await connection.close()
 
     def _on_frame(self, message: Msg) -> None:
-        self._events.on_frame(message.data)
+        self._frames.append(message.data)
+        if len(self._frames) == 1:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        """Give the node what came in one turn of the loop, each sender's in its order.
+
+        nats-py has a task for each subscription: of messages that come in one read, all of the
+        first one's group precede all of the next one's.
+        """
+        frames, self._frames = self._frames, []
+        if len(frames) > 1:
+            frames.sort(key=origin_of)
+        for data in frames:
+            self._events.on_frame(data)
 
     def _on_slow(self) -> None:
         """This process is so far behind that nats-py has dropped messages for it."""
