@@ -36,6 +36,7 @@ from channels.kit.options import (
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
+from channels.layers.isolation import VARIABLE as TEST_RUN
 from channels.middleware import is_double_callable, single_callable
 from channels.server import ServerOptions
 from channels.server.access_log import client_text
@@ -247,7 +248,7 @@ def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
 
 def log_unknown_variables() -> None:
     """Warn of environment variables that look like options and are none of any command's."""
-    environ = {name: text for name, text in os.environ.items() if name != CHILD}
+    environ = {name: text for name, text in os.environ.items() if name not in {CHILD, TEST_RUN}}
     for line in unknown_variables([*_tables(), WorkerOptions], environ):
         logger.warning("%s", line)
 
