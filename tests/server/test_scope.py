@@ -253,6 +253,8 @@ def test_the_mount_point_is_taken_from_a_named_field_of_trusted_proxies_only() -
         ("/a\tb", "/own"),
         ("/a%E2%80%A8b", "/own"),
         ("/a%C2%85b", "/own"),
+        ("/" + 2047 * "a", "/" + 2047 * "a"),
+        ("/" + 2048 * "a", "/own"),
     ],
 )
 def test_a_mount_point_is_a_path_and_nothing_else(value: str, root_path: str) -> None:

@@ -368,7 +368,8 @@ async def test_a_message_that_a_websocket_does_not_know_is_ignored_with_a_warnin
         for word in said.split():
             await send(messages[word])
 
-    async with serve(app) as server, dial(server) as client:
+    timeouts = Timeouts(close_timeout=0.05)
+    async with serve(app, timeouts=timeouts) as server, dial(server) as client:
         assert await client.read_frames() == [(0x81, b"hello"), (0x88, b"\x0f\xa0")]
     (line,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
     assert line.getMessage().startswith("Ignored a message ")
@@ -380,7 +381,8 @@ async def test_lazy_texts_are_sent_and_long_reasons_cut() -> None:
         await send({"type": "websocket.send", "text": gettext_lazy("hello")})
         await send({"type": "websocket.close", "reason": gettext_lazy("é" * 100)})
 
-    async with serve(app) as server, dial(server) as client:
+    timeouts = Timeouts(close_timeout=0.05)
+    async with serve(app, timeouts=timeouts) as server, dial(server) as client:
         closed = b"\x03\xe8" + "é".encode() * 61
         assert await client.read_frames() == [(0x81, b"hello"), (0x88, closed)]
 

@@ -19,6 +19,8 @@ from channels.wire.http1 import Failure, Http1Connection
 from channels.wire.http1_request import Request
 
 MOST_SECONDS = 0.005
+#: Made once, as in a server.
+LIMITS = Limits()
 FIELD = 16 * KIB - 64
 PEER = Peer(("10.0.0.1", 5), ("10.0.0.2", 80))
 SCOPES = ScopeBuilder(
@@ -58,7 +60,7 @@ HANDSHAKE = {
 
 def judge(data: bytes) -> None:
     """All that the server does with a head, short of the application."""
-    machine = Http1Connection(Limits())
+    machine = Http1Connection(LIMITS)
     machine.receive_data(data)
     event = machine.next_event()
     assert isinstance(event, (Request, Failure)), "a whole head, or a fault in it"

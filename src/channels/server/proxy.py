@@ -27,6 +27,8 @@ _SECURE: Final = {b"https": True, b"wss": True, b"http": False, b"ws": False}
 MOST_PROXIES: Final = 50
 #: No "//" or "/\" at the start: a browser takes what follows for a host.
 _PATH: Final = re.compile(r"/(?![/\\])[^\\?#]*")
+#: A longer one is no place of an application, and 16 KiB of escapes take 2 ms to undo.
+_MOST_ROOT_PATH_OCTETS: Final = 2048
 _ENTRY: Final = re.compile(
     rb"\[([0-9A-Fa-f:.]+)\](?::([0-9]{1,5}))?|([0-9.]+)(?::([0-9]{1,5}))?|([0-9A-Fa-f:.]+)"
 )
@@ -85,6 +87,8 @@ class Proxies:
     def root_path(self, headers: Headers) -> str:
         """Where a trusted proxy mounts the application; "" if it does not say, or says no path."""
         value = _last(headers, self._root_path_header)
+        if len(value) > _MOST_ROOT_PATH_OCTETS:
+            return ""
         path = unquote(value.encode("latin-1"))
         return path if path.isprintable() and _PATH.fullmatch(path) else ""
 
