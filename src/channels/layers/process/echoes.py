@@ -11,11 +11,11 @@ import asyncio
 
 
 class Echoes:
-    """The own envelopes under way to groups that this node has joined; on the owner loop.
+    """The own envelopes under way to groups that this node has joined; waits on the owner loop.
 
     Attributes:
-        awaited: The number of the one that was published last; 0: it has come back.  Any thread
-            may look.
+        awaited: The number of the last one that is being published or was; 0: it has come back.
+            Set by the sender, on any thread.
         longest_seconds: How long a broker may take for an envelope, and again for its echo; what
             takes longer was lost, or its group was left.
     """

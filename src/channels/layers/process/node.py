@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, cast
 
-from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError, NodeGone
+from channels.exceptions import InvalidChannelLayerError, NodeGone
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, Serializer
@@ -254,17 +254,16 @@ class Node:
             if group in self.local.hub.groups:
                 await self.local.hub.give_way()
             return
-        try:
-            await self.link.do(len(payload), partial(self._publish, group, envelope))
-        except ChannelLayerUnavailable:
-            self.link.owner.post(self.reception.echoes.settle)
-            raise
-
-    def _publish(self, group: str, envelope: Envelope) -> Awaitable[None]:
-        """On the owner loop."""
+        echoes = self.reception.echoes
         if self.link.subscriptions.is_joined(group):
-            self.reception.echoes.awaited = envelope.seq
-        return self.transport.publish(group, envelope)
+            # At once, not on the owner loop: a send that is called next must know.
+            echoes.awaited = max(echoes.awaited, envelope.seq)
+        try:
+            await self.link.do(len(payload), partial(self.transport.publish, group, envelope))
+        except BaseException:
+            # It will not come back, or nobody is to wait for it.
+            self.link.owner.post(partial(echoes.seen, envelope.seq))
+            raise
 
     def _tidy_up(self, patience: float = 0.0) -> None:
         """What is due from time to time, and has no timer."""
