@@ -97,6 +97,7 @@ class RabbitMQTransport:
             self._addresses.rotate(-1)
             raise
         self._connection = connection
+        self._backoff.made()
         session = RabbitMQSession(
             connection,
             self._names,
