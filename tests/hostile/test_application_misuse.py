@@ -175,24 +175,25 @@ def test_websocket_refused(server: ServerProcess, case: Refusal) -> None:
     server.assert_serves()
 
 
-@pytest.mark.parametrize("path", ["raise", "accept-twice", "text-is-bytes"])
-def test_websocket_closed_with_1011(server: ServerProcess, path: str) -> None:
-    # RFC 6455 section 7.4.1: 1011, "an unexpected condition that prevented it from fulfilling the
-    # request".
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        # RFC 6455 section 7.4.1: 1011, "an unexpected condition that prevented it from fulfilling
+        # the request".
+        ("raise", 1011),
+        ("accept-twice", 1011),
+        ("text-is-bytes", 1011),
+        # Daphne takes it without an error: nothing is wrong for the client.
+        ("return", 1000),
+        ("unknown-type", 1000),
+        ("empty-send", 1000),
+    ],
+)
+def test_code_that_a_websocket_is_closed_with(server: ServerProcess, path: str, code: int) -> None:
     with WebSocketClient(server.address) as client:
         client.open(f"/{path}")
-        assert str(client.read_frame()) == "close 1011"
-        client.send(close(1011))
-        assert client.read_to_end() == b""
-
-
-@pytest.mark.parametrize("path", ["return", "unknown-type", "empty-send"])
-def test_websocket_closed_with_1000(server: ServerProcess, path: str) -> None:
-    # Daphne takes it without an error: nothing is wrong for the client.
-    with WebSocketClient(server.address) as client:
-        client.open(f"/{path}")
-        assert str(client.read_frame()) == "close 1000"
-        client.send(close(1000))
+        assert str(client.read_frame()) == f"close {code}"
+        client.send(close(code))
         assert client.read_to_end() == b""
 
 

@@ -79,12 +79,11 @@ class LocalChannels:
         """Deliver to this member from now on; what waited in an inbox moves into its mailbox."""
         mailbox = member.mailbox
         if isinstance(mailbox, Mailbox) and mailbox.bounds is DEFAULT_BOUNDS:
-            bounds = MailboxBounds(
-                self.policy.get_capacity(channel), self.policy.get_capacity_bytes(channel)
-            )
+            capacity = self.policy.get_capacity(channel)
+            octets = self.policy.get_capacity_bytes(channel)
             # Where they are the same, all consumers share one object.
-            if bounds != DEFAULT_BOUNDS:
-                mailbox.bounds = bounds
+            if (capacity, octets) != (DEFAULT_BOUNDS.capacity, DEFAULT_BOUNDS.capacity_bytes):
+                mailbox.bounds = MailboxBounds(capacity, octets)
         with self.lock:
             self.hub.drop_closed_loops()
             self.hub.attach(channel, member)

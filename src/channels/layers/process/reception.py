@@ -172,11 +172,8 @@ class Reception:
             return None
         # By this process's monotonic clock.
         until = envelope.deadline / 1000 - self._bus.clock_offset if envelope.deadline else None
-        try:
-            return Event(self._codec.decode(payload), len(payload), until)
-        except UndecodableMessage as error:
-            self.count_malformed(error)
-            return None
+        message = self.message(payload)
+        return None if message is None else Event(message, len(payload), until)
 
     def _is_void(self, envelope: Envelope) -> bool:
         """True, and counted, if its deadline has passed."""
