@@ -100,7 +100,7 @@ class ApplicationInstance:
 
     def give(self, message: Message, lease: Lease | None = None) -> None:
         """Hand over a message; only to an idle instance, or one that has not begun."""
-        assert self._message is None, "a instance holds one message"
+        assert self._message is None, "an instance holds one message"
         self._message = message
         self._lease = lease
         if lease is not None:
