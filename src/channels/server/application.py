@@ -129,6 +129,15 @@ def log_end(scope: Scope, error: BaseException | None, *, complete: bool) -> Non
         logger.error("The application returned without a whole response: %s", describe(scope))
 
 
+def log_surplus(scope: Scope, size: int) -> None:
+    """Say that a body was `size` bytes longer than its Content-Length; they were left out."""
+    logger.error(
+        "The body is %d bytes longer than its Content-Length; they were left out: %s",
+        size,
+        describe(scope),
+    )
+
+
 def log_unanswered(scope: Scope, seconds: float) -> None:
     """Say that an application has not begun to answer a request after so many seconds."""
     held_back = _unanswered.admit("request")

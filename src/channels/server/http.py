@@ -30,7 +30,7 @@ from typing import Final
 from channels.exceptions import ClientDisconnected, NoRouteFound, RemoteProtocolError
 from channels.kit.limits import KIB
 from channels.server.access import Kind
-from channels.server.application import describe, log_unanswered
+from channels.server.application import describe, log_surplus, log_unanswered
 from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange
@@ -388,6 +388,8 @@ class HttpSession:
         machine, exchange = self._machine, self._exchange
         assert exchange is not None, "a response belongs to an exchange"
         self._record(exchange)
+        if machine.response.surplus:
+            log_surplus(exchange.scope, machine.response.surplus)
         self._exchange = None
         exchange.end()
         keep_alive = machine.response.keep_alive and self._stopped is None

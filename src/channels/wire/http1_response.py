@@ -7,7 +7,7 @@ RFC 9112 section 6.3 decides how the end of the body is told:
 
     HEAD, 204, 304              no body
     205                         no body, and Content-Length: 0 says so
-    Content-Length given        that many bytes, neither more nor fewer
+    Content-Length given        that many bytes; what is more is left out and counted
     whole body in one piece     Content-Length added
     HTTP/1.1                    chunks
     HTTP/1.0                    the end of the connection
@@ -97,6 +97,7 @@ class ResponseWriter:
         "keep_alive",
         "method",
         "size",
+        "surplus",
     )
 
     def __init__(self, method: str, http_version: str, keep_alive: bool, stamp: Stamp) -> None:
@@ -115,6 +116,8 @@ class ResponseWriter:
         self._without_body = False
         #: Bytes of the body that were written, without framing.
         self.size = 0
+        #: Bytes beyond the Content-Length that the application gave: they were left out.
+        self.surplus = 0
         #: True once its last byte was written.
         self.is_complete = False
 
@@ -193,8 +196,8 @@ class ResponseWriter:
         """The bytes for a piece of the body, after the head if that was held back.
 
         Raises:
-            LocalProtocolError: If the response was not started or is complete, or the body would be
-                longer than Content-Length, or ends before it.  Nothing of this piece is written.
+            LocalProtocolError: If the response was not started or is complete, or the body ends
+                before its Content-Length.  Nothing of this piece is written.
         """
         if self._phase is _IDLE:
             raise LocalProtocolError("A response's body came before its start.")
@@ -214,9 +217,10 @@ class ResponseWriter:
         data, size = event.data, len(event.data)
         if self._left is not None:
             if size > self._left:
-                raise LocalProtocolError(
-                    f"The body is {size - self._left} bytes longer than its Content-Length."
-                )
+                # Middleware that changes a body and forgets its length: pages that other servers
+                # deliver, and that a client must not read into the next response.
+                self.surplus += size - self._left
+                data, size = data[: self._left], self._left
             if not event.more and size < self._left:
                 raise LocalProtocolError(
                     f"The body is {self._left - size} bytes shorter than its Content-Length."
