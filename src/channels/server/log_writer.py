@@ -68,7 +68,8 @@ class LogWriter:
 
     def _start_anew(self) -> None:
         # A signal handler may log while its thread holds the lock: this one is reentrant.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._queue: list[bytes] = []
         self._waiting_bytes = 0
         self._thread: threading.Thread | None = None
@@ -76,14 +77,16 @@ class LogWriter:
     def write(self, text: str) -> int:
         """Queue `text`, whole lines; never waits."""
         data = text.encode(self.encoding, "backslashreplace")
-        with self._changed:
-            if self._waiting_bytes + len(data) > self._max_bytes or not self._has_thread():
+        # By its lock, whose `with` runs no Python code: each request of the server comes here.
+        with self._lock:
+            waiting = self._waiting_bytes + len(data)
+            if waiting > self._max_bytes or (self._thread is None and not self._start_thread()):
                 self._drop(text.count("\n"))
                 return len(text)
-            self._waiting_bytes += len(data)
-            self._queue.append(data)
-            if len(self._queue) == 1:
+            self._waiting_bytes = waiting
+            if not self._queue:
                 self._changed.notify_all()
+            self._queue.append(data)
         return len(text)
 
     def flush(self) -> None:
@@ -94,15 +97,14 @@ class LogWriter:
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting_bytes, seconds)
 
-    def _has_thread(self) -> bool:
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=f"channels-log {self.name}")
-            thread.daemon = True
-            try:
-                thread.start()
-            except RuntimeError:  # the interpreter ends
-                return False
-            self._thread = thread
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._run, name=f"channels-log {self.name}")
+        thread.daemon = True
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter ends
+            return False
+        self._thread = thread
         return True
 
     def _drop(self, lines: int) -> None:

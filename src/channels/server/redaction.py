@@ -30,9 +30,9 @@ class Redaction:
     def __call__(self, target: bytes) -> str:
         """The target; of a query with over 200 parameters only that there was one."""
         text = target.decode("ascii")
-        path, mark, query = text.partition("?")
-        if not query or not self._names:
+        if "?" not in text or not self._names:
             return text
+        path, mark, query = text.partition("?")
         parts = query.split("&", MOST_PARAMETERS)
         if len(parts) > MOST_PARAMETERS:
             return path + mark + HIDDEN
