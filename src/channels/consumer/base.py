@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, NoReturn, cast
 
 from django.core.signals import got_request_exception
 
@@ -40,8 +40,6 @@ from channels.sessions import save_if_modified
 from channels.signals import announce, consumer_finished, consumer_started
 
 logger = logging.getLogger("django.channels")
-
-T = TypeVar("T")
 
 #: What ends a WebSocket, or answers its handshake otherwise than by accepting it.
 ENDS: Final = frozenset({"websocket.close", "websocket.http.response.start"})
@@ -253,9 +251,7 @@ class AsyncConsumer:
         if message.get("type") == OUTBOUND and self._is_frame(message):
             return None if self._closed else AsyncConsumer.send(self, outbound(message))
         handled: Awaitable[Any] | None = find_handler(self, message, self._verbs)(message)
-        if handled is None:
-            awaitable(self, get_handler_name(message), handled)
-        return handled
+        return handled or no_coroutine(self, get_handler_name(message))
 
     async def send(self, message: Message) -> None:
         """Send an ASGI event to the server; from any event loop, in any thread.
@@ -353,18 +349,16 @@ class AsyncConsumer:
 AsyncConsumer._prepare()
 
 
-def awaitable(consumer: object, name: str, result: Awaitable[T] | None) -> Awaitable[T]:
-    """What a method that should be a coroutine function gave.
+def no_coroutine(consumer: object, name: str) -> NoReturn:
+    """Refuse a method that gave nothing to await.
 
     Raises:
-        TypeError: If it was a plain method.
+        TypeError: Always.
     """
-    if result is None:
-        raise TypeError(
-            f"{type(consumer).__name__}.{name} is not a coroutine function: write `async def`, or "
-            "subclass a sync consumer."
-        )
-    return result
+    raise TypeError(
+        f"{type(consumer).__name__}.{name} is not a coroutine function: write `async def`, or "
+        "subclass a sync consumer."
+    )
 
 
 def outbound(message: Message) -> Message:

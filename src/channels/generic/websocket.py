@@ -17,7 +17,7 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 
 from channels.consumer import AsyncConsumer, SyncConsumer
-from channels.consumer.base import awaitable
+from channels.consumer.base import no_coroutine
 from channels.consumer.sync import call_plain
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
 from channels.generic.membership import Membership
@@ -273,7 +273,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
             await self.channel_layer.group_add(group, self.channel_name)
         self._expect_answer()
         try:
-            await awaitable(self, "connect", self.connect())
+            await (self.connect() or no_coroutine(self, "connect"))
         except AcceptConnection:
             await self.accept()
         except DenyConnection:
@@ -303,7 +303,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def websocket_receive(self, message: Message) -> None:
         """Hand an incoming message to `receive()`."""
-        await awaitable(self, "receive", self.receive(**received(message)))
+        await (self.receive(**received(message)) or no_coroutine(self, "receive"))
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Override: one message came in; exactly one of the two is not None."""
@@ -338,7 +338,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
                 await self.channel_layer.group_discard(group, self.channel_name)
         finally:
             left = self.disconnect(message.get("code", NO_CODE))
-            await awaitable(self, "disconnect", left)
+            await (left or no_coroutine(self, "disconnect"))
         raise StopConsumer
 
     async def disconnect(self, code: int) -> None:
@@ -357,7 +357,7 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
             ValueError: If the message has no text.
         """
         content = await self.decode_json(text_of_json(text_data))
-        await awaitable(self, "receive_json", self.receive_json(content, **kwargs))
+        await (self.receive_json(content, **kwargs) or no_coroutine(self, "receive_json"))
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
         """Override: one decoded message came in."""

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
 
 from channels.backends.redis import RedisSentinelChannelLayer
 from channels.backends.redis.cluster import spread_tags
@@ -19,7 +18,12 @@ from channels.backends.redis.keys import Keys
 from channels.backends.redis.line import CommandConnection
 from channels.backends.redis.transport import rendezvous
 from channels.backends.shell import Broken
-from channels.exceptions import InvalidChannelLayerError, InvalidOption, TransportDown
+from channels.exceptions import (
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    InvalidOption,
+    TransportDown,
+)
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from channels.layers.registry import ChannelLayerManager
 
@@ -253,7 +257,7 @@ async def test_answers_find_their_calls(opened: Opened) -> None:
         await opened.server.got.get()
     opened.server.answer(b":10\r\n-ERR no\r\n:12\r\n")
     assert await calls[0] == 10
-    with pytest.raises(ResponseError, match="no"):
+    with pytest.raises(ChannelLayerUnavailable, match="no"):
         await calls[1]
     assert await calls[2] == 12
     assert opened.server.commands == [b"A 0", b"A 1", b"A 2"]

@@ -12,9 +12,9 @@ from redis.exceptions import ResponseError
 
 from channels.backends.redis import queue_scripts, scripts
 from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import CommandConnection, Mark
+from channels.backends.redis.line import CommandConnection, Mark, refusal
 from channels.backends.redis.options import RedisOptions
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
+from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.layers.envelope import Envelope
 from channels.layers.names import ALL_NODES, new_node
@@ -50,7 +50,7 @@ class Calls:
     ) -> None:
         self.keys = keys
         self.line = line
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = line.counters
         #: Seconds to add to this machine's monotonic clock for the server's time.
         self.clock_offset = wall_ahead()
         self.joined: dict[str, None] = {}
@@ -59,6 +59,7 @@ class Calls:
         #: What the process's lease says while this connection's commands hold; see `scripts.STALE`.
         self.token = ""
         self.node = ""
+        self.own = keys.own("", self.session)
         #: How queues note this process as waiting; see `queue_scripts.WAKE`.
         self.waiter = ""
         self.on_over_capacity: OverCapacity = lambda _group, _full, _members: None
@@ -66,6 +67,11 @@ class Calls:
         self._queue_life = queue_life
         self._index = itertools.count(1)
         self._executed: OrderedDict[Mark, bool] = OrderedDict()
+
+    def serve(self, node: str) -> None:
+        """Whose operations these are."""
+        self.node = node
+        self.own = self.keys.own(node, self.session)
 
     def next_index(self) -> int:
         """Higher than that of any call before."""
@@ -112,10 +118,9 @@ class Calls:
         if not deferring and self._executed and self._executed.pop(mark, None) is not None:
             return ()
         keys = self.keys
-        own = (keys.sequence(self.session), keys.lease(self.node))
         found = await self._run(
             scripts.PUBLISH,
-            (keys.group(group), keys.group_queues(group), *own),
+            (keys.group(group), keys.group_queues(group), self.own.sequence, self.own.lease),
             *(keys.base, group, envelope.encoded, self._options.node_capacity, KEEP),
             *(self._life(), index, int(deferring), self.token),
             mark=mark,
@@ -135,7 +140,7 @@ class Calls:
         keys, bound = self.keys, self._options.node_capacity
         taken = await self._run(
             scripts.PUSH_NODE,
-            (keys.inbox(node), keys.lease(node), keys.lease(self.node)),
+            (keys.inbox(node), keys.lease(node), self.own.lease),
             *(envelope.encoded, bound, KEEP, self.token),
         )
         if taken == -2:
@@ -152,7 +157,7 @@ class Calls:
             mark_of(queue, envelope),
             lambda index: (
                 queue_scripts.PUSH,
-                (keys.queue(queue), keys.sequence(self.session), keys.refused(self.session)),
+                (keys.queue(queue), self.own.sequence, self.own.refused),
                 *(envelope.encoded, capacity, life, index, KEEP, keys.base, queue),
             ),
         )
@@ -209,8 +214,7 @@ class Calls:
         """Run a script of this process's own lease, before all that waits."""
         if not self.line.is_open:
             raise TransportDown("Redis is not connected")
-        keys = (self.keys.lease(self.node),)
-        command = scripts.evaluation(script, keys, self.token, *arguments)
+        command = scripts.evaluation(script, (self.own.lease,), self.token, *arguments)
         return self._translated(self.line.call_first(*command))
 
     def _run(
@@ -223,10 +227,10 @@ class Calls:
     ) -> Awaitable[Any]:
         """Run a script; `mark` and `index` as for `CommandConnection.call`."""
         command = scripts.evaluation(script, keys, *arguments)
-        return self._translated(self.line.call(*command, mark=mark, index=index))
+        return self.line.call(*command, mark=mark, index=index)
 
     def _do(self, *command: Any) -> Awaitable[Any]:
-        return self._translated(self.line.call(*command))
+        return self.line.call(*command)
 
     async def _count(self, *command: Any) -> int:
         """A number, or the one that stands second in an answer."""
@@ -241,8 +245,7 @@ class Calls:
         try:
             return await work
         except ResponseError as error:
-            self.counters["refused"] += 1
-            raise ChannelLayerUnavailable(f"Redis refused a command: {error}") from error
+            raise refusal(error, self.counters) from error
 
 
 def mark_of(queue: str, envelope: Envelope) -> Mark:

@@ -34,7 +34,7 @@ class HeldCalls(Calls):
             mark_of(queue, envelope),
             lambda index: (
                 queue_scripts.PUSH_LATER,
-                (*keys.held, keys.sequence(self.session), keys.refused(self.session)),
+                (*keys.held, self.own.sequence, self.own.refused),
                 *(f"{self.session}:{index}", queue, envelope.encoded),
                 *(int(due * 1000), bound, index, KEEP),
             ),

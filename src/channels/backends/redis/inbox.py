@@ -7,7 +7,7 @@ is removed with a later command; so nothing is lost or left behind while the str
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from channels.backends.redis.connection import RedisConnection, Word, pack
@@ -56,6 +56,8 @@ class InboxReader:
         self._is_idle = False
         self._read: list[bytes] = []
         self._is_trimming = False
+        #: True once this connection has brought something.
+        self._is_of_use = False
         self._is_stale = asyncio.Event()
         self._connection: RedisConnection | None = None
 
@@ -77,6 +79,7 @@ class InboxReader:
         self._is_stale.clear()
         connection.on_reply = self._take
         self.backoff.made()
+        self._is_of_use = False
         try:
             self._ask(connection)
             await run_until_one_fails(
@@ -104,14 +107,15 @@ class InboxReader:
         if connection is None or connection is not self._connection:
             return
         self._asked = asyncio.get_running_loop().time()
-        trim = self._trim()
+        trim: tuple[Word, ...] = ()
+        if self._read and (self._is_idle or len(self._read) >= self._keep):
+            trim = self._trim()
         data = b"%b$%d\r\n%b\r\n" % (self._read_head, len(self._last), self._last)
         self._is_trimming = bool(trim)
         connection.write(pack(trim) + data if trim else data)
 
-    def _trim(self) -> tuple[Any, ...]:
-        if not self._read or (len(self._read) < self._keep and not self._is_idle):
-            return ()
+    def _trim(self) -> tuple[Word, ...]:
+        """The command that removes what was read."""
         if not self.trims_by_id:
             return ("XDEL", self._key, *self._read)
         time, _, number = self._last.partition(b"-")
@@ -124,13 +128,17 @@ class InboxReader:
             self._is_trimming = False
             self._read.clear()
             return
-        self.backoff.reset()
+        if not self._is_of_use:
+            self._is_of_use = True
+            self.backoff.reset()
         self._is_idle = not reply
-        for identity, data in _entries(reply):
-            self._last = identity
-            self._read.append(identity)
-            if data is not None:
-                self._on_frame(data)
+        for _, entries in reply or ():
+            for identity, fields in entries:
+                self._last = identity
+                self._read.append(identity)
+                # Else deleted meanwhile, or put there by something else.
+                if isinstance(fields, list) and len(fields) == 2:
+                    self._on_frame(fields[1])
         # Who was woken by these runs first: the next read is under way while they work.
         asyncio.get_running_loop().call_soon(self._ask, self._connection)
 
@@ -138,12 +146,3 @@ class InboxReader:
 def _all_but_last(command: Sequence[Word]) -> bytes:
     """A packed command up to its last word."""
     return pack(command).removesuffix(pack([command[-1]])[4:])
-
-
-def _entries(reply: Any) -> Iterator[tuple[bytes, bytes | None]]:
-    """The entries of a read of one stream."""
-    for _, entries in reply or ():
-        for identity, fields in entries:
-            # Deleted meanwhile, or put there by something else.
-            well_formed = isinstance(fields, list) and len(fields) == 2
-            yield identity, fields[1] if well_formed else None

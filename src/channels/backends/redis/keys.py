@@ -24,6 +24,18 @@ With a tag all keys of a shard are in one slot of a Redis Cluster: `<prefix>:{<t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+
+class OwnKeys(NamedTuple):
+    """The keys that only one process has."""
+
+    lease: str
+    inbox: str
+    overflow: str
+    sequence: str
+    refused: str
+
 
 class Keys:
     """The keys of one shard."""
@@ -41,8 +53,15 @@ class Keys:
     def inbox(self, node: str) -> str:
         return f"{self.base}in:{node}"
 
-    def overflow(self, node: str) -> str:
-        return f"{self.base}ov:{node}"
+    def own(self, node: str, session: str) -> OwnKeys:
+        base = self.base
+        return OwnKeys(
+            lease=self.lease(node),
+            inbox=self.inbox(node),
+            overflow=f"{base}ov:{node}",
+            sequence=f"{base}sq:{session}",
+            refused=f"{base}sf:{session}",
+        )
 
     def group(self, group: str) -> str:
         return f"{self.base}g:{group}"
@@ -52,12 +71,6 @@ class Keys:
 
     def queue(self, queue: str) -> str:
         return f"{self.base}q:{queue}"
-
-    def sequence(self, session: str) -> str:
-        return f"{self.base}sq:{session}"
-
-    def refused(self, session: str) -> str:
-        return f"{self.base}sf:{session}"
 
     def node_channel(self, node: str) -> str:
         return f"{self.base}n:{node}"

@@ -9,7 +9,7 @@ than their own time allows.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from channels.backends.redis.connection import RedisConnection, Word, pack
 from channels.backends.shell import Broken, run_until_one_fails, watch_silence
-from channels.exceptions import TransportDown
+from channels.exceptions import ChannelLayerUnavailable, TransportDown
 
 #: How a script refuses a command of a process that Redis has forgotten.
 STALE: Final = "STALELEASE"
@@ -48,6 +48,12 @@ class _Call:
         self.written = 0.0
 
 
+def refusal(error: ResponseError, counters: Counter[str]) -> ChannelLayerUnavailable:
+    """What the server says of a command that it refuses, counted and in the layer's words."""
+    counters["refused"] += 1
+    return ChannelLayerUnavailable(f"Redis refused a command: {error}")
+
+
 class CommandConnection:
     """The command connection of one server.
 
@@ -57,6 +63,7 @@ class CommandConnection:
 
     def __init__(self, answer_seconds: float) -> None:
         self.answer_seconds = answer_seconds
+        self.counters: Counter[str] = Counter()
         #: Marks of calls whose answers were lost, with their index; emptied by who looks at them.
         self.unsure: list[tuple[Mark, int]] = []
         self._connection: RedisConnection | None = None
@@ -102,22 +109,29 @@ class CommandConnection:
 
         Raises:
             TransportDown: If the line is not open, or broke before the answer.
-            ResponseError: If the server refuses this command.
+            ChannelLayerUnavailable: If the server refuses this command.
         """
         if not self._is_open:
             raise TransportDown("Redis is not connected")
         call = self._place(self._then, command)
         call.mark, call.index = mark, index
-        return await call.answer
+        try:
+            return await call.answer
+        except ResponseError as error:
+            raise refusal(error, self.counters) from error
 
     def begin(self, *command: Any) -> asyncio.Future[Any]:
-        """As `call`; the answer comes by the future."""
+        """As `call`; the answer comes by the future, a refusal as `ResponseError`."""
         if not self._is_open:
             raise TransportDown("Redis is not connected")
         return self._place(self._then, command).answer
 
     async def call_first(self, *command: Any) -> Any:
-        """The same, before all that waits, also while the line is being opened."""
+        """As `call`, before all that waits, also while the line is being opened.
+
+        Raises:
+            ResponseError: If the server refuses this command.
+        """
         if self._connection is None:
             raise TransportDown("Redis is not connected")
         return await self._place(self._first, command).answer

@@ -106,7 +106,8 @@ class Shard:
     def prepare(self, node: str, owner: ShardOwner, events: TransportEvents) -> None:
         """Before `run`: whose shard it is."""
         self._owner, self._events = owner, events
-        self.calls.node, self.calls.on_over_capacity = node, events.on_over_capacity
+        self.calls.serve(node)
+        self.calls.on_over_capacity = events.on_over_capacity
         self.calls.waiter = f"{self.waits_by}{node}"
         self.ticker = Ticker()
         self.queues = LeaseReader(self.calls, self.ticker)
@@ -176,16 +177,9 @@ class Shard:
         """Say good-bye; may take a while if Redis does not answer."""
         await self.queues.quiesce()
         if self.line.is_open:
-            keys, groups = self.keys, list(self.calls.joined)
-            own = (
-                keys.lease(self.calls.node),
-                keys.inbox(self.calls.node),
-                keys.overflow(self.calls.node),
-                keys.sequence(self.calls.session),
-                keys.refused(self.calls.session),
-            )
-            await self.calls.leave(groups)
-            await self.line.call(*scripts.evaluation(scripts.CLOSE, own, self.calls.token))
+            await self.calls.leave(list(self.calls.joined))
+            command = scripts.evaluation(scripts.CLOSE, self.calls.own, self.calls.token)
+            await self.line.call(*command)
 
     def abandon(self) -> None:
         """Let go without the loop."""
@@ -215,14 +209,13 @@ class Shard:
             # Its rules may forbid that; then the oldest commands serve.
             logger.debug("Redis does not say what it is: %s", error)
         await scripts.load(self.line)
-        keys, base = self.keys, self.calls.next_index()
-        sessions = (keys.sequence(self.calls.session), keys.refused(self.calls.session))
+        own, base = self.calls.own, self.calls.next_index()
         before = time.monotonic()
         connection = new_node()
         epoch, alive, last, refused, now = await call(
             *scripts.evaluation(
                 scripts.OPEN,
-                (keys.epoch, keys.lease(self.calls.node), *sessions),
+                (self.keys.epoch, own.lease, own.sequence, own.refused),
                 *(new_node(), int(self._options.lease * 1000), base, KEEP, EPOCH_LIFE),
                 *(connection, self._chain),
             )
@@ -264,13 +257,12 @@ class Shard:
 
     async def _renew_for_ever(self) -> None:
         """Keep the lease; it also finds a connection that is dead, and a state that is lost."""
-        keys, node = self.keys, self.calls.node
+        own = self.calls.own
         every = self._options.lease / 3
         rejoin_at = time.monotonic() + GROUP_LIFE / 4000
-        own = (keys.epoch, keys.lease(node), keys.inbox(node), keys.overflow(node))
         command = scripts.evaluation(
             scripts.RENEW,
-            (*own, keys.sequence(self.calls.session)),
+            (self.keys.epoch, own.lease, own.inbox, own.overflow, own.sequence),
             *(int(self._options.lease * 1000), KEEP, EPOCH_LIFE, self.calls.token),
         )
         count_at = 0.0

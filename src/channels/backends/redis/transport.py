@@ -41,8 +41,6 @@ def rendezvous(key: str, names: Sequence[str]) -> int:
 
     Another server more or less moves only the keys that it has.
     """
-    if len(names) == 1:
-        return 0
     scores = [hashlib.blake2b(f"{name}\0{key}".encode(), digest_size=8).digest() for name in names]
     return scores.index(max(scores))
 
@@ -147,17 +145,17 @@ class RedisTransport:
     # The operations.
 
     def _shard(self, key: str) -> Shard:
-        if not self.shards:
+        shards = self.shards
+        if len(shards) == 1:
+            return shards[0]
+        if not shards:
             raise TransportDown("the transport is stopped")
-        return self.shards[rendezvous(key, self._names)]
-
-    def _of(self, key: str) -> Calls:
-        return self._shard(key).calls
+        return shards[rendezvous(key, self._names)]
 
     def _split(self, groups: Sequence[str]) -> Mapping[Calls, list[str]]:
         found: dict[Calls, list[str]] = {}
         for group in groups:
-            found.setdefault(self._of(group), []).append(group)
+            found.setdefault(self._shard(group).calls, []).append(group)
         return found
 
     async def flush(self) -> None:
@@ -173,7 +171,7 @@ class RedisTransport:
             await calls.leave(its)
 
     async def publish(self, group: str, envelope: Envelope) -> None:
-        queues = await self._of(group).publish(group, envelope, len(self.shards) > 1)
+        queues = await self._shard(group).calls.publish(group, envelope, len(self.shards) > 1)
         if queues:
             await self._fill(group, envelope, queues)
 
@@ -186,7 +184,7 @@ class RedisTransport:
         try:
             for queue, capacity in queues:
                 try:
-                    await self._of(queue).push(queue, envelope, capacity)
+                    await self._shard(queue).calls.push(queue, envelope, capacity)
                 except ChannelFull:
                     full += 1
                 else:
@@ -194,16 +192,16 @@ class RedisTransport:
         except TransportDown:
             # The whole is asked for again: these shall not get it twice.
             for queue in done:
-                self._of(queue).note_pushed(queue, envelope)
+                self._shard(queue).calls.note_pushed(queue, envelope)
             raise
         if full:
             self._events.on_over_capacity(group, full, len(queues))
 
     def push_node(self, node: str, envelope: Envelope) -> Coroutine[Any, Any, None]:
-        return self._of(node).push_node(node, envelope)
+        return self._shard(node).calls.push_node(node, envelope)
 
     def push(self, queue: str, envelope: Envelope, capacity: int) -> Coroutine[Any, Any, None]:
-        return self._of(queue).push(queue, envelope, capacity)
+        return self._shard(queue).calls.push(queue, envelope, capacity)
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         shard = self._shard(queue)
@@ -230,10 +228,10 @@ class RedisTransport:
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         capacity = self._events.capacity_of(queue)
-        await self._of(group).add_queue(group, queue, expires, capacity)
+        await self._shard(group).calls.add_queue(group, queue, expires, capacity)
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        await self._of(group).discard_queue(group, queue)
+        await self._shard(group).calls.discard_queue(group, queue)
 
     def statistics(self) -> Mapping[str, int]:
         counted = Counter(self._counters)

@@ -89,8 +89,8 @@ class Reception:
                 self._to_group(envelope, payload)
             elif envelope.kind is Kind.CHANNEL:
                 self._to_channel(envelope, payload)
-            elif not self._is_void(envelope):
-                self.on_control(envelope, payload)
+            else:
+                self._to_node(envelope, payload)
         except MalformedEnvelope as error:
             self.count_malformed(error)
         except Exception:
@@ -130,6 +130,13 @@ class Reception:
         except ChannelFull:
             self.counters["dropped_full"] += 1
 
+    def _to_node(self, envelope: Envelope, payload: bytes) -> None:
+        due = envelope.deadline
+        if due and due / 1000 - self._bus.clock_offset <= self.clock.monotonic():
+            self.counters["dropped_expired"] += 1
+        else:
+            self.on_control(envelope, payload)
+
     def open(self, envelope: Envelope, queue: str) -> Event | None:
         """The event in an envelope that was taken from a queue.
 
@@ -168,20 +175,15 @@ class Reception:
 
     def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
         """The event in an opened envelope, or None if it is void or cannot be read."""
-        if self._is_void(envelope):
-            return None
-        # By this process's monotonic clock.
-        until = envelope.deadline / 1000 - self._bus.clock_offset if envelope.deadline else None
+        until = None
+        if envelope.deadline:
+            # By this process's monotonic clock.
+            until = envelope.deadline / 1000 - self._bus.clock_offset
+            if until <= self.clock.monotonic():
+                self.counters["dropped_expired"] += 1
+                return None
         message = self.message(payload)
         return None if message is None else Event(message, len(payload), until)
-
-    def _is_void(self, envelope: Envelope) -> bool:
-        """True, and counted, if its deadline has passed."""
-        due = envelope.deadline
-        if not due or due / 1000 - self._bus.clock_offset > self.clock.monotonic():
-            return False
-        self.counters["dropped_expired"] += 1
-        return True
 
     def message(self, payload: bytes) -> Message | None:
         """The message of an opened payload, or None, counted and logged, if there is none."""
