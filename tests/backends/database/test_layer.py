@@ -67,12 +67,17 @@ def test_mistakes_say_what_was_found(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere", r"'nowhere'.*default"), ("memory", "in memory.*expected a file")],
+    [
+        ("nowhere", r"'nowhere'.*default"),
+        ("memory", "in memory.*expected a file"),
+        ("foreign", "kind 'unknown': expected one of sqlite, mysql"),
+    ],
 )
 async def test_a_database_that_cannot_do_is_told_to_who_uses_it_first(
     name: str, said: str, alias: Callable[..., str]
 ) -> None:
     alias("memory", ENGINE="django.db.backends.sqlite3", NAME=":memory:")
+    alias("foreign", ENGINE="django.db.backends.dummy", NAME="")
     with pytest.raises(InvalidChannelLayerError, match=said):
         await DatabaseChannelLayer(name).new_channel()
 

@@ -33,8 +33,8 @@ PAGE: Final = 500
 CLEAN_BATCH: Final = 500
 #: Held messages that are put into their queues in one go.
 MOST_DUE: Final = 100
-#: Seconds since 1970 by a database's clock, whatever its zone.
-_CLOCK: Final = {
+#: Kind of database -> seconds since 1970 by its own clock, whatever its zone.
+CLOCKS: Final[dict[str, str]] = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
     "mysql": "UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6))",
     "postgresql": "EXTRACT(EPOCH FROM CLOCK_TIMESTAMP())",
@@ -120,7 +120,7 @@ class Statements:
         self._rows(self.tables.node).filter(name=node, epoch=fence).delete()
 
     def clock(self) -> tuple[int, int]:
-        clock = RawSQL(_CLOCK[connections[self.alias].vendor], (), FloatField())
+        clock = RawSQL(CLOCKS[connections[self.alias].vendor], (), FloatField())
         found = self._counters.values_list(clock, "shift").first()
         if found is None:
             raise TablesReplaced("the counter of the channel layer's tables has gone")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from django.db import Error, connections
 
 from channels.backends.database.options import DatabaseOptions
-from channels.backends.database.statements import PAGE, Statements
+from channels.backends.database.statements import CLOCKS, PAGE, Statements
 from channels.backends.database.threads import WorkThread
 from channels.backends.postgres.calls import Call, Numbers
 from channels.backends.postgres.table_store import Page, Registration
@@ -152,7 +152,8 @@ def check_alias(alias: str) -> None:
     """A database that several connections can share, or a test's, whose tables are kept elsewhere.
 
     Raises:
-        InvalidChannelLayerError: If there is none of this name, or it is in memory.
+        InvalidChannelLayerError: If there is none of this name, it is in memory, or its kind is
+            none of those whose clock this layer can read.
     """
     if alias not in connections.settings:
         raise InvalidChannelLayerError(
@@ -164,4 +165,9 @@ def check_alias(alias: str) -> None:
         raise InvalidChannelLayerError(
             f"database={alias!r} is an SQLite database in memory, which each connection has for "
             "itself: expected a file, or InMemoryChannelLayer for one process."
+        )
+    vendor = connections[alias].vendor
+    if vendor not in CLOCKS:
+        raise InvalidChannelLayerError(
+            f"database={alias!r} is of the kind {vendor!r}: expected one of {', '.join(CLOCKS)}."
         )
