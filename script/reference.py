@@ -100,6 +100,12 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "CookieMiddleware",
             ],
             "channels.security.websocket": ["AllowedHostsOriginValidator", "OriginValidator"],
+            "channels.security.access": [
+                "AccessMiddleware",
+                "end_access",
+                "recheck_access",
+                "listen",
+            ],
         },
     ),
     "testing": (

@@ -26,6 +26,7 @@ from django.utils.functional import LazyObject, empty
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import NEXT_STEP, BaseMiddleware
 from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread, may_change_key
+from channels.signals import session_ended
 from channels.stores import catch_up, unbind
 
 _NO_SESSION = "Cannot find session in scope. You should wrap your consumer in SessionMiddleware."
@@ -178,7 +179,10 @@ def _logout(scope: Scope) -> None:
     # Before the session goes, so that receivers find out who logged out.
     if user is not None and getattr(user, "is_authenticated", True):
         user_logged_out.send(sender=user.__class__, request=None, user=user)
+    key = getattr(scope["session"], "session_key", None)
     scope["session"].flush()
+    if key:
+        session_ended.send(sender=user.__class__, session_key=key)
     if "user" in scope:
         scope["user"] = _anonymous()
 

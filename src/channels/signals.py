@@ -16,6 +16,8 @@ from channels.kit.types import Scope
 consumer_started: Final = Signal()
 #: Sent once a consumer has ended, for whatever reason.
 consumer_finished: Final = Signal()
+#: Sent with the former `session_key` once `channels.auth.logout` has deleted a session.
+session_ended: Final = Signal()
 
 
 async def announce(signal: Signal, sender: type[Any], scope: Scope) -> None:
