@@ -96,11 +96,10 @@ def test_broken_off(server: ServerProcess, path: str, body: bytes) -> None:
 def test_body_longer_than_stated(server: ServerProcess) -> None:
     # The surplus would be read as the next answer.
     with RawClient(server.address) as client:
-        answer = ask(client, "too-long")
-        assert answer is not None
-        if answer.status != 500:
-            assert (answer.status, len(answer.body) <= 5) == (200, True)
-            assert client.read_to_end() == b""
+        for _ in range(2):
+            answer = ask(client, "too-long")
+            assert answer is not None
+            assert (answer.status, len(answer.body)) == (200, 5)
 
 
 @pytest.mark.parametrize("path", ["205", "205-with-body", "205-with-length"])

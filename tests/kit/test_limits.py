@@ -38,7 +38,16 @@ BOUNDS = {
     "websocket_timeout": 86400,
 }
 #: Off unless asked for: the application, or the system, bounds these.
-UNBOUNDED = {"max_body_bytes", "max_connections", "http_timeout"}
+UNBOUNDED = {
+    "max_body_bytes",
+    "max_connections",
+    "max_connections_per_address",
+    "max_websockets_per_address",
+    "max_handshake_rate",
+    "max_message_rate",
+    "max_message_byte_rate",
+    "http_timeout",
+}
 
 
 def test_what_holds_without_a_setting() -> None:

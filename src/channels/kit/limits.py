@@ -114,6 +114,48 @@ class Limits:
         none="as many as descriptors allow",
         help="open connections of one process; beyond it new ones are answered with 503",
     )
+    max_connections_per_address: int | None = option(
+        None,
+        unit="connections",
+        minimum=1,
+        none="no limit",
+        help="open connections from one address (of IPv6 its first 64 bits) that is no trusted "
+        "proxy's; beyond it new ones are answered with 429",
+    )
+    max_websockets_per_address: int | None = option(
+        None,
+        unit="WebSockets",
+        minimum=1,
+        none="no limit",
+        flag="--websocket-max-per-address",
+        help="open WebSockets of one client's address; beyond it handshakes are answered with 429",
+    )
+    max_handshake_rate: float | None = option(
+        None,
+        unit="handshakes per second",
+        minimum=0.01,
+        none="no limit",
+        flag="--websocket-max-handshake-rate",
+        help="WebSocket handshakes from one client's address, averaged over 10 seconds; beyond it "
+        "they are answered with 429",
+    )
+    max_message_rate: float | None = option(
+        None,
+        unit="messages per second",
+        minimum=0.1,
+        none="no limit",
+        flag="--websocket-max-message-rate",
+        help="messages of one WebSocket, averaged over 10 seconds; closed with 1008",
+    )
+    max_message_byte_rate: int | None = option(
+        None,
+        unit="bytes per second",
+        minimum=100,
+        none="no limit",
+        flag="--websocket-max-byte-rate",
+        help="bytes of the messages of one WebSocket, averaged over 10 seconds, though one message "
+        "may have max_message_bytes; closed with 1008",
+    )
     write_buffer_bytes: int = option(
         256 * KIB,
         unit="bytes",

@@ -47,13 +47,17 @@ class ScopeBuilder:
         self._root_path = options.root_path
         self.state = state
 
+    def trusts(self, peer: Peer) -> bool:
+        """True if this peer is a trusted proxy."""
+        return self._trusts_anyone and self._proxies.trusts(peer)
+
     def build(self, kind: Literal["http", "websocket"], request: Request, peer: Peer) -> Scope:
         """The scope of a request; `extensions` is a fresh dict to be filled.
 
         Addresses are lists, as other servers give them: programs compare them with lists.
         """
         headers, root_path = request.headers, self._root_path
-        if self._trusts_anyone and self._proxies.trusts(peer):
+        if self.trusts(peer):
             peer = self._proxies.resolve(peer, headers)
             root_path = self._proxies.root_path(headers) or root_path
         scope: Scope = {

@@ -22,8 +22,9 @@ from asgiref.compatibility import guarantee_single_callable
 
 from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
-from channels.kit.types import Address, Application
+from channels.kit.types import Address, Application, Scope
 from channels.server.access import AccessRecord
+from channels.server.admission import Admission
 from channels.server.connection import Connection
 from channels.server.counts import counts
 from channels.server.endpoints import Endpoint
@@ -34,12 +35,13 @@ from channels.server.listeners import Listener, listen
 from channels.server.loops import run_on_new_loop
 from channels.server.notify import notify
 from channels.server.options import ServerOptions
-from channels.server.scope import ScopeBuilder
+from channels.server.scope import ScopeBuilder, client_of
 from channels.server.seam import ProtocolSession
-from channels.server.service import Service, Stamp
+from channels.server.service import HttpOutlet, Service, Stamp
 from channels.server.turns import TurnEnds
 from channels.server.watchdog import Watchdog, log_held
 from channels.server.websocket import WebSocketSession
+from channels.wire.http1_request import Request
 
 logger: Final = logging.getLogger("django.channels.server")
 
@@ -52,6 +54,11 @@ HURRIED_SECONDS: Final = 0.25
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
     b"retry-after: 1\r\nconnection: close\r\n\r\nToo many connections."
+)
+
+_TOO_MANY: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: text/plain\r\ncontent-length: 39\r\n"
+    b"retry-after: 10\r\nconnection: close\r\n\r\nToo many connections from this address."
 )
 
 
@@ -115,6 +122,7 @@ class Server:
         tasks = TaskScope("the server", self._loop)
         stamp = Stamp(self.options.server_name)
         scopes = ScopeBuilder(self.options)
+        self._admission = Admission(self.options.limits, scopes.trusts)
         self._lifespan = Lifespan(self.application, is_required=self.options.lifespan == "on")
         self._service = Service(
             self.application,
@@ -124,7 +132,7 @@ class Server:
             tasks,
             self._loop,
             context,
-            WebSocketSession,
+            self._open_websocket,
             self._on_access,
             self._garbage,
         )
@@ -266,10 +274,21 @@ class Server:
             connection.write(_FULL)
             connection.linger()
             return None
+        if not self._admission.connect(connection, connection.peer):
+            connection.write(_TOO_MANY)
+            connection.linger()
+            return None
         return HttpSession(self._service, connection, self._loop)
+
+    def _open_websocket(
+        self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
+    ) -> WebSocketSession:
+        self._admission.open_websocket(outlet, client_of(scope))
+        return WebSocketSession(service, outlet, request, scope)
 
     def disconnected(self, connection: Connection) -> None:
         """A connection is gone."""
+        self._admission.leave(connection)
         counts.connections_ended += connection in self._connections
         self._connections.discard(connection)
         if not self._connections:

@@ -4,6 +4,7 @@ what                        bound                                      beyond it
 messages that wait          the mailbox's                              the socket is left unread
 a read, whatever is in it   `stretch_ms` of the loop's time            the loop turns
 pings and pongs             `max_control_rate`, over `RATE_SECONDS`    closed with 1008
+messages, and their bytes   `max_message_rate`, `..._byte_rate`        closed with 1008
 a frame that has begun      whole, or `min_frame_rate` over each       cut off
                             `frame_timeout`
 """
@@ -17,6 +18,7 @@ from channels.kit.mailbox import Mailbox
 from channels.kit.types import Address
 from channels.server.cuts import cut_off
 from channels.server.garbage import COUNTED_FROM_BYTES
+from channels.server.message_meter import meter_of
 from channels.server.seam import Outlet
 from channels.server.service import Service
 from channels.server.websocket_heartbeat import Heartbeat
@@ -45,6 +47,7 @@ class Intake:
         "_heartbeat",
         "_limits",
         "_mailbox",
+        "_meter",
         "_outlet",
         "_service",
         "_stretch_seconds",
@@ -71,6 +74,7 @@ class Intake:
         self._limits = service.options.limits
         self._timeouts = service.options.timeouts
         self._stretch_seconds = self._limits.stretch_ms / 1000
+        self._meter = meter_of(self._limits)
         self._turned = 0.0
         self._controls = 0
         self._control_since = 0.0
@@ -98,6 +102,10 @@ class Intake:
                 break
             taken += 1
             if isinstance(event, Received):
+                if self._meter is not None and (over := self._meter.take(event.size)):
+                    cut_off("message_rate", self._client, over)
+                    ended = machine.fail(POLICY_VIOLATION, f"Too much: {over}.")
+                    break
                 if not mailbox.gone:
                     key = "text" if isinstance(event.data, str) else "bytes"
                     mailbox.put_client({"type": "websocket.receive", key: event.data}, event.size)

@@ -38,6 +38,8 @@ REFUSAL_FIELDS: Final[dict[int, Headers]] = {
     # RFC 9110 section 15.5.6: "The origin server MUST generate an Allow header field".
     405: [(b"allow", b"GET")],
     # RFC 9110 section 15.5.22: "MUST send an Upgrade header field"; RFC 6455 section 4.4.
+    # RFC 6585 section 4: "MAY include a Retry-After header"; rates are averages over 10 seconds.
+    429: [(b"retry-after", b"10")],
     426: [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")],
 }
 
