@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.core.signals import got_request_exception
@@ -440,6 +441,24 @@ async def test_a_session_that_a_handler_changed_is_saved(
     run.tell("websocket.disconnect")
     await run.end()
     assert saved == ["mine", "mine"], "after each handler, the last one too"
+
+
+async def test_connections_that_the_last_handler_left_open_are_closed(server: Server) -> None:
+    closed: list[str] = []
+
+    class Last(AsyncConsumer):
+        async def websocket_disconnect(self, event: dict[str, Any]) -> None:
+            closed.append("handled")
+            raise StopConsumer
+
+    async def close_left_open() -> None:
+        closed.append("closed")
+
+    with mock.patch("channels.consumer.base.close_left_open", close_left_open):
+        run = server(Last)
+        run.tell("websocket.disconnect", code=1000)
+        await run.end()
+    assert closed == ["handled", "closed"]
 
 
 async def test_a_consumer_that_is_the_whole_application_leaves_lifespan_alone(

@@ -79,6 +79,24 @@ async def test_async_to_sync_runs_on_the_consumers_loop(server: Server, layer: S
     await run.stop()
 
 
+@pytest.mark.filterwarnings("error")
+async def test_a_send_that_is_a_plain_function_will_do() -> None:
+    sent: list[Any] = []
+    events = [{"type": "websocket.receive", "text": "a"}, {"type": "websocket.disconnect"}]
+
+    async def receive() -> Any:
+        return events.pop(0)
+
+    def send(message: Any) -> asyncio.Future[None]:
+        sent.append(message)
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    await Echo.as_asgi()({"type": "websocket"}, receive, send)
+    assert [each["text"] for each in sent] == ["a"]
+
+
 async def test_connections_of_the_thread_are_swept_round_a_handler(server: Server) -> None:
     swept: list[int] = []
     handled: list[int] = []
