@@ -216,6 +216,30 @@ class TestOptions:
         assert "CommandError: max_frame_bytes=3: the least is 125 bytes." in server.output
 
 
+class TestChecks:
+    def test_an_error_is_told_before_it_listens(self, project: Project) -> None:
+        project.set(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryLayer"}})
+        with project.serve("0", "--noreload") as server:
+            assert server.wait() == 1
+        assert "(channels.E003)" in server.output
+        assert "no attribute" in server.output or "does not define" in server.output
+        assert "Listening" not in server.output
+
+    def test_a_warning_is_told_and_it_serves(self, project: Project) -> None:
+        memory = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"hosts": []}}
+        project.set(CHANNEL_LAYERS={"default": memory})
+        with project.serve("0", "--noreload") as server:
+            get(server.wait_for_port(), "/")
+        assert "(channels.W011)" in server.output
+        assert "System check identified 1 issue" in server.output
+
+    def test_they_can_be_left_out(self, project: Project) -> None:
+        project.set(CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryLayer"}})
+        with project.serve("0", "--noreload", "--skip-checks") as server:
+            get(server.wait_for_port(), "/")
+        assert "channels.E003" not in server.output
+
+
 class TestOtherRunservers:
     @pytest.mark.parametrize(
         ("apps", "label"),

@@ -22,7 +22,7 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler
 from django.core.handlers.asgi import ASGIHandler
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
@@ -157,17 +157,19 @@ class Command(DjangoCommand):
         if not options["use_asgi"]:
             return super().inner_run(*args, **options)
         autoreload.raise_last_exception()
+        # Before the checks: what its import raises is told once, with the traceback.
+        application = self.get_application(options)
         if not options["skip_checks"]:
             self.stdout.write("Performing system checks...\n\n")
-            chosen: dict[str, Any] = {**super().get_check_kwargs(options)}  # type: ignore[dict-item]
+            # Not this command's own choice, which is none: those are made before this is called.
+            chosen: dict[str, Any] = {**BaseCommand.get_check_kwargs(self, options)}  # type: ignore[dict-item]
             self.check(**chosen, display_num_errors=True)
         self.check_migrations()
         for connection in connections.all(initialized_only=True):
             connection.close()
-        self._serve(options)
+        self._serve(application, options)
 
-    def _serve(self, options: dict[str, Any]) -> None:
-        application = self.get_application(options)
+    def _serve(self, application: Application, options: dict[str, Any]) -> None:
         try:
             self.server = ListeningServer(
                 application,
