@@ -25,7 +25,7 @@ class _Layer(Protocol):
 
     async def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None: ...
     async def receive(self, channel: str) -> Message: ...
-    async def new_channel(self) -> str: ...
+    async def new_channel(self, prefix: str = "specific") -> str: ...
     async def group_add(self, group: str, channel: str) -> None: ...
     async def group_discard(self, group: str, channel: str) -> None: ...
     async def group_send(self, group: str, message: Message) -> None: ...
@@ -43,7 +43,7 @@ class BlockingLayer:
         self._layer = layer
 
     def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
-        self._call(lambda: self._layer.send(channel, message, delay=delay))
+        self.call(lambda: self._layer.send(channel, message, delay=delay))
 
     def receive(self, channel: str, timeout: float | None = None) -> Message:
         """The next message.
@@ -51,19 +51,19 @@ class BlockingLayer:
         Raises:
             TimeoutError: If none came within `timeout` seconds (None: wait for ever).
         """
-        return self._run(lambda: self._layer.receive(channel), timeout)
+        return self.run(lambda: self._layer.receive(channel), timeout)
 
-    def new_channel(self) -> str:
-        return self._call(self._layer.new_channel)
+    def new_channel(self, prefix: str = "specific") -> str:
+        return self.call(lambda: self._layer.new_channel(prefix))
 
     def group_add(self, group: str, channel: str) -> None:
-        self._call(lambda: self._layer.group_add(group, channel))
+        self.call(lambda: self._layer.group_add(group, channel))
 
     def group_discard(self, group: str, channel: str) -> None:
-        self._call(lambda: self._layer.group_discard(group, channel))
+        self.call(lambda: self._layer.group_discard(group, channel))
 
     def group_send(self, group: str, message: Message) -> None:
-        self._call(lambda: self._layer.group_send(group, message))
+        self.call(lambda: self._layer.group_send(group, message))
 
     def broadcast(
         self,
@@ -77,19 +77,29 @@ class BlockingLayer:
         self.group_send(group, outbound_message(text=text, data=bytes, json=json))
 
     def flush(self) -> None:
-        self._call(self._layer.flush)
+        self.call(self._layer.flush)
 
-    def _call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """`run` for what the layer's own bounds end.
+
+        Raises:
+            ChannelLayerUnavailable: If the loop that owns the layer does not answer.
+        """
         # Longer than what the verbs themselves may take, so that their own error is seen.
         limit = 3 * self._layer.options.send_timeout + 5.0
         try:
-            return self._run(work, limit)
+            return self.run(work, limit)
         except TimeoutError:
             raise ChannelLayerUnavailable(
                 f"The event loop that owns this layer did not answer within {limit} s."
             ) from None
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float | None) -> T:
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        """What a coroutine gives that calls verbs of the layer, run on the layer's own loop.
+
+        Raises:
+            TimeoutError: If it takes more than `timeout` seconds; it is cancelled then.
+        """
         if running_loop() is not None:
             raise RuntimeError(
                 "layer.sync blocks its thread, and an event loop runs on this one: await the "
