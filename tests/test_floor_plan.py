@@ -51,6 +51,20 @@ FLOORS = {
     "testing": 9,
     "management": 9,
     "legacy": 9,
+    # Module names of Channels 1 whose whole content it has.
+    "asgi": 9,
+    "binding": 9,
+    "channel": 9,
+    "delay": 9,
+    "generic.base": 9,
+    "generic.websockets": 9,
+    "handler": 9,
+    "log": 9,
+    "message": 9,
+    "package_checks": 9,
+    "security.websockets": 9,
+    "test": 9,
+    "tests": 9,
     "cli": 9,
     "__main__": 9,
 }
@@ -68,8 +82,11 @@ KNOWS_DJANGO = "channels.backends.database"
 UNPICKLING = {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml"}
 #: For tests: a test and the server process that it starts hand objects to each other.
 UNPICKLES = {"channels.testing.process", "channels.testing.live", "daphne.testing"}
-#: Classes whose name others have chosen: Django for commands, Daphne for its server.
+#: Classes whose name others have chosen: Django for commands, Daphne for its server, Channels 1 for
+#: what programs import from it.
 PUBLIC_DOUBLES = {
+    "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
+    "Group": ["channels.fanout.hub", "channels.legacy.channel"],
     "Command": [
         "channels.management.commands.runserver",
         "channels.management.commands.runworker",

@@ -27,6 +27,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from channels.kit.old_names import old_names
+
 
 class ChannelsError(Exception):
     """The root of all errors in this package."""
@@ -154,3 +156,19 @@ def mark_logged(error: BaseException) -> None:
 def was_logged(error: BaseException) -> bool:
     """True if somebody has logged this error with its traceback."""
     return _LOGGED in vars(error)
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    dict.fromkeys(
+        (
+            "ChannelSocketException",
+            "ConsumeLater",
+            "ResponseLater",
+            "SendNotAvailableOnDemultiplexer",
+            "WebsocketCloseException",
+        ),
+        "channels.legacy.exceptions",
+    ),
+)

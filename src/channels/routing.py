@@ -30,6 +30,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
 from channels.db import are_left_open, close_left_open
 from channels.exceptions import NoRouteFound
+from channels.kit.old_names import old_names
 from channels.kit.printable import printable
 from channels.kit.types import Application, Receive, Scope, Send
 from channels.middleware import INNER, single_callable
@@ -315,3 +316,23 @@ class ChannelNameRouter:
         if name not in self.application_mapping:
             raise ValueError(f"No application configured for channel name {name!r}")
         return await single_callable(self.application_mapping[name])(scope, receive, send)
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    dict.fromkeys(
+        (
+            "Include",
+            "Route",
+            "RouteClass",
+            "Router",
+            "connect_consumer",
+            "include",
+            "null_consumer",
+            "route",
+            "route_class",
+        ),
+        "channels.legacy.routing",
+    ),
+)
