@@ -85,6 +85,7 @@ UNPICKLES = {"channels.testing.process", "channels.testing.live", "daphne.testin
 #: Classes whose name others have chosen: Django for commands, Daphne for its server, Channels 1 for
 #: what programs import from it.
 PUBLIC_DOUBLES = {
+    "Worker": ["channels.legacy.worker", "channels.worker"],
     "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
     "Group": ["channels.fanout.hub", "channels.legacy.channel"],
     "Command": [

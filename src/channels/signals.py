@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django.dispatch import Signal
 
+from channels.kit.old_names import old_names
 from channels.kit.types import Scope
 
 #: Sent before a consumer handles its first event.
@@ -24,3 +25,13 @@ async def announce(signal: Signal, sender: type[Any], scope: Scope) -> None:
     """Send one of the signals; costs nothing while nobody listens."""
     if signal.receivers:
         await signal.asend_robust(sender=sender, scope=scope, environ={})
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    {
+        "worker_process_ready": "channels.legacy.signals",
+        "worker_ready": "channels.legacy.signals",
+    },
+)

@@ -190,7 +190,7 @@ class Worker(StatelessServer):
         with contextlib.ExitStack() as stack:
             if has_signals:
                 stack.enter_context(process_exit.serving(self, self.options.stop_seconds))
-            run_on_new_loop(self._run_as_owner())
+            run_on_new_loop(self.run_as_owner())
 
     def request_stop(self) -> None:
         """Finish what runs, then end `handle`; from any thread, at any time."""
@@ -273,9 +273,9 @@ class Worker(StatelessServer):
         """
         return ApplicationInput(self, {**scope, "channel": scope_id})
 
-    async def _run_as_owner(self) -> None:
+    async def run_as_owner(self) -> None:
+        """`handle`, on a loop that may do the layer's I/O, for it lives as long as the process."""
         layer = self.channel_layer
-        # This loop lives as long as the process: the layer may do its I/O here.
         is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
         try:
             await self.handle()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from channels.legacy.asgi import ChannelLayerWrapper, channel_layers
+from channels.legacy.worker import Worker
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 
@@ -24,3 +28,41 @@ def site(settings: Any) -> MakeSite:
         return channel_layers["default"]
 
     return make
+
+
+@contextmanager
+def working(*workers: Worker) -> Iterator[None]:
+    """The workers at work, each in a thread of its own; afterwards they have ended."""
+    threads = [threading.Thread(target=worker.run, daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.request_stop()
+        for thread in threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+class Notes:
+    """What consumers tell the test."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue()
+
+    def add(self, note: Any) -> None:
+        self._queue.put(note)
+
+    def next(self) -> Any:
+        return self._queue.get(timeout=30)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._queue.empty()
+
+
+@pytest.fixture
+def notes() -> Notes:
+    return Notes()

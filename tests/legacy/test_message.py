@@ -25,7 +25,6 @@ def test_a_message_is_a_mapping_with_channels(site: MakeSite) -> None:
     assert list(message.values()) == ["websocket.send.x!y", "hello"]
     assert dict(message.items()) == message.content == content
     assert message.channel.name == "websocket.receive"
-    assert message.reply_channel is not None
     assert message.reply_channel.name == "websocket.send.x!y"
     assert message.channel_layer is message.reply_channel.channel_layer is layer
     with pytest.raises(KeyError):

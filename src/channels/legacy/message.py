@@ -40,7 +40,8 @@ class Message:
         self.content = content
         self.channel = Channel(channel_name, channel_layer=channel_layer)
         self.channel_layer = channel_layer
-        self.reply_channel = Channel(reply, channel_layer=channel_layer) if reply else None
+        # Any: consumers of WebSockets send to it unasked, for theirs have one.
+        self.reply_channel: Any = Channel(reply, channel_layer=channel_layer) if reply else None
 
     def __getitem__(self, key: str) -> Any:
         return self.content[key]
