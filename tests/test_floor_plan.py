@@ -85,6 +85,9 @@ UNPICKLES = {"channels.testing.process", "channels.testing.live", "daphne.testin
 #: Classes whose name others have chosen: Django for commands, Daphne for its server, Channels 1 for
 #: what programs import from it.
 PUBLIC_DOUBLES = {
+    "AsgiHandler": ["channels.http", "channels.legacy.handler"],
+    "AsgiRequest": ["channels.http", "channels.legacy.handler"],
+    "StaticFilesHandler": ["channels.legacy.staticfiles", "channels.staticfiles"],
     "Worker": ["channels.legacy.worker", "channels.worker"],
     "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
     "Group": ["channels.fanout.hub", "channels.legacy.channel"],

@@ -23,6 +23,7 @@ from django.contrib.auth import (
 from django.utils.crypto import constant_time_compare
 from django.utils.functional import LazyObject, empty
 
+from channels.kit.old_names import old_names
 from channels.kit.types import Receive, Scope, Send
 from channels.middleware import NEXT_STEP, BaseMiddleware
 from channels.sessions import CookieMiddleware, SessionMiddleware, in_thread, may_change_key
@@ -51,7 +52,7 @@ async def get_user(scope: Scope) -> Any:
     # No key: nothing is stored, so there is nothing to load and no reason to leave the loop.
     if getattr(session, "session_key", "?") is None and SESSION_KEY not in session:
         return _anonymous()
-    return await in_thread(scope, _find_user)(session, may_change_key(scope))
+    return await in_thread(scope, find_user)(session, may_change_key(scope))
 
 
 async def login(scope: Scope, user: Any, backend: str | None = None) -> None:
@@ -100,7 +101,12 @@ def _get_user_session_key(session: Any) -> Any:
     return get_user_model()._meta.pk.to_python(session[SESSION_KEY])
 
 
-def _find_user(session: Any, may_cycle_key: bool) -> Any:
+def find_user(session: Any, may_cycle_key: bool) -> Any:
+    """The user that a session names, or an AnonymousUser; blocks on database and session store.
+
+    Args:
+        may_cycle_key: Whether the session may get another key; see `get_user`.
+    """
     if not catch_up(session):
         return _anonymous()
     try:
@@ -243,3 +249,16 @@ class AuthMiddleware(BaseMiddleware):
 def AuthMiddlewareStack(inner: Any) -> CookieMiddleware:  # noqa: N802 - a public name
     """AuthMiddleware with the session and cookie middleware that it needs."""
     return CookieMiddleware(SessionMiddleware(AuthMiddleware(inner)))
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    {
+        "channel_and_http_session_user_from_http": "channels.legacy.auth",
+        "channel_session_user": "channels.legacy.auth",
+        "channel_session_user_from_http": "channels.legacy.auth",
+        "http_session_user": "channels.legacy.auth",
+        "transfer_user": "channels.legacy.auth",
+    },
+)

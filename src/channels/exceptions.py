@@ -161,14 +161,11 @@ def was_logged(error: BaseException) -> bool:
 #: Of Channels 1.
 __getattr__ = old_names(
     __name__,
-    dict.fromkeys(
-        (
-            "ChannelSocketException",
-            "ConsumeLater",
-            "ResponseLater",
-            "SendNotAvailableOnDemultiplexer",
-            "WebsocketCloseException",
-        ),
-        "channels.legacy.exceptions",
-    ),
+    {
+        "ChannelSocketException": "channels.legacy.exceptions",
+        "ConsumeLater": "channels.legacy.exceptions",
+        "ResponseLater": "channels.legacy.exceptions",
+        "SendNotAvailableOnDemultiplexer": "channels.legacy.exceptions",
+        "WebsocketCloseException": "channels.legacy.exceptions",
+    },
 )

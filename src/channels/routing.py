@@ -321,18 +321,15 @@ class ChannelNameRouter:
 #: Of Channels 1.
 __getattr__ = old_names(
     __name__,
-    dict.fromkeys(
-        (
-            "Include",
-            "Route",
-            "RouteClass",
-            "Router",
-            "connect_consumer",
-            "include",
-            "null_consumer",
-            "route",
-            "route_class",
-        ),
-        "channels.legacy.routing",
-    ),
+    {
+        "Include": "channels.legacy.routing",
+        "Route": "channels.legacy.routing",
+        "RouteClass": "channels.legacy.routing",
+        "Router": "channels.legacy.routing",
+        "connect_consumer": "channels.legacy.routing",
+        "include": "channels.legacy.routing",
+        "null_consumer": "channels.legacy.routing",
+        "route": "channels.legacy.routing",
+        "route_class": "channels.legacy.routing",
+    },
 )

@@ -29,6 +29,7 @@ from django.utils.http import http_date
 
 from channels.db import database_sync_to_async
 from channels.kit.doors import DOOR
+from channels.kit.old_names import old_names
 from channels.kit.threads import PoolExecutor
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.middleware import single_callable
@@ -432,3 +433,18 @@ def _save_now(session: Any) -> None:
     # A session that is gone is left to save(), which raises UpdateError for it.
     catch_up(session)
     session.save()
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    {
+        "channel_and_http_session": "channels.legacy.sessions",
+        "channel_session": "channels.legacy.sessions",
+        "enforce_ordering": "channels.legacy.sessions",
+        "http_session": "channels.legacy.sessions",
+        "requeue_messages": "channels.legacy.sessions",
+        "session_for_reply_channel": "channels.legacy.sessions",
+        "wait_channel_name": "channels.legacy.sessions",
+    },
+)

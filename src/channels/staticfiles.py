@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 
+from channels.kit.old_names import old_names
 from channels.middleware import single_callable
 
 
@@ -34,3 +35,12 @@ class StaticFilesWrapper(StaticFilesHandler):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         handler = super().__call__ if self._handler is None else self._handler
         return await handler(scope, receive, send)
+
+
+#: Of Channels 1.
+__getattr__ = old_names(
+    __name__,
+    {
+        "StaticFilesConsumer": "channels.legacy.staticfiles",
+    },
+)

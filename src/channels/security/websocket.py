@@ -61,7 +61,7 @@ class OriginValidator:
             )
         found = [value for name, value in scope["headers"] if name == b"origin"]
         # Two of them: whoever sits before this server may have judged by the other one.
-        if len(found) < 2 and self.valid_origin(_parse(found[0]) if found else None):
+        if len(found) < 2 and self.valid_origin(parse_origin(found[0]) if found else None):
             return await self.application(scope, receive, send)
         origin = printable(b", ".join(found).decode("latin1"))
         wrong = f"origin '{origin}' is not allowed" if found else "it has no Origin header"
@@ -105,7 +105,7 @@ class OriginValidator:
         return origin.port if origin.port is not None else _DEFAULT_PORTS.get(origin.scheme)
 
 
-def _parse(origin: bytes) -> ParseResult | None:
+def parse_origin(origin: bytes) -> ParseResult | None:
     """The parts of an Origin header, or None if it is not exactly one origin."""
     text = origin.decode("latin1")
     if not _ORIGIN.fullmatch(text):
