@@ -77,6 +77,44 @@ NAMES: Final = {
     "daphne.testing": "DaphneProcess",
 }
 
+#: The same for Channels 1.
+OLD_NAMES: Final = {
+    "channels": "Channel Group channel_layers include route route_class",
+    "channels.asgi": (
+        "ChannelLayerManager ChannelLayerWrapper InvalidChannelLayerError channel_layers "
+        "get_channel_layer"
+    ),
+    "channels.auth": (
+        "channel_and_http_session_user_from_http channel_session_user "
+        "channel_session_user_from_http http_session_user transfer_user"
+    ),
+    "channels.channel": "Channel Group",
+    "channels.exceptions": (
+        "ChannelSocketException ConsumeLater DenyConnection RequestAborted RequestTimeout "
+        "ResponseLater SendNotAvailableOnDemultiplexer WebsocketCloseException"
+    ),
+    "channels.handler": "AsgiHandler AsgiRequest ViewConsumer",
+    "channels.hacks": "monkeypatch_django",
+    "channels.log": "handler setup_logger",
+    "channels.message": "Message PendingMessageStore pending_message_store",
+    "channels.package_checks": "check_all required_versions",
+    "channels.routing": (
+        "Include Route RouteClass Router connect_consumer include null_consumer route route_class"
+    ),
+    "channels.security.websockets": (
+        "AllowedHostsOnlyOriginValidator BaseOriginValidator allowed_hosts_only"
+    ),
+    "channels.sessions": (
+        "channel_and_http_session channel_session enforce_ordering http_session requeue_messages "
+        "session_for_reply_channel wait_channel_name"
+    ),
+    "channels.signals": ("consumer_finished consumer_started worker_process_ready worker_ready"),
+    "channels.staticfiles": "StaticFilesConsumer",
+    "channels.utils": "name_that_thing",
+    "channels.legacy.staticfiles": "StaticFilesConsumer StaticFilesHandler",
+    "channels.legacy.worker": "Worker WorkerGroup",
+}
+
 #: Class -> what programs and their tests call or override, also where it is private.
 MEMBERS: Final = {
     "channels.layers:ChannelLayerManager": (
@@ -154,10 +192,12 @@ PARAMETERS: Final = {
 }
 
 
-@pytest.mark.parametrize("module", NAMES)
-def test_names(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "names"), [each for table in (NAMES, OLD_NAMES) for each in table.items()]
+)
+def test_names(module: str, names: str) -> None:
     found = importlib.import_module(module)
-    assert [name for name in NAMES[module].split() if not hasattr(found, name)] == []
+    assert [name for name in names.split() if not hasattr(found, name)] == []
 
 
 @pytest.mark.parametrize("path", MEMBERS)

@@ -19,6 +19,9 @@ from channels.legacy.message import Message
 from channels.legacy.staticfiles import StaticFilesConsumer
 from tests.legacy.conftest import MakeSite
 
+# The signals of a request look at connections to the database.
+pytestmark = pytest.mark.django_db
+
 
 def show(request: Any) -> HttpResponse:
     return JsonResponse(

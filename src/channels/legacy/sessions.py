@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import CreateError
@@ -36,8 +36,6 @@ NEXT_ORDER: Final = "__channels_next_order"
 ORIGINAL_CHANNEL: Final = "original_channel"
 #: How long the message is waited for that a row says is there, in seconds.
 WAIT_SECONDS: Final = 5.0
-#: Life of rows that are normally deleted after a moment, in seconds.
-ROW_SECONDS: Final = 600
 
 
 def session_for_reply_channel(reply_channel: str) -> Any:
@@ -98,6 +96,14 @@ def channel_session(consumer: Consumer) -> Consumer:
 def wait_channel_name(reply_channel: str, order: int) -> str:
     """The channel where a message of a socket waits for its turn."""
     return f"__wait__.{reply_channel.replace('!', '.')}.{order}"
+
+
+@overload
+def enforce_ordering(func: Consumer, slight: bool = False) -> Consumer: ...
+
+
+@overload
+def enforce_ordering(func: None = None, slight: bool = False) -> Callable[[Consumer], Consumer]: ...
 
 
 def enforce_ordering(func: Consumer | None = None, slight: bool = False) -> Any:
@@ -181,7 +187,6 @@ def requeue_messages(message: Message, order: int) -> None:
     if not waiting.exists(waiting.session_key):
         return
     claim = _store("chc", f"{reply} {order}")
-    claim.set_expiry(ROW_SECONDS)
     try:
         claim.save(must_create=True)
     except CreateError:
@@ -222,7 +227,6 @@ def _wait(message: Message, order: int) -> None:
             f"Message {order} of {reply} could not wait for its turn: {error}"
         ) from error
     waiting = _store("chw", f"{reply} {order}")
-    waiting.set_expiry(ROW_SECONDS)
     with suppress(CreateError):
         waiting.save(must_create=True)
     # Only now: whoever moves on from here looks for the row.
@@ -294,6 +298,7 @@ def _client_session(message: Message) -> Any:
             f"websocket.connect: {message!r} cannot be read as a request: {error!r}."
         ) from error
     key = request.GET.get("session_key") or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    request.close()
     return _http_store(key) if key else None
 
 
