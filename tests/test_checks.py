@@ -212,12 +212,33 @@ def test_sound_layers(settings: Any, value: Any) -> None:
         ({"default": {"BACKEND": THIRD_PARTY}}, "channels.E004"),
         ({"default": {"BACKEND": THIRD_PARTY, "CONFIG": {"host": "a", "x": 1}}}, "channels.E004"),
         ({"default": {"BACKEND": IN_MEMORY, "capacity": 10}}, "channels.W005"),
-        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": "site.routing"}}, "channels.W007"),
+        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": "no.such.routing"}}, "channels.E005"),
+        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": f"{__name__}.OURS"}}, "channels.E005"),
+        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": [print]}}, "channels.E005"),
+        ({"default": {"BACKEND": IN_MEMORY, "ROUTING": {"jobs": "no.such.job"}}}, "channels.E005"),
     ],
 )
 def test_faulty_layers(settings: Any, value: Any, expected: str) -> None:
     settings.CHANNEL_LAYERS = value
     assert ids(checks.check_layers()) == [expected]
+
+
+def test_a_faulty_routing_is_named(settings: Any) -> None:
+    entry = {"BACKEND": IN_MEMORY, "ROUTING": "no.such.routing"}
+    settings.CHANNEL_LAYERS = {"default": entry}
+    (message,) = checks.check_layers()
+    assert message.msg.startswith(
+        "The ROUTING of CHANNEL_LAYERS['default'] cannot be had: Cannot import channel routing "
+        "'no.such.routing'"
+    )
+
+
+def test_a_site_of_channels_1_needs_no_application(settings: Any) -> None:
+    settings.ASGI_APPLICATION = None
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": IN_MEMORY, "ROUTING": {"jobs": print}}}
+    assert checks.check_application() == checks.check_layers() == []
+    settings.CHANNEL_LAYERS = {"other": {"BACKEND": IN_MEMORY, "ROUTING": []}}
+    assert ids(checks.check_application()) == ["channels.W001"]
 
 
 def test_layers_without_a_default_are_named(settings: Any) -> None:

@@ -1,12 +1,11 @@
 """System checks: what is set up so that connections or messages would be lost without a word.
 
-    channels.W001  ASGI_APPLICATION is not set
+    channels.W001  ASGI_APPLICATION is not set, and the default layer has no ROUTING
     channels.W002  ASGI_APPLICATION cannot be had
     channels.W003  another application's runserver, which serves no WebSocket, comes first
     channels.W004  an in-memory layer, and several processes
     channels.W005  a key in CHANNEL_LAYERS that nothing reads
     channels.W006  another distribution's files lie over this package's
-    channels.W007  ROUTING in CHANNEL_LAYERS, which needs the API of Channels 1
     channels.W008  a key of a layer that is short enough to be guessed
     channels.W009  a list of keys of a layer that is empty, so that nothing is sealed
     channels.W010  this Python parses cookies in quadratic time (with --deploy)
@@ -16,6 +15,7 @@
     channels.E002  a layer has no BACKEND
     channels.E003  a BACKEND cannot be imported
     channels.E004  a layer does not take its CONFIG
+    channels.E005  the ROUTING of a layer cannot be had
 
 Warnings do not stop a command: a project may serve its connections elsewhere.
 """
@@ -53,6 +53,8 @@ PROCESSES: Final = "WEB_CONCURRENCY"
 LEAST_KEY_LENGTH: Final = 32
 #: What CONFIG may say to the in-memory layer.
 MEMORY_OPTIONS: Final = frozenset(LayerOptions.__dataclass_fields__)
+#: Of Channels 1; imported by name, for it stands above this module.
+_ROUTING: Final = "channels.legacy.routing"
 #: Distributions that bring modules of the names that this one brings.
 OVERLAPPING: Final = ("daphne", "channels-redis")
 
@@ -62,6 +64,8 @@ def check_application(**_: Any) -> list[CheckMessage]:
     """ASGI_APPLICATION names an application."""
     named: Any = getattr(settings, "ASGI_APPLICATION", None)
     if not named:
+        if _has_routing():
+            return []
         return [
             Warning(
                 "ASGI_APPLICATION is not set, so runserver cannot serve WebSockets.",
@@ -184,12 +188,7 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             id="channels.W005",
         )
     if "ROUTING" in entry:
-        yield Warning(
-            f"{name} has ROUTING, the way of Channels 1, which this release does not have yet: "
-            "nothing is routed by it.",
-            hint="Route connections in ASGI_APPLICATION, and take ROUTING out.",
-            id="channels.W007",
-        )
+        yield from _check_routing(name, entry["ROUTING"])
     backend = entry.get("BACKEND")
     if not isinstance(backend, str) or not backend:
         yield Error(
@@ -230,6 +229,30 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             hint="Name a layer that spans processes, or run one process.",
             id="channels.W004",
         )
+
+
+def _check_routing(name: str, routing: Any) -> Iterator[CheckMessage]:
+    """What is wrong with a routing of Channels 1: it is made once, with all its consumers."""
+    try:
+        import_module(_ROUTING).Router(routing)
+    except ImproperlyConfigured as error:
+        found = str(error)
+    except Exception as error:
+        found = f"{routing!r} raised {error!r}"
+    else:
+        return
+    yield Error(
+        f"The ROUTING of {name} cannot be had: {found}",
+        hint='Name a list of route() and include(): "mysite.routing.channel_routing".',
+        id="channels.E005",
+    )
+
+
+def _has_routing() -> bool:
+    """True if the default layer's workers answer connections, in the way of Channels 1."""
+    configs: Any = getattr(settings, "CHANNEL_LAYERS", None)
+    default = configs.get(DEFAULT_CHANNEL_LAYER) if isinstance(configs, Mapping) else None
+    return isinstance(default, Mapping) and "ROUTING" in default
 
 
 def _check_keys(name: str, keys: Any) -> Iterator[CheckMessage]:
