@@ -391,12 +391,20 @@ def test_of_two_workers_one_sends_a_waiting_message_on(
         save(self, must_create)
 
     monkeypatch.setattr(store, "save", saving)
+    receive, reads = layer.channel_layer.receive, []
+
+    def receiving(*args: Any, **kwargs: Any) -> Any:
+        reads.append(args)
+        return receive(*args, **kwargs)
+
+    monkeypatch.setattr(layer.channel_layer, "receive", receiving)
     one = message(layer, order=0)
     workers = [threading.Thread(target=module.requeue_messages, args=(one, 1)) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(30)
+    assert len(reads) == 1, "the other does not wait for what it cannot get"
     assert requeued(layer) == [1]
 
 

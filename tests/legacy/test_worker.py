@@ -250,6 +250,25 @@ def test_a_stop_lets_the_consumer_end_and_takes_nothing_more(
     assert unread(layer, "jobs") == [1]
 
 
+async def test_a_free_thread_takes_nothing_after_the_stop(
+    site: MakeSite, gate: Gate, notes: Notes
+) -> None:
+    layer = site([route("jobs", gate)])
+    worker = WorkerGroup(layer, n_threads=2)
+    running = asyncio.create_task(worker.handle())
+    await layer.layer.send("jobs", {"n": 0})
+    await until(lambda: not notes.is_empty, "the first message")
+    worker.request_stop()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await layer.layer.send("jobs", {"n": 1})
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.opened.release(2)
+    await running
+    assert await layer.layer.receive("jobs") == {"n": 1}
+
+
 def run_in_main_thread(
     layer: ChannelLayerWrapper, make: Callable[..., Worker] = Worker, **options: Any
 ) -> None:
