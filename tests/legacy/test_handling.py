@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from django.core.signals import got_request_exception
 
 from channels import Channel, route
 from channels.exceptions import DenyConnection
@@ -140,8 +141,18 @@ def test_an_error_is_logged_with_the_consumers_name(
 
     layer = site([route("jobs", consumer)])
     worker = handler(layer)
-    with pytest.raises(LookupError):
-        worker.handle("jobs", {})
+    collected: list[Any] = []
+
+    def collect(**kwargs: Any) -> None:
+        collected.append((kwargs["sender"], type(sys.exception())))
+
+    got_request_exception.connect(collect)
+    try:
+        with pytest.raises(LookupError):
+            worker.handle("jobs", {})
+    finally:
+        got_request_exception.disconnect(collect)
+    assert collected == [(Sender, LookupError)]
     assert f"{__name__}." in caplog.text
     assert "no such room" in caplog.text
     assert worker.counts == {"failed": 1}
@@ -162,6 +173,7 @@ def test_an_exit_ends_the_consumer_alone(site: MakeSite, caplog: pytest.LogCaptu
         ("jobs", None, "malformed"),
         ("jobs", {"reply_channel": 7}, "malformed"),
         ("jobs", {"__retries__": "many"}, "malformed"),
+        ("jobs", {"reply_channel": b"\xff"}, "malformed"),
         ("other", {}, "unrouted"),
     ],
 )
@@ -189,3 +201,14 @@ def test_what_shall_be_handled_next_is(site: MakeSite) -> None:
     assert seen == [0, "returned", 1, "returned", 2]
     assert worker.counts == {"handled": 3}
     assert not handle_next("jobs", {}), "no worker is at work"
+
+
+def test_an_error_of_what_is_handled_next_is_no_error_of_the_first(site: MakeSite) -> None:
+    def consumer(message: Any) -> None:
+        if message["n"]:
+            raise LookupError
+        handle_next("jobs", {"n": 1})
+
+    worker = handler(site([route("jobs", consumer)]))
+    worker.handle("jobs", {"n": 0})
+    assert worker.counts == {"handled": 1, "failed": 1}

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.core.signals import got_request_exception
+
 from channels.exceptions import ChannelFull, DenyConnection, mark_logged
 from channels.kit.throttle import Throttle, and_more
 from channels.legacy.exceptions import ChannelSocketException, ConsumeLater
@@ -103,21 +105,18 @@ class MessageHandler:
         """Handle a message, and those that its consumer asks to be handled next.
 
         Raises:
-            Exception: What the consumer raised, logged already.
+            Exception: What the consumer of the first message raised, logged already.
         """
-        following = deque([(channel, content)])
+        following: deque[tuple[str, Content]] = deque()
         _thread.following = following
-        errors = []
         try:
+            error = self._handle(channel, content)
             while following:
-                try:
-                    self._handle(*following.popleft())
-                except Exception as error:
-                    errors.append(error)
+                self._handle(*following.popleft())
         finally:
             del _thread.following
-        if errors:
-            raise errors[0]
+        if error is not None:
+            raise error
 
     def drop(self, reason: str, text: str, channel: str) -> None:
         """Count and log a message that nobody handles.
@@ -134,16 +133,17 @@ class MessageHandler:
                 "A message on channel %r is dropped: %s%s", channel, text, and_more(held_back)
             )
 
-    def _handle(self, channel: str, content: Content) -> None:
+    def _handle(self, channel: str, content: Content) -> Exception | None:
+        """Handle one message; returns what its consumer has raised."""
         try:
             message, retries = self._read(channel, content)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             self.drop("malformed", str(error), channel)
-            return
+            return None
         match = self._layer.router.match(message)
         if match is None:
             self.drop("unrouted", "no route matches it, see ROUTING.", channel)
-            return
+            return None
         consumer, arguments = match
         try:
             if self._callback is not None:
@@ -152,20 +152,24 @@ class MessageHandler:
                 self._consume(consumer, message, arguments)
         except ConsumeLater:
             self._put_back(message, retries)
-        except (Exception, SystemExit) as error:
-            self._count("failed")
-            logger.exception(
-                "The consumer %s failed on a message of channel %r.",
-                name_that_thing(consumer),
-                channel,
-            )
-            if isinstance(error, SystemExit):
-                # It ends the consumer, and not the worker's thread.
-                return
+        except SystemExit:
+            # It ends the consumer, and not the worker's thread.
+            self._fail(consumer, channel)
+        except Exception as error:
+            self._fail(consumer, channel)
             mark_logged(error)
-            raise
+            return error
         else:
             self._count("handled")
+        return None
+
+    def _fail(self, consumer: Callable[..., Any], channel: str) -> None:
+        """Report what is being raised to the log, and to those who collect Django's errors."""
+        self._count("failed")
+        logger.exception(
+            "The consumer %s failed on a message of channel %r.", name_that_thing(consumer), channel
+        )
+        got_request_exception.send_robust(sender=self._sender, request=None)
 
     def _read(self, channel: str, content: Content) -> tuple[Message, int]:
         message = Message(content, channel, self._layer)
