@@ -421,6 +421,18 @@ def test_what_a_worker_left_that_was_killed_is_sent_on_by_the_next(
     assert requeued(layer) == [1]
 
 
+def test_a_message_whose_turn_it_is_can_be_sent_on_by_hand(
+    ordered: Any, layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, _ = ordered
+    handle(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "requeue_messages", lambda *_: None)
+        handle(0)
+    module.requeue_messages(message(layer))
+    assert requeued(layer) == [1]
+
+
 def test_a_full_channel_loses_no_waiting_message(site: MakeSite) -> None:
     """What reads the channel may be this very thread, so the message is handled here."""
     seen = []

@@ -176,13 +176,16 @@ def _advance(message: Any, order: int) -> None:
     requeue_messages(message, order)
 
 
-def requeue_messages(message: Message, order: int) -> None:
+def requeue_messages(message: Message, order: int | None = None) -> None:
     """Send the message of a number, if it waits, to the channel that it came from.
 
     Args:
         message: Another one of the same socket.
+        order: The number; None takes the one whose turn it is.
     """
     reply = message.reply_channel.name
+    if order is None:
+        order = session_for_reply_channel(reply).get(NEXT_ORDER, 0)
     waiting = _store("chw", f"{reply} {order}")
     if not waiting.exists(waiting.session_key):
         return
