@@ -19,7 +19,7 @@ def layer(request: pytest.FixtureRequest, short_path: Path) -> Any:
     if request.param == "memory":
         inner = InMemoryChannelLayer(capacity=3)
     else:
-        inner = LocalChannelLayer(prefix=str(short_path / "hub"), capacity=3)
+        inner = LocalChannelLayer(directory=short_path, capacity=3)
     yield Asgi1Layer(inner)
     async_to_sync(inner.close)()
 

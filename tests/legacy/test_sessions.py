@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.contrib.sessions.backends import file
 from django.core.cache import cache
@@ -323,6 +324,27 @@ def test_the_next_number_is_let_through_after_an_error(layer: ChannelLayerWrappe
     assert seen == [0, 1]
 
 
+def test_answers_leave_before_the_next_message_has_its_turn(layer: ChannelLayerWrapper) -> None:
+    @enforce_ordering
+    def consumer(message: Any) -> None:
+        Channel("answers").send({"order": message["order"]})
+
+    found: list[Any] = []
+    send = layer.channel_layer.send
+
+    def sending(channel: str, content: Any) -> None:
+        found.append((channel, content["order"]))
+        send(channel, content)
+
+    layer.router.add_route(route("websocket.receive", consumer))
+    worker = MessageHandler(layer, Worker)
+    content = message(layer).content
+    worker.handle("websocket.receive", {**content, "order": 1})
+    layer.channel_layer.send = sending
+    worker.handle("websocket.receive", {**content, "order": 0})
+    assert found == [("answers", 0), ("websocket.receive", 1)]
+
+
 def test_a_message_that_is_put_back_keeps_its_turn(layer: ChannelLayerWrapper) -> None:
     seen = []
 
@@ -493,7 +515,7 @@ def test_workers_that_share_a_socket_keep_its_order(
     routing = [route("websocket.receive", consumer)]
     layers = [
         ChannelLayerWrapper(
-            LocalChannelLayer(prefix=str(short_path / "hub"), capacity=1000), "default", routing
+            LocalChannelLayer(directory=short_path, capacity=1000), "default", routing
         )
         for _ in range(3)
     ]
@@ -512,3 +534,5 @@ def test_workers_that_share_a_socket_keep_its_order(
         assert [notes.next() for _ in range(200)] == list(range(200))
     assert all(worker.counts["handled"] for worker in workers), "both had a part in it"
     assert not any(name.startswith("dropped") for each in workers for name in each.counts)
+    for layer in layers:
+        async_to_sync(layer.layer.close)()

@@ -6,14 +6,15 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from channels import Channel, route
-from channels.legacy.asgi import ChannelLayerWrapper
+from channels.legacy.asgi import ChannelLayerWrapper, channel_layers
 from channels.legacy.worker import Worker, WorkerGroup
 from channels.signals import worker_process_ready, worker_ready
 from channels.testing.layers.base import until
@@ -40,11 +41,15 @@ def gate(notes: Notes) -> Gate:
 
 
 @pytest.fixture(params=["memory", "local"])
-def any_site(request: pytest.FixtureRequest, site: MakeSite, short_path: Path) -> MakeSite:
+def any_site(
+    request: pytest.FixtureRequest, site: MakeSite, short_path: Path
+) -> Iterator[MakeSite]:
     if request.param == "memory":
-        return site
-    config = {"backend": "channels.layers.LocalChannelLayer", "prefix": str(short_path / "hub")}
-    return lambda routing: site(routing, **config)
+        yield site
+        return
+    config = {"backend": "channels.layers.LocalChannelLayer", "directory": str(short_path)}
+    yield lambda routing: site(routing, **config)
+    async_to_sync(channel_layers["default"].layer.close)()
 
 
 def unread(layer: ChannelLayerWrapper, channel: str) -> list[Any]:

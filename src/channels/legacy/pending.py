@@ -43,14 +43,23 @@ class PendingMessageStore:
         self._thread.messages.append((sender, message))
 
     def send_and_flush(self, **_: Any) -> None:
-        """Send in order what was held back, and hold back no more.
+        """As `flush`, and hold back no more."""
+        try:
+            self.flush()
+        finally:
+            self._thread.__dict__.pop("messages", None)
+
+    def flush(self) -> None:
+        """Send in order what was held back so far.
 
         Raises:
             RuntimeError: If a channel was full for 2 seconds; what goes elsewhere is sent first.
         """
-        messages = self._thread.__dict__.pop("messages", [])
+        messages = getattr(self._thread, "messages", [])
+        sent = list(messages)
+        messages.clear()
         deadline = time.monotonic() + FULL_SECONDS
-        full = [sender.name for sender, message in messages if not _sent(sender, message, deadline)]
+        full = [sender.name for sender, message in sent if not _sent(sender, message, deadline)]
         if full:
             raise RuntimeError(
                 f"{len(full)} messages of a consumer were dropped: the channel {full[0]!r} was "

@@ -25,6 +25,7 @@ from channels.legacy.exceptions import ConsumeLater
 from channels.legacy.handler import AsgiRequest
 from channels.legacy.handling import handle_next
 from channels.legacy.message import Message
+from channels.legacy.pending import pending_message_store
 
 logger = logging.getLogger("django.channels")
 
@@ -160,7 +161,11 @@ def _run(
         raise
     finally:
         if not comes_again:
-            _advance(message, order + 1)
+            try:
+                # First, or answers to the next message, by another worker, could be there before.
+                pending_message_store.flush()
+            finally:
+                _advance(message, order + 1)
 
 
 def _advance(message: Any, order: int) -> None:
