@@ -463,7 +463,8 @@ def test_a_full_channel_loses_no_waiting_message(site: MakeSite) -> None:
     def consumer(message: Any) -> None:
         seen.append(message["order"])
 
-    layer = site([route("websocket.receive", consumer)], capacity=1)
+    full = {"websocket.receive": 1}
+    layer = site([route("websocket.receive", consumer)], channel_capacity=full)
     worker = MessageHandler(layer, Worker)
     content = message(layer).content
     for order in (2, 1):
@@ -474,14 +475,28 @@ def test_a_full_channel_loses_no_waiting_message(site: MakeSite) -> None:
     assert worker.counts == {"handled": 5}
 
 
-def test_a_message_that_cannot_wait_says_so(
-    site: MakeSite, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    layer = site(capacity=1)
-    layer.send(wait_channel_name("websocket.send.x!y", 1), {})
+def test_a_socket_that_is_stuck_is_closed_before_too_much_waits(site: MakeSite) -> None:
+    layer = site(capacity=2)
     consumer = enforce_ordering(lambda message: None)
-    with pytest.raises(ChannelFull, match=r"Message 1 of websocket.send.x!y could not wait"):
-        consumer(message(layer, order=1))
+    reply = layer.new_channel("websocket.send!")
+    for order in (1, 2):
+        consumer(message(layer, order=order, reply_channel=reply))
+    with pytest.raises(ChannelFull, match=r"Message 3 of .* cannot wait .*: 2 others, from 0 on"):
+        consumer(message(layer, order=3, reply_channel=reply))
+    assert layer.receive([reply])[1] == {"close": 1013}
+
+
+def test_a_socket_whose_message_expired_while_it_waited_is_closed(
+    layer: ChannelLayerWrapper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.01)
+    consumer = enforce_ordering(lambda message: None)
+    reply = layer.new_channel("websocket.send!")
+    consumer(message(layer, order=1, reply_channel=reply))
+    layer.flush()
+    consumer(message(layer, order=0, reply_channel=reply))
+    assert layer.receive([reply])[1] == {"close": 1013}
+    assert "has expired" in caplog.text
 
 
 def test_a_consumer_may_delete_the_session(layer: ChannelLayerWrapper) -> None:

@@ -35,6 +35,8 @@ Consumer = Callable[..., Any]
 NEXT_ORDER: Final = "__channels_next_order"
 #: What a waiting message remembers of where it came from.
 ORIGINAL_CHANNEL: Final = "original_channel"
+#: RFC 6455, registry of close codes: "Try Again Later".
+TRY_AGAIN_LATER: Final = 1013
 #: How long the message is waited for that a row says is there, in seconds.
 WAIT_SECONDS: Final = 5.0
 
@@ -111,7 +113,8 @@ def enforce_ordering(func: Consumer | None = None, slight: bool = False) -> Any:
     """Call the consumer with a socket's messages in the order in which they were sent.
 
     Implies `channel_session`.  It counts only among consumers that have it: put it on those of
-    connect, receive and disconnect.
+    connect, receive and disconnect.  As many messages of a socket may wait for their turn as a
+    channel of the layer may hold; a socket that needs more is closed with 1013.
 
     Raises:
         ValueError: For `slight`, which Channels 1.1 has dropped; and when called with a message
@@ -136,7 +139,7 @@ def enforce_ordering(func: Consumer | None = None, slight: bool = False) -> Any:
                 )
             expected = message.channel_session.get(NEXT_ORDER, 0)
             if order > expected:
-                _wait(message, order)
+                _wait(message, order, expected)
                 return None
             if order < expected:
                 logger.warning(
@@ -213,7 +216,8 @@ def _send_on(message: Message, wait_channel: str) -> None:
     layer = message.channel_layer
     _, content = layer.receive([wait_channel], block=True, timeout=WAIT_SECONDS)
     if content is None:
-        logger.error("The message on %r has expired or was lost.", wait_channel)
+        logger.error("The message on %r has expired; its socket is closed.", wait_channel)
+        _close(message)
         return
     channel = content.pop(ORIGINAL_CHANNEL)
     try:
@@ -224,16 +228,30 @@ def _send_on(message: Message, wait_channel: str) -> None:
             raise
 
 
-def _wait(message: Message, order: int) -> None:
-    """Put a message aside until its turn has come."""
+def _close(message: Message) -> None:
+    """Close a socket whose messages cannot be handled in their order any more."""
+    message.reply_channel.send({"close": TRY_AGAIN_LATER}, immediately=True)
+
+
+def _wait(message: Message, order: int, expected: int) -> None:
+    """Put a message aside until its turn has come.
+
+    Raises:
+        ChannelFull: If it is too far from the one that is expected; its socket is closed.
+    """
     reply = message.reply_channel.name
-    content = {**message.content, ORIGINAL_CHANNEL: message.channel.name}
-    try:
-        message.channel_layer.send(wait_channel_name(reply, order), content)
-    except ChannelFull as error:
+    wait_channel = wait_channel_name(reply, order)
+    most = message.channel_layer.layer.get_capacity(wait_channel)
+    if order - expected > most:
+        # More than that cannot have come in another order only: one is lost, or takes too long.
+        _close(message)
         raise ChannelFull(
-            f"Message {order} of {reply} could not wait for its turn: {error}"
-        ) from error
+            f"Message {order} of {reply} cannot wait for its turn: {most} others, from "
+            f"{expected} on, may wait (the layer's capacity of {wait_channel}). Its socket is "
+            "closed."
+        )
+    content = {**message.content, ORIGINAL_CHANNEL: message.channel.name}
+    message.channel_layer.send(wait_channel, content)
     waiting = _store("chw", f"{reply} {order}")
     with suppress(CreateError):
         waiting.save(must_create=True)
