@@ -6,11 +6,15 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.sessions.backends import file
+from django.core.cache import cache
 
 from channels.legacy.asgi import ChannelLayerWrapper, channel_layers
+from channels.legacy.message import Message
 from channels.legacy.worker import Worker
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
@@ -66,3 +70,35 @@ class Notes:
 @pytest.fixture
 def notes() -> Notes:
     return Notes()
+
+
+#: Where Django's session engines are.
+ENGINES = "django.contrib.sessions.backends."
+
+
+@pytest.fixture
+def cached_sessions(settings: Any) -> Iterator[None]:
+    settings.SESSION_ENGINE = f"{ENGINES}cache"
+    yield
+    cache.clear()
+
+
+@pytest.fixture
+def layer(site: MakeSite) -> ChannelLayerWrapper:
+    return site()
+
+
+@pytest.fixture(params=["db", "file", "cache", "cached_db"])
+def engine(request: pytest.FixtureRequest, settings: Any, tmp_path: Path) -> str:
+    if "db" in request.param:
+        request.getfixturevalue("db")
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    # The class keeps the path that it was first used with.
+    if hasattr(file.SessionStore, "_storage_path"):
+        del file.SessionStore._storage_path
+    settings.SESSION_ENGINE = f"{ENGINES}{request.param}"
+    return str(request.param)
+
+
+def message(layer: Any, channel: str = "websocket.receive", **content: Any) -> Message:
+    return Message({"reply_channel": "websocket.send.x!y", "path": "/", **content}, channel, layer)
