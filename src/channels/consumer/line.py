@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from channels.fanout.member import Member
+from channels.fanout.member import Lane, Member
 from channels.kit.doors import Sink, find_mailbox
 from channels.kit.mailbox import Mailbox, MailboxBounds
 from channels.kit.printable import printable
@@ -96,11 +96,15 @@ class Line:
         elif mailbox.gone:
             self._gone()
 
-    def attach(self, layer: Any, channel: str, sink: Sink | None) -> None:
-        """Take the events that a layer has for `channel`."""
+    def attach(self, layer: Any, channel: str, sink: Sink | None, lane: Lane | None = None) -> None:
+        """Take the events that a layer has for `channel`.
+
+        Args:
+            lane: Takes them in the mailbox's place, where the layer is one of ours.
+        """
         self._layer, self._channel = layer, channel
         if hasattr(layer, "attach"):
-            layer.attach(channel, Member(self.mailbox, self._loop, sink))
+            layer.attach(channel, Member(lane or self.mailbox, self._loop, sink))
         else:
             self.spawn(self._read_layer(layer.receive), f"layer events of {channel}")
 

@@ -10,15 +10,15 @@ from channels.kit.types import Message
 
 
 class Lane(Protocol):
-    """The layer's side of a mailbox.
+    """The layer's side of a mailbox."""
 
-    Attributes:
-        displaced: Events that made room for later ones, since it was made.
-        expired: Events that nobody took before their deadline.
-    """
+    @property
+    def displaced(self) -> int:
+        """Events that made room for later ones, since it was made."""
 
-    displaced: int
-    expired: int
+    @property
+    def expired(self) -> int:
+        """Events that nobody took before their deadline."""
 
     @property
     def layer_size(self) -> int:

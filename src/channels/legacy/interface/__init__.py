@@ -1,0 +1,1 @@
+"""The interface server of Channels 1: connections into channels, replies out of them."""
