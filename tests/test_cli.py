@@ -15,7 +15,6 @@ from websockets.sync.client import connect
 
 import channels
 from channels import cli
-from channels.exceptions import InvalidOption
 from channels.kit.options import from_mapping
 from channels.kit.threads import ThreadOptions
 from channels.server.endpoints import parse_endpoint
@@ -60,6 +59,9 @@ class Layer:
     async def new_channel(self):
         return ""
 
+    async def send(self, channel, message):
+        pass
+
 
 layer = Layer()
 number = 5
@@ -68,16 +70,13 @@ number = 5
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory, with a module `pages` and a broken module."""
+    """The working directory, with a module `pages`."""
     (tmp_path / "pages.py").write_text(APPLICATION)
-    (tmp_path / "broken.py").write_text("import does_not_exist_at_all\n")
-    (tmp_path / "half.py").write_text("import pages\n\npages.missing_name\n")
     monkeypatch.chdir(tmp_path)
     before = list(sys.path)
     yield tmp_path
     sys.path[:] = before
-    for name in ("pages", "broken", "half"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("pages", None)
 
 
 def options(*words: str, **environ: str) -> dict[str, Any]:
@@ -85,51 +84,7 @@ def options(*words: str, **environ: str) -> dict[str, Any]:
         for name, value in environ.items():
             patch.setenv(name, value)
         namespace = cli.make_parser().parse_args(["serve", "pages:application", *words])
-        return cli.given_values(namespace)
-
-
-class TestApplications:
-    def test_an_application_is_imported_from_the_working_directory(self, folder: Path) -> None:
-        assert callable(cli.load_application("pages:application"))
-        assert callable(cli.load_application("pages:Site.inner"))
-
-    async def test_the_two_steps_of_asgi_2_are_joined(self, folder: Path) -> None:
-        application = cli.load_application("pages:OfTwoSteps")
-        sent = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request"}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message["type"])
-
-        await application({"type": "http", "root_path": ""}, receive, send)
-        assert sent == ["http.response.start", "http.response.body"]
-
-    @pytest.mark.parametrize(
-        ("path", "said"),
-        [
-            ("pages", "expected module:attribute, as in mysite.asgi:application"),
-            (":application", "expected module:attribute"),
-            ("pages:", "expected module:attribute"),
-            ("nowhere:application", "there is no module 'nowhere', neither installed nor in"),
-            ("pages.deeper:application", "there is no module 'pages.deeper'"),
-            ("pages:app", "has no attribute 'app'"),
-            ("pages:Site.outer", "has no attribute 'outer'"),
-            ("pages:wsgi", "name the one in asgi.py"),
-            ("pages:number", "is a int, not an ASGI application"),
-            ("pages:layer", "comes with the Channels 1 API"),
-        ],
-    )
-    def test_what_is_none_is_refused(self, folder: Path, path: str, said: str) -> None:
-        with pytest.raises(InvalidOption, match=said):
-            cli.load_application(path)
-
-    def test_an_error_inside_the_module_keeps_its_traceback(self, folder: Path) -> None:
-        with pytest.raises(ModuleNotFoundError, match="does_not_exist_at_all"):
-            cli.load_application("broken:application")
-        with pytest.raises(AttributeError, match="missing_name"):
-            cli.load_application("half:application")
+        return cli.given_values(namespace, cli._tables())
 
 
 class TestOptions:
@@ -230,7 +185,7 @@ class TestOptions:
         )
         assert line.endswith("did you mean CHANNELS_WEBSOCKET_MAX_MESSAGE_SIZE?")
         namespace = cli.make_parser().parse_args(["serve", "pages:application"])
-        made = cli.server_options(cli.given_values(namespace))
+        made = cli.server_options(cli.given_values(namespace, cli._tables()))
         assert made.limits.max_frame_bytes == 500
 
     def test_what_kubernetes_writes_for_a_service_is_passed_over(
@@ -238,7 +193,7 @@ class TestOptions:
     ) -> None:
         monkeypatch.setenv("CHANNELS_PORT", "tcp://10.0.0.1:80")
         namespace = cli.make_parser().parse_args(["serve", "pages:application"])
-        assert "port" not in cli.given_values(namespace)
+        assert "port" not in cli.given_values(namespace, cli._tables())
 
     def test_an_error_comes_first_and_without_a_page_of_flags(
         self, capsys: pytest.CaptureFixture[str]

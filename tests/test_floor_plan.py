@@ -66,6 +66,7 @@ FLOORS = {
     "test": 9,
     "tests": 9,
     "cli": 9,
+    "loading": 9,
     "__main__": 9,
 }
 #: Floors whose rooms may import each other, as long as there is no circle.

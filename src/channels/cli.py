@@ -1,6 +1,7 @@
 """The `channels` command, for servers without Django's manage.py.
 
     channels serve mysite.asgi:application --port 8000
+    channels interface mysite.asgi:channel_layer --port 8000
 
 Each option is declared once, on a dataclass; its flag, its environment variable (`CHANNELS_` and
 the flag's name in capitals) and its place in the docs are derived.  A flag beats the environment.
@@ -10,18 +11,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import inspect
 import logging
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
-from channels import __version__
+from channels import DEFAULT_CHANNEL_LAYER, __version__
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import KIB, MIB
 from channels.kit.options import (
@@ -36,8 +35,18 @@ from channels.kit.options import (
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
+from channels.layers import get_channel_layer
 from channels.layers.isolation import VARIABLE as TEST_RUN
-from channels.middleware import is_double_callable, single_callable
+from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
+from channels.loading import (
+    has_routing,
+    import_from_here,
+    interface_of,
+    interface_tables,
+    is_channel_layer,
+    load_application,
+    load_object,
+)
 from channels.server import ServerOptions
 from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
@@ -47,6 +56,10 @@ from channels.supervisor.reloading import CHILD, Watched, is_child, run_reloadin
 from channels.worker import WorkerOptions
 
 logger = logging.getLogger("channels.cli")
+
+_EPILOG: Final = (
+    "Each option can also be given in the environment, by the name in brackets: CHANNELS_PORT=8001."
+)
 
 #: How a command ends whose arguments made no sense, as argparse does it.
 BAD_USAGE = 2
@@ -183,13 +196,37 @@ def make_parser() -> argparse.ArgumentParser:
         "serve",
         help="serve an ASGI application over HTTP and WebSocket",
         description="Serve an ASGI application over HTTP and WebSocket.",
-        epilog="Each option can also be given in the environment, by the name in brackets: "
-        "CHANNELS_PORT=8001.",
+        epilog=_EPILOG,
     )
     serve.add_argument("application", help="where it is: mysite.asgi:application")
     for table in _tables():
         add_arguments(serve, table)
     serve.set_defaults(run=run_serve)
+    interface = commands.add_parser(
+        "interface",
+        help="hold the connections of a site whose workers run elsewhere",
+        description="Hold HTTP and WebSocket connections, and carry them over a channel layer to "
+        "workers (manage.py runworker), which can be restarted meanwhile.  Runs no code of the "
+        "site.  With a layer that has ROUTING, --http-timeout is "
+        f"{HTTP_TIMEOUT_SECONDS:g} unless given.",
+        epilog=_EPILOG,
+    )
+    interface.add_argument(
+        "application",
+        nargs="?",
+        metavar="LAYER",
+        help="where the channel layer is: mysite.asgi:channel_layer; default: the one that --layer "
+        "names in CHANNEL_LAYERS of the settings in DJANGO_SETTINGS_MODULE",
+    )
+    interface.add_argument(
+        "--layer",
+        default=DEFAULT_CHANNEL_LAYER,
+        metavar="ALIAS",
+        help=f"which of CHANNEL_LAYERS; default: {DEFAULT_CHANNEL_LAYER}",
+    )
+    for table in _interface_tables():
+        add_arguments(interface, table)
+    interface.set_defaults(run=run_interface)
     return parser
 
 
@@ -199,21 +236,65 @@ def run_serve(namespace: argparse.Namespace) -> int:
     Raises:
         InvalidOption: If an option or the application's path is wrong.
     """
-    values = given_values(namespace)
-    reporting = from_mapping(Reporting, values)
-    set_up_logging(reporting.verbosity, reporting.log_format, reporting.log_buffer_bytes)
-    log_unknown_variables()
+    values = given_values(namespace, _tables())
+    _set_up_logging(values)
     reloading = from_mapping(Reloading, values)
     if reloading.reload:
         values = RELOADED | values
         if not is_child(os.environ):
             return _run_reloading(namespace, reloading, server_options(values))
     configure_threads(from_mapping(ThreadOptions, values))
+    return _serve("serve", namespace.application, load_application(namespace.application), values)
+
+
+def run_interface(namespace: argparse.Namespace) -> int:
+    """`channels interface`: blocks until the server was told to stop.
+
+    Raises:
+        InvalidOption: If an option is wrong, or there is no channel layer that spans processes.
+    """
+    values = given_values(namespace, _interface_tables())
+    _set_up_logging(values)
+    name = namespace.application or f"layer {namespace.layer!r}"
+    layer = _find_layer(namespace.application, namespace.layer)
+    if has_routing(layer):
+        values = {"http_timeout": HTTP_TIMEOUT_SECONDS} | values
+    return _serve("interface", name, interface_of(layer, values), values)
+
+
+def _find_layer(path: str | None, alias: str) -> Any:
+    if path is not None:
+        layer = load_object(path)
+        if not is_channel_layer(layer):
+            raise InvalidOption(
+                f"{path!r} is no channel layer: expected one, as channels.asgi.get_channel_layer() "
+                f"gives it; `channels serve {path}` serves an ASGI application."
+            )
+        return layer
+    import_from_here()
+    layer = get_channel_layer(alias)
+    if layer is None:
+        raise InvalidOption(
+            f"There is no {alias!r} in CHANNEL_LAYERS: name the settings in DJANGO_SETTINGS_MODULE "
+            "(mysite.settings), or a layer as module:attribute."
+        )
+    return layer
+
+
+def _set_up_logging(values: Mapping[str, Any]) -> None:
+    reporting = from_mapping(Reporting, values)
+    set_up_logging(reporting.verbosity, reporting.log_format, reporting.log_buffer_bytes)
+    log_unknown_variables()
+
+
+def _serve(command: str, name: str, application: Application, values: Mapping[str, Any]) -> int:
+    """Serve until told to stop; the process's exit status."""
+    reporting = from_mapping(Reporting, values)
     server = ListeningServer(
-        load_application(namespace.application),
+        application,
         from_mapping(Listening, values).endpoints(set(values)),
         server_options(values),
-        partial(_log_started, namespace.application),
+        partial(_log_started, name),
         open_access_log(
             reporting.access_log,
             reporting.log_buffer_bytes,
@@ -223,7 +304,7 @@ def run_serve(namespace: argparse.Namespace) -> int:
     try:
         server.run()
     except (OSError, StartupFailed) as error:
-        sys.stderr.write(f"channels serve: error: {error}\n")
+        sys.stderr.write(f"channels {command}: error: {error}\n")
         return CANNOT_START
     return 0
 
@@ -237,10 +318,10 @@ def _run_reloading(
     return run_reloading(Watched(command, folders, stop_seconds))
 
 
-def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
-    """The options that were given: by flag, else by environment variable."""
+def given_values(namespace: argparse.Namespace, tables: Iterable[type]) -> dict[str, Any]:
+    """The options of these tables that were given: by flag, else by environment variable."""
     values: dict[str, Any] = {}
-    for table in _tables():
+    for table in tables:
         values.update(from_environment(table, os.environ))
     values.update(vars(namespace))
     return values
@@ -249,7 +330,8 @@ def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
 def log_unknown_variables() -> None:
     """Warn of environment variables that look like options and are none of any command's."""
     environ = {name: text for name, text in os.environ.items() if name not in {CHILD, TEST_RUN}}
-    for line in unknown_variables([*_tables(), WorkerOptions], environ):
+    tables = [*_tables(), *interface_tables(), WorkerOptions]
+    for line in unknown_variables(tables, environ):
         logger.warning("%s", line)
 
 
@@ -271,6 +353,12 @@ def _tables() -> Iterator[type]:
     yield from dict(_server_tables()).values()
 
 
+def _interface_tables() -> Iterator[type]:
+    """Every table of options that `channels interface` takes."""
+    yield from (Listening, Reporting, *interface_tables())
+    yield from dict(_server_tables()).values()
+
+
 def _server_tables() -> Iterator[tuple[str, type]]:
     """ServerOptions under "", and each table of options that it bundles under its field's name."""
     yield "", ServerOptions
@@ -287,73 +375,3 @@ def _log_started(application: str, addresses: Sequence[Address]) -> None:
     logger.info(
         "Started channels %s, process %d: %s at %s", __version__, os.getpid(), application, places
     )
-
-
-def import_by_path(path: str) -> Any:
-    """The object at "module:attribute.attribute"."""
-    module, _, attributes = path.partition(":")
-    target: Any = importlib.import_module(module)
-    for name in attributes.split("."):
-        target = getattr(target, name)
-    return target
-
-
-def load_application(path: str) -> Application:
-    """The ASGI application at "module:attribute", imported as seen from the working directory.
-
-    An error inside the module is not caught: its traceback says where it is.
-
-    Raises:
-        InvalidOption: If there is no such module or attribute, or it is no ASGI application.
-    """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module, _, attributes = path.partition(":")
-    if not module or not attributes:
-        raise InvalidOption(
-            f"{path!r} is no application: expected module:attribute, as in mysite.asgi:application."
-        )
-    try:
-        found = import_by_path(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise InvalidOption(
-            f"{path!r}: there is no module {error.name!r}, neither installed nor in {os.getcwd()}."
-        ) from None
-    except AttributeError as error:
-        if error.obj is None or error.name not in attributes.split("."):
-            raise
-        raise InvalidOption(f"{path!r}: {error}.") from None
-    return as_application(found, path)
-
-
-def as_application(found: Any, path: str) -> Application:
-    """`found` in the form of ASGI 3; consumer classes and ASGI 2's two calls are taken as well.
-
-    Raises:
-        InvalidOption: If it is something else.
-    """
-    if not callable(found):
-        if hasattr(found, "new_channel") or hasattr(found, "receive_many"):
-            raise InvalidOption(
-                f"{path!r} is a channel layer.  Serving one comes with the Channels 1 API, which "
-                "this release does not have; expected an ASGI application."
-            )
-        raise InvalidOption(f"{path!r} is a {type(found).__name__}, not an ASGI application.")
-    if not is_double_callable(found) and not _takes_three(found):
-        raise InvalidOption(
-            f"{path!r} cannot be called with (scope, receive, send), as an ASGI application is; "
-            "if it is a WSGI application, name the one in asgi.py."
-        )
-    return single_callable(found)
-
-
-def _takes_three(found: Any) -> bool:
-    try:
-        inspect.signature(found).bind(None, None, None)
-    except TypeError:
-        return hasattr(found, "as_asgi")
-    except ValueError:  # written in C: nothing is known before the call
-        return True
-    return True

@@ -9,12 +9,19 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from channels.cli import load_application
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.limits import MIB
 from channels.kit.options import Parser
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Application
+from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
+from channels.loading import (
+    as_application,
+    has_routing,
+    interface_of,
+    is_channel_layer,
+    load_object,
+)
 from channels.server.log_outputs import LOG_FORMAT, access_stream, set_up_logging
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
@@ -59,7 +66,12 @@ OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     ),
     (
         ("-t", "--http-timeout"),
-        {"type": int, "default": None, "help": "seconds for a whole response; default: no end"},
+        {
+            "type": int,
+            "default": None,
+            "help": "seconds for a whole response; default: no end, and "
+            f"{HTTP_TIMEOUT_SECONDS:g} for a channel layer of Channels 1; 0: no end",
+        },
     ),
     (
         ("--access-log",),
@@ -115,7 +127,28 @@ OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
         ("--no-server-name",),
         {"dest": "server_name", "action": "store_const", "const": "", "help": "no Server header"},
     ),
-    (("application",), {"help": "where the application is: module:attribute"}),
+    (
+        ("--ws-protocol",),
+        {
+            "dest": "ws_protocols",
+            "action": "append",
+            "default": [],
+            "help": "with a channel layer of Channels 1: WebSocket subprotocol to agree to; "
+            "repeatable",
+        },
+    ),
+    (
+        ("--force-sync",),
+        {"action": "store_true", "help": "of no effect: the layer is never polled"},
+    ),
+    (
+        ("--prefix",),
+        {"default": None, "help": "of no effect: the layer's CONFIG has the prefix"},
+    ),
+    (
+        ("application",),
+        {"help": "where the application or channel layer is: module:attribute"},
+    ),
 )
 
 
@@ -136,6 +169,10 @@ class CommandLineInterface:
         self.arg_proxy_root_path = actions["proxy_headers_root_path"]
         self.arg_trusted_proxies = actions["trusted_proxies"]
         self.server: Server | None = None
+        #: What the interface server of a channel layer is told.
+        self._layer_options: dict[str, Any] = {}
+        #: For a whole response, unless --http-timeout says it.
+        self._http_timeout: float | None = None
 
     @classmethod
     def entrypoint(cls) -> None:
@@ -152,12 +189,16 @@ class CommandLineInterface:
             self.parser.exit(1, f"daphne: error: {error}\n")
 
     def load_asgi_app(self, asgi_app_path: str) -> Application:
-        """The application at "module:attribute".
+        """The application at "module:attribute"; for a channel layer, its interface server.
 
         Raises:
             InvalidOption: If there is none.
         """
-        return load_application(asgi_app_path)
+        found = load_object(asgi_app_path)
+        if is_channel_layer(found):
+            self._http_timeout = HTTP_TIMEOUT_SECONDS if has_routing(found) else None
+            return interface_of(found, self._layer_options)
+        return as_application(found, asgi_app_path)
 
     def run(self, args: Sequence[str]) -> None:
         """Serve until told to stop.
@@ -168,12 +209,16 @@ class CommandLineInterface:
         """
         options = self.parser.parse_args(args)
         set_up_logging(options.verbosity, options.log_fmt)
+        self._layer_options = {"ws_protocol": options.ws_protocols}
         application = self.load_asgi_app(options.application)
+        http_timeout = options.http_timeout
+        if http_timeout is None:
+            http_timeout = self._http_timeout
         proxy = self._proxy_headers(options)
         self.server = self.server_class(
             application=application,
             endpoints=endpoint_strings(options),
-            http_timeout=options.http_timeout,
+            http_timeout=http_timeout,
             ping_interval=options.ping_interval,
             ping_timeout=options.ping_timeout,
             websocket_timeout=options.websocket_timeout,

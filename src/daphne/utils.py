@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from channels.cli import import_by_path
+from channels.loading import import_by_path
 
 __all__ = ["header_value", "import_by_path", "parse_x_forwarded_for"]
 
