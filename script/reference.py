@@ -33,6 +33,8 @@ WITH_FLAGS = (
     "channels.server",
     "channels.cli",
     "channels.worker",
+    "channels.legacy.interface.options",
+    "channels.legacy.worker_options",
 )
 
 #: File -> title, one line, and module -> names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ import channels
 from channels import cli
 from channels.kit.options import from_mapping
 from channels.kit.threads import ThreadOptions
+from channels.layers import LocalChannelLayer
+from channels.legacy.interface.application import InterfaceServer
 from channels.server.endpoints import parse_endpoint
 from channels.server.listening import ListeningServer
 from tests.processes import Child
@@ -340,3 +343,51 @@ def test_each_error_is_shown_once_whatever_debug_says(
 def serve(folder: Path, *words: str) -> Child:
     given = words if "--port" in words else ("--port", "0", *words)
     return Child("-m", "channels", "serve", "pages:application", *given, cwd=folder)
+
+
+class TestInterface:
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["pages:application"], "is no channel layer: .*`channels serve pages:application`"),
+            (["pages:nothing"], "has no attribute 'nothing'"),
+            (["--layer", "other"], "There is no 'other' in CHANNEL_LAYERS: name the settings in"),
+            ([], "InMemoryChannelLayer stays inside one process, and no worker runs in this one"),
+            (["--full-timeout", "-1", "pages:layer"], "full_timeout=-1.0: the least is 0"),
+        ],
+    )
+    def test_what_cannot_be_is_told_in_one_line(
+        self, folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cli, "set_up_logging", lambda *_: None)
+            try:
+                status = cli.main(["interface", *words])
+            except SystemExit as ending:
+                status = int(str(ending.code))
+        assert status == 2
+        first, *more = capsys.readouterr().err.splitlines()
+        assert re.search(f"^channels interface: error: .*{said}", first)
+        assert not [line for line in more if "--help" not in line]
+
+    @pytest.mark.parametrize(
+        ("words", "seconds"), [([], 120.0), (["--http-timeout", "7"], 7.0), (["-p", "0"], 120.0)]
+    )
+    def test_a_response_has_two_minutes(
+        self, folder: Path, words: list[str], seconds: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+
+        def serve(command: str, name: str, application: Any, values: Any) -> int:
+            made.append((application, cli.server_options(values)))
+            return 0
+
+        layer = LocalChannelLayer()
+        layer.routing = []
+        monkeypatch.setattr(cli, "_serve", serve)
+        monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+        monkeypatch.setattr(cli, "get_channel_layer", lambda alias: layer)
+        assert cli.main(["interface", *words]) == 0
+        ((application, options),) = made
+        assert isinstance(application, InterfaceServer)
+        assert options.timeouts.http_timeout == seconds

@@ -38,6 +38,7 @@ from channels.kit.types import Address, Application
 from channels.layers import get_channel_layer
 from channels.layers.isolation import VARIABLE as TEST_RUN
 from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
+from channels.legacy.worker_options import RoutedOptions
 from channels.loading import (
     has_routing,
     import_from_here,
@@ -330,7 +331,7 @@ def given_values(namespace: argparse.Namespace, tables: Iterable[type]) -> dict[
 def log_unknown_variables() -> None:
     """Warn of environment variables that look like options and are none of any command's."""
     environ = {name: text for name, text in os.environ.items() if name not in {CHILD, TEST_RUN}}
-    tables = [*_tables(), *interface_tables(), WorkerOptions]
+    tables = [*_tables(), *interface_tables(), WorkerOptions, RoutedOptions]
     for line in unknown_variables(tables, environ):
         logger.warning("%s", line)
 

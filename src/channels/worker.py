@@ -35,6 +35,7 @@ from channels.kit.types import Message, Scope
 from channels.layers.process.leases import Lease, reason_of
 from channels.middleware import single_callable
 from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
+from channels.server.notify import notify
 
 logger = logging.getLogger("django.channels.worker")
 
@@ -179,6 +180,8 @@ class Worker(StatelessServer):
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._is_hurried = False
+        #: Whether this is what the process does: a supervisor such as systemd is told of it.
+        self.owns_process = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
@@ -186,7 +189,7 @@ class Worker(StatelessServer):
 
         A second signal ends it at once.
         """
-        has_signals = threading.current_thread() is threading.main_thread()
+        has_signals = self.owns_process = threading.current_thread() is threading.main_thread()
         with contextlib.ExitStack() as stack:
             if has_signals:
                 stack.enter_context(process_exit.serving(self, self.options.stop_seconds))
@@ -233,9 +236,11 @@ class Worker(StatelessServer):
                 for channel in self.channels
             ]
             stop = listeners.spawn(self._until_stopping(), name="stop", on_done=_leave_error)
+            self._notify("READY=1")
             done, _ = await asyncio.wait([stop, *work], return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+            self._notify("STOPPING=1")
             logger.info("Stopping: no more messages are taken, running handlers may end.")
             await listeners.close()
             await self._finish()
@@ -243,6 +248,10 @@ class Worker(StatelessServer):
             await listeners.close()
             await self._cancel_applications()
             self._loop = None
+
+    def _notify(self, state: str) -> None:
+        if self.owns_process:
+            notify(state)
 
     async def application_send(self, scope: Scope, message: Message) -> None:
         """Override to take what applications send: a worker has no client that it could go to."""

@@ -14,6 +14,9 @@ import pytest
 
 from channels.exceptions import InvalidOption
 from channels.kit.types import Application, Receive, Scope, Send
+from channels.layers import LocalChannelLayer
+from channels.legacy.interface.application import InterfaceServer
+from channels.legacy.layer import Asgi1Layer
 from daphne.access import AccessLogGenerator
 from daphne.cli import CommandLineInterface
 from tests.processes import PATIENCE_SECONDS, Child, environment
@@ -128,6 +131,23 @@ def test_endpoints(words: list[str], expected: list[str]) -> None:
 )
 def test_options(words: list[str], name: str, value: object) -> None:
     assert run(*words)[name] == value
+
+
+class TestChannelLayers:
+    @pytest.fixture(autouse=True)
+    def layer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        layer = LocalChannelLayer()
+        layer.routing = []
+        monkeypatch.setitem(globals(), "application", Asgi1Layer(layer))
+
+    def test_one_has_an_interface_server(self) -> None:
+        given = run("--ws-protocol", "a", "--ws-protocol", "b", "--force-sync", "--prefix", "x")
+        assert isinstance(given["application"], InterfaceServer)
+        assert given["application"].options.ws_protocol == ("a", "b")
+
+    @pytest.mark.parametrize(("words", "seconds"), [([], 120), (["-t", "9"], 9), (["-t", "0"], 0)])
+    def test_a_response_has_two_minutes(self, words: list[str], seconds: int) -> None:
+        assert run(*words)["http_timeout"] == seconds
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from django.test import override_settings
 
 from channels.kit.threads import ThreadOptions
 from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.legacy.worker import WorkerGroup
+from channels.management import routed as routed_commands
 from channels.management.commands import runworker
 from channels.management.commands.runworker import Command
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
@@ -149,9 +151,66 @@ def test_an_unknown_layer(worker: Any) -> None:
         run("--layer", "other", "jobs")
 
 
-def test_without_channels(worker: Any) -> None:
-    with pytest.raises(CommandError, match="required: channel"):
-        run()
+class TestWithRouting:
+    """What is refused, and with which advice; that it works is shown in tests/legacy."""
+
+    @pytest.fixture(autouse=True)
+    def layers(self, settings: Any, short_path: Path) -> None:
+        settings.CHANNEL_LAYERS = {
+            "default": {
+                "BACKEND": "channels.layers.LocalChannelLayer",
+                "CONFIG": {"directory": str(short_path)},
+                "ROUTING": {"jobs": f"{__name__}.run"},
+            },
+            "inner": {"BACKEND": "asgiref.inmemory.ChannelLayer", "ROUTING": []},
+            "today": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+        }
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["a", "b"], "to listen on some of them: runworker --only-channels a --only-channels"),
+            (["--parallel", "3"], "--threads says how many consumers run at once"),
+            (["--sync-threads", "3"], "--threads says how many consumers run at once"),
+            (["--threads", "0"], "threads=0: the least is 1"),
+            (["--only-channels", "mail.*"], "leave no channel of the routing, which has .*jobs"),
+            (["--layer", "inner"], "cannot span multiple processes with the in-memory layer"),
+            (["--layer", "today"], "has no ROUTING: name the channels to listen on"),
+            (["--layer", "today", "--threads", "2", "a"], "--threads: for a layer with ROUTING"),
+            (
+                ["--layer", "today", "--only-channels", "a", "--disable-graceful-stop"],
+                "--only-channels, --disable-graceful-stop: for a layer with ROUTING",
+            ),
+        ],
+    )
+    def test_what_makes_no_sense_is_told_in_one_line(self, words: list[str], said: str) -> None:
+        with pytest.raises(CommandError, match=said) as raised:
+            run(*words)
+        assert "\n" not in str(raised.value)
+
+    def test_the_options_reach_the_workers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made: list[dict[str, Any]] = []
+
+        class NoWorkers(WorkerGroup):
+            def __init__(self, layer: Any, **given: Any) -> None:
+                made.append(given)
+                super().__init__(layer, **given)
+
+            def run(self) -> None:
+                """Nothing to do."""
+
+        monkeypatch.setattr(routed_commands, "WorkerGroup", NoWorkers)
+        monkeypatch.setenv("CHANNELS_THREADS", "3")
+        run("--exclude-channels", "http.*", "--shutdown-timeout", "5")
+        run("--threads", "2", "--disable-graceful-stop", "-v", "2")
+        first, second = made
+        assert first["n_threads"] == 3
+        assert first["exclude_channels"] == ("http.*",)
+        assert first["options"].shutdown_timeout == 5.0
+        assert first["callback"] is None
+        assert second["n_threads"] == 2
+        assert second["stop_gracefully"] is False
+        assert second["callback"] is not None
 
 
 WORKER = """\

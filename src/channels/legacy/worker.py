@@ -203,6 +203,7 @@ class Worker:
         with ExitStack() as stack:
             if self.signal_handlers and threading.current_thread() is threading.main_thread():
                 stack.enter_context(process_exit.serving(self, self._options.stop_seconds))
+                self._worker.owns_process = True
             run_on_new_loop(self._worker.run_as_owner())
 
     async def handle(self) -> None:

@@ -28,7 +28,8 @@ class InterfaceServer:
     """
 
     def __init__(self, layer: Any, options: InterfaceOptions | None = None) -> None:
-        self._inlet = Inlet(getattr(layer, "layer", layer), options or InterfaceOptions())
+        self.options = options or InterfaceOptions()
+        self._inlet = Inlet(getattr(layer, "layer", layer), self.options)
         self._frames = FrameCache()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,5 +1,8 @@
 """`manage.py runserver`: the development server for HTTP and WebSocket.
 
+Where the default layer has ROUTING it is an interface server, with the workers in the same process
+unless --noworker is given.
+
 Django's command reads the options, runs the checks and watches the files; what differs is the
 server.  Under the reloader the server runs in a daemon thread of the child process, and Django ends
 that process when a file changes.  Open sockets and threads must not hold it up: the server is told
@@ -14,6 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, cast
@@ -27,14 +31,25 @@ from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
 
+from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidOption, StartupFailed
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Address, Application
+from channels.legacy.asgi import ChannelLayerWrapper
+from channels.legacy.interface.application import InterfaceServer
+from channels.legacy.interface.options import InterfaceOptions
 from channels.management.development import (
     GRACE_SECONDS,
     announce,
     log_access,
     server_options,
+)
+from channels.management.routed import (
+    RUNSERVER_HTTP_TIMEOUT,
+    RUNSERVER_THREADS,
+    InnerWorkers,
+    require_several_processes,
+    routed_layer,
 )
 from channels.middleware import single_callable
 from channels.routing import get_default_application
@@ -62,6 +77,8 @@ class Command(DjangoCommand):
     port: str
     #: The server while it runs: another thread may call its `request_stop`.
     server: ListeningServer | None = None
+    #: The default layer if it has ROUTING.
+    routed: ChannelLayerWrapper | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,11 +95,19 @@ class Command(DjangoCommand):
             help="Run Django's own WSGI server in place of the ASGI one.",
         )
         parser.add_argument(
+            "--noworker",
+            action="store_false",
+            dest="run_worker",
+            help="With ROUTING in the default layer: hold the connections only; run `manage.py "
+            "runworker` beside it.",
+        )
+        parser.add_argument(
             "--http_timeout",
             "--http-timeout",
             type=float,
             default=None,
-            help="Seconds that a whole response may take; default: no end.",
+            help="Seconds that a whole response may take; default: no end, with ROUTING in the "
+            f"default layer {RUNSERVER_HTTP_TIMEOUT:g}.",
         )
         parser.add_argument(
             "--websocket_handshake_timeout",
@@ -115,7 +140,13 @@ class Command(DjangoCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> str | None:
-        if options["use_asgi"] and not getattr(settings, "ASGI_APPLICATION", None):
+        self.routed = routed_layer(DEFAULT_CHANNEL_LAYER) if options["use_asgi"] else None
+        if self.routed is not None:
+            if not options["run_worker"]:
+                require_several_processes(self.routed)
+            if options["http_timeout"] is None:
+                options["http_timeout"] = RUNSERVER_HTTP_TIMEOUT
+        elif options["use_asgi"] and not getattr(settings, "ASGI_APPLICATION", None):
             raise CommandError(
                 "You have not set ASGI_APPLICATION, which is needed to run the server."
             )
@@ -179,7 +210,8 @@ class Command(DjangoCommand):
                 log_access,
             )
             is_main = threading.current_thread() is threading.main_thread()
-            self.server.run(install_signals=is_main)
+            with self._workers(options):
+                self.server.run(install_signals=is_main)
         except (OSError, InvalidOption, StartupFailed) as error:
             self._give_up(OS_ERRORS.get(getattr(error, "errno", None) or 0, str(error)))
         finally:
@@ -195,9 +227,23 @@ class Command(DjangoCommand):
         sys.stderr.flush()
         os._exit(1)
 
+    def _workers(self, options: dict[str, Any]) -> AbstractContextManager[None]:
+        """The workers of this process while it serves, if it shall have some."""
+        if self.routed is None or not options["run_worker"]:
+            return nullcontext()
+        threads = RUNSERVER_THREADS if options["use_threading"] else 1
+        return InnerWorkers(self.routed, threads, GRACE_SECONDS)
+
     def get_application(self, options: dict[str, Any]) -> Application:
-        """ASGI_APPLICATION, behind a handler for static files if they are to be served."""
-        application = single_callable(get_default_application())
+        """ASGI_APPLICATION, or the interface server of a layer with ROUTING.
+
+        It stands behind a handler for static files if they are to be served.
+        """
+        if self.routed is None:
+            application = single_callable(get_default_application())
+        else:
+            protocols = tuple(getattr(settings, "CHANNELS_WS_PROTOCOLS", None) or ())
+            application = InterfaceServer(self.routed, InterfaceOptions(ws_protocol=protocols))
         if self._serves_static(options):
             # It calls what it wraps with three arguments; Django's own class is not asked for.
             handler: Any = ASGIStaticFilesHandler(cast("ASGIHandler", application))

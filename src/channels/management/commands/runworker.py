@@ -1,11 +1,19 @@
-"""`runworker CHANNEL...`: handle the messages of named channels."""
+"""`runworker`: handle the messages of a channel layer.
+
+runworker            with ROUTING in the layer: the consumers that it names, for all of its
+                     channels or those that --only-channels and --exclude-channels leave
+runworker            without: the consumers of ASGI_APPLICATION, for connections that an
+                     interface server (`channels interface`) holds
+runworker CHANNEL... without: the consumers that ChannelNameRouter names for these channels
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, Final, TypeVar
 
 from django.core.management import BaseCommand, CommandError, CommandParser
 
@@ -16,11 +24,19 @@ from channels.kit.options import add_arguments, from_environment, from_mapping, 
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
+from channels.legacy.asgi import ChannelLayerWrapper
+from channels.legacy.worker_options import RoutedOptions
+from channels.management.routed import make_workers, require_several_processes, routed_layer
 from channels.routing import get_default_application
 from channels.server.log_outputs import set_up_logging
 from channels.worker import Worker, WorkerOptions
 
+T = TypeVar("T")
+
 logger = logging.getLogger("django.channels.worker")
+
+#: Has `ConnectionWorker`: runs consumers for connections that an edge holds.
+_CONNECTIONS: Final = "channels.decoupled.worker"
 
 
 class Command(BaseCommand):
@@ -28,7 +44,10 @@ class Command(BaseCommand):
 
     leave_locale_alone = True
     worker_class = Worker
-    help = "Handles the messages of channels: runs the consumers that ChannelNameRouter names."
+    help = (
+        "Handles the messages of a channel layer: with ROUTING by the consumers that it names, "
+        "else by those of ASGI_APPLICATION."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -40,7 +59,14 @@ class Command(BaseCommand):
         )
         add_arguments(parser, WorkerOptions)
         add_arguments(parser, ThreadOptions)
-        parser.add_argument("channels", nargs="+", metavar="channel", help="a channel to listen on")
+        add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
+        parser.add_argument(
+            "channels",
+            nargs="*",
+            metavar="channel",
+            help="without ROUTING: a channel to listen on; none: handle connections that "
+            "`channels interface` holds",
+        )
 
     def handle(self, *_: Any, **options: Any) -> None:
         alias = options["layer"]
@@ -49,6 +75,80 @@ class Command(BaseCommand):
             if get_channel_layer() is None:
                 raise CommandError("You do not have any CHANNEL_LAYERS configured.")
             raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
+        is_command = getattr(self, "_called_from_command_line", False)
+        if is_command:
+            set_up_logging(options["verbosity"])
+        log_unknown_variables()
+        routed = routed_layer(alias)
+        try:
+            if routed is not None:
+                require_several_processes(routed)
+                worker: Any = self._routed_worker(routed, options)
+            else:
+                worker = self._worker(layer, options)
+        except InvalidOption as error:
+            raise CommandError(str(error)) from error
+        if is_command:
+            process_exit.run(worker.run)
+        else:
+            worker.run()
+        logger.info("Stopped.")
+
+    def _routed_worker(self, layer: ChannelLayerWrapper, options: dict[str, Any]) -> Any:
+        """The worker of a layer with ROUTING.
+
+        Raises:
+            CommandError: If an option is given that is of no use then, or no channel is left.
+            InvalidOption: If one is out of bounds.
+        """
+        alias = options["layer"]
+        if names := options["channels"]:
+            chosen = " ".join(f"--only-channels {name}" for name in names)
+            raise CommandError(
+                f"The layer {alias!r} has ROUTING, which names the channels; to listen on some of "
+                f"them: runworker {chosen}"
+            )
+        if {"parallel", "sync_threads"} & options.keys():
+            raise CommandError(
+                f"The layer {alias!r} has ROUTING: --threads says how many consumers run at once, "
+                "not --parallel or --sync-threads."
+            )
+        said = _with_environment(RoutedOptions, options)
+        # Without a graceful stop the worker has options of its own.
+        more: dict[str, Any] = {"stop_gracefully": False}
+        if not said.disable_graceful_stop:
+            more = {"options": _with_environment(WorkerOptions, options)}
+        worker = make_workers(
+            layer,
+            said.threads,
+            callback=_log_message if options["verbosity"] > 1 else None,
+            only_channels=said.only_channels,
+            exclude_channels=said.exclude_channels,
+            **more,
+        )
+        known = sorted(layer.router.channels)
+        channels = worker.apply_channel_filters(known)
+        if not channels:
+            raise CommandError(
+                "--only-channels and --exclude-channels leave no channel of the routing, which has "
+                f"{', '.join(known)}."
+            )
+        self._log_started(channels, alias)
+        return worker
+
+    def _worker(self, layer: Any, options: dict[str, Any]) -> Any:
+        """The worker of a layer without.
+
+        Raises:
+            CommandError: If an option is given that is of no use then, or a channel cannot be had.
+            InvalidOption: If one is out of bounds.
+        """
+        alias, channels = options["layer"], options["channels"]
+        if given := [each.flag for each in options_of(RoutedOptions) if each.name in options]:
+            raise CommandError(
+                f"{', '.join(given)}: for a layer with ROUTING, and {alias!r} has none; name the "
+                "channels to listen on, as in: runworker thumbnails"
+            )
         capabilities = getattr(layer, "capabilities", None)
         if capabilities is not None and capabilities.is_direct:
             self.stderr.write(
@@ -58,21 +158,39 @@ class Command(BaseCommand):
                     "processes, for example channels_redis.core.RedisChannelLayer."
                 )
             )
-        try:
-            options = (
-                from_environment(WorkerOptions, os.environ)
-                | from_environment(ThreadOptions, os.environ)
-                | options
-            )
-        except InvalidOption as error:
-            raise CommandError(str(error)) from error
-        configure_threads(from_mapping(ThreadOptions, options))
-        channels = options["channels"]
-        is_command = getattr(self, "_called_from_command_line", False)
-        if is_command:
-            set_up_logging(options["verbosity"])
-        log_unknown_variables()
+        configure_threads(_with_environment(ThreadOptions, options))
+        if not channels:
+            return self._connection_worker(layer, options)
         self._check_channels(channels, layer)
+        self._log_started(channels, alias)
+        # A worker class written for other releases takes no options: it gets none unless asked to.
+        names = from_environment(WorkerOptions, os.environ) | options
+        more: dict[str, Any] = {}
+        if any(each.name in names for each in options_of(WorkerOptions)):
+            more["options"] = _with_environment(WorkerOptions, options)
+        return self.worker_class(
+            application=get_default_application(),
+            channels=channels,
+            channel_layer=layer,
+            **more,
+        )
+
+    def _connection_worker(self, layer: Any, options: dict[str, Any]) -> Any:
+        try:
+            decoupled = import_module(_CONNECTIONS)
+        except ModuleNotFoundError as error:
+            if error.name is None or not _CONNECTIONS.startswith(error.name):
+                raise
+            raise CommandError(
+                f"The layer {options['layer']!r} has no ROUTING: name the channels to listen on, "
+                "as in: runworker thumbnails"
+            ) from None
+        self._log_started(["connections"], options["layer"])
+        return decoupled.ConnectionWorker(
+            get_default_application(), layer, _with_environment(WorkerOptions, options)
+        )
+
+    def _log_started(self, channels: Sequence[str], alias: str) -> None:
         logger.info(
             "Started worker, channels %s, process %d: %s of layer %r",
             __version__,
@@ -80,20 +198,6 @@ class Command(BaseCommand):
             ", ".join(channels),
             alias,
         )
-        # A worker class written for other releases takes no options: it gets none unless asked to.
-        given = {each.name for each in options_of(WorkerOptions)} & options.keys()
-        more: dict[str, Any] = {"options": from_mapping(WorkerOptions, options)} if given else {}
-        worker = self.worker_class(
-            application=get_default_application(),
-            channels=channels,
-            channel_layer=layer,
-            **more,
-        )
-        if is_command:
-            process_exit.run(worker.run)
-        else:
-            worker.run()
-        logger.info("Stopped.")
 
     def _check_channels(self, channels: Sequence[str], layer: Any) -> None:
         """Say at once which name no channel can have, and which channel nobody handles.
@@ -114,3 +218,16 @@ class Command(BaseCommand):
                     f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
                     f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
                 )
+
+
+def _with_environment(table: type[T], options: dict[str, Any]) -> T:
+    """A table of options from flags, else from environment variables.
+
+    Raises:
+        InvalidOption: If one is out of bounds.
+    """
+    return from_mapping(table, from_environment(table, os.environ) | options)
+
+
+def _log_message(channel: str, message: Any) -> None:  # noqa: ARG001 - what it says is nobody's
+    logger.info("%s", channel)
