@@ -1,0 +1,5 @@
+from django.urls import path
+
+from liveblog import views
+
+urlpatterns = [path("", views.liveblog, name="liveblog")]
