@@ -5,9 +5,11 @@ Each is a process of its own; they meet over the hub of this machine, or over Re
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -188,6 +190,33 @@ def test_chat_goes_on_over_new_workers_with_new_code(start: Any) -> None:
     assert [hear(anna), hear(bob)] == ["[new] anyone?"] * 2
     say(anna, "yes")
     assert [hear(anna), hear(bob)] == ["[new] yes"] * 2
+
+
+def test_workers_restarted_one_after_another_lose_and_close_nothing(start: Any) -> None:
+    site = start("myapp", sources.ECHO_CONSUMERS, sources.ECHO_ROUTING)
+    workers = [site.work(), site.work()]
+    clients = [site.open() for _ in range(8)]
+    is_over = threading.Event()
+
+    def talk(client: ClientConnection) -> int:
+        """Send and hear in turn until all is over: what is lost would end it."""
+        for number in itertools.count():
+            say(client, str(number))
+            assert hear(client) == str(number)
+            if is_over.is_set():
+                return number
+        raise AssertionError("it counts for ever")
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        talks = [pool.submit(talk, client) for client in clients]
+        try:
+            for worker in workers:
+                successor = site.work()
+                successor.wait_for("Started worker")
+                assert worker.stop(signal.SIGTERM) == 0
+        finally:
+            is_over.set()
+        assert all(each.result() > 0 for each in talks)
 
 
 def test_rooms_and_usernames_from_the_query_string(start: Any) -> None:
