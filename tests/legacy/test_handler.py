@@ -285,7 +285,7 @@ def test_a_slow_client_is_waited_for(site: MakeSite, monkeypatch: pytest.MonkeyP
     def read(_: float) -> None:
         found.append(client.layer.receive([client.reply])[1]["content"])
 
-    monkeypatch.setattr("channels.legacy.handler.time.sleep", read)
+    monkeypatch.setattr("channels.legacy.pacing.time.sleep", read)
     ViewConsumer()(client.message("/streaming/"))
     read(0.0)
     assert found == [b"first", b"second", b""]

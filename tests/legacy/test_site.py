@@ -27,6 +27,21 @@ from tests.processes import Child
 from tests.tutorial.browsing import PATIENCE_SECONDS, get
 from tests.tutorial.project import Project
 
+#: 24 MB: more than may wait anywhere on the way.
+LARGE_URLS = """
+from django.http import StreamingHttpResponse
+from django.urls import path
+
+
+def numbers(request):
+    return StreamingHttpResponse(
+        "".join(f"{number:09}\\n" for number in range(start, start + 10_000))
+        for start in range(0, 2_400_000, 10_000)
+    )
+
+
+urlpatterns = [path("", numbers)]
+"""
 USERS = ("anna", "alex", "bob")
 MAKE_USERS = f"""
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
@@ -283,6 +298,15 @@ def test_rooms_with_the_last_50_messages(start: Any) -> None:
         assert hear(anna) == hear(bob) == json.dumps({"handle": "anna", "message": text})
     status, page = site.get("/lobby/")
     assert (status, page.split()) == (200, ["lobby:", *(f"anna={text}" for text in texts[-50:])])
+
+
+def test_a_large_response_of_a_view(start: Any) -> None:
+    site = start("myapp", sources.ECHO_CONSUMERS, sources.ECHO_ROUTING)
+    site.project.write("myproject/urls.py", LARGE_URLS)
+    site.work()
+    status, text = site.get("/")
+    assert status == 200
+    assert text == "".join(f"{number:09}\n" for number in range(2_400_000))
 
 
 def test_a_request_waits_for_a_worker_to_come(start: Any) -> None:

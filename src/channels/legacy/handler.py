@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any, ClassVar, Final, cast
+from typing import IO, Any, ClassVar, cast
 
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest, get_script_prefix
@@ -16,14 +15,12 @@ from django.http import FileResponse, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 from django.urls import set_script_prefix
 
-from channels.exceptions import ChannelFull, RequestAborted, RequestTimeout
+from channels.exceptions import RequestAborted, RequestTimeout
 from channels.legacy import exceptions
 from channels.legacy.message import Message
+from channels.legacy.pacing import PacedReply
 
 logger = logging.getLogger("django.request")
-
-#: Between two attempts to send to a reply channel that is full.
-RETRY_SECONDS: Final = 0.05
 
 
 class AsgiRequest(ASGIRequest):
@@ -101,7 +98,7 @@ class AsgiHandler(BaseHandler):
         super().__init__()
         self.load_middleware()
 
-    def __call__(self, message: Message) -> Iterator[dict[str, Any]]:
+    def __call__(self, message: Message) -> Generator[dict[str, Any]]:
         """The messages of the response to a request; none if it is sent later, or not wanted."""
         set_script_prefix(get_script_prefix(message.content))
         request_started.send(sender=self.__class__, message=message)
@@ -180,25 +177,21 @@ class ViewConsumer:
         self.handler = self.handler_class()
 
     def __call__(self, message: Message, **_: Any) -> None:
-        """Answer a request.
+        """Answer a request; what is left of an answer is dropped when its client has gone.
 
         Raises:
-            ChannelFull: If the reply channel stays full for `reply_timeout` seconds.
+            ChannelFull: If the client takes nothing of it for `reply_timeout` seconds.
         """
-        for part in self.handler(message):
-            self._send(message, part)
-
-    def _send(self, message: Message, part: dict[str, Any]) -> None:
-        deadline = time.monotonic() + self.reply_timeout
-        while True:
-            try:
-                message.reply_channel.send(part, immediately=True)
-            except ChannelFull:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(RETRY_SECONDS)
-            else:
-                return
+        reply = PacedReply(message, self.reply_timeout)
+        parts = self.handler(message)
+        try:
+            for part in parts:
+                reply.send(part)
+        except RequestAborted as error:
+            logger.debug("%s", error)
+        finally:
+            # The response is closed with them.
+            parts.close()
 
 
 def _scope(message: Message) -> dict[str, Any]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from channels.exceptions import ChannelFull
-from channels.kit.limits import KIB, Timeouts
+from channels.exceptions import ChannelFull, RequestAborted
+from channels.kit.limits import KIB, MIB, Timeouts
 from channels.layers import InMemoryChannelLayer, LocalChannelLayer
-from tests.legacy.interface.site import Site, interface
+from channels.legacy.asgi import ChannelLayerWrapper
+from channels.legacy.message import Message as LegacyMessage
+from channels.legacy.pacing import PacedReply
+from tests.legacy.interface.site import PATIENCE_SECONDS, Site, interface
 from tests.server.client import Client
+from tests.server.shell import eventually
 
 KIB64 = 64 * KIB
 
@@ -37,6 +42,7 @@ async def test_a_request_and_its_response() -> None:
         "root_path": "",
         "scheme": "http",
         "body": b"body",
+        "response_window": 8 * MIB,
         "server": ["127.0.0.1", site.shell.port],
     }
     assert [b"x-it", b"yes"] in [list(pair) for pair in message["headers"]]
@@ -217,7 +223,7 @@ async def fill(site: Site, message: dict[str, Any]) -> int:
 
 
 async def test_a_client_that_reads_slowly_makes_a_worker_in_this_process_wait() -> None:
-    async with interface(response_buffer_bytes=KIB64 * 4) as site, site.client() as client:
+    async with interface(response_buffer_bytes=2 * MIB) as site, site.client() as client:
         client.get()
         message = await site.take("http.request")
         await site.reply(message, status=200, headers=[], content=b"", more_content=True)
@@ -247,7 +253,7 @@ async def test_a_worker_elsewhere_that_sends_far_more_than_its_client_reads_is_c
     """Nothing tells it to wait; the client sees that the response is not whole."""
     layer = LocalChannelLayer(directory=short_path)
     other = LocalChannelLayer(directory=short_path)
-    async with interface(layer, response_buffer_bytes=KIB64) as site, site.client() as client:
+    async with interface(layer, response_buffer_bytes=2 * MIB) as site, site.client() as client:
         client.get()
         message = await other.receive("http.request")
         channel = message["reply_channel"]
@@ -259,4 +265,46 @@ async def test_a_worker_elsewhere_that_sends_far_more_than_its_client_reads_is_c
             await read_all(client)
         assert await other.receive("http.disconnect") == {"reply_channel": channel, "path": "/"}
     await asyncio.gather(layer.close(), other.close())
-    assert "A response was cut: over 65536 bytes of it waited for its client" in caplog.text
+    assert "A response was cut: over 2097152 bytes of it waited for its client" in caplog.text
+
+
+class TestPacing:
+    """A worker in another process that sends as Django's views are sent."""
+
+    @contextlib.asynccontextmanager
+    async def under_way(
+        self, folder: Path, parts: int
+    ) -> AsyncIterator[tuple[Client, asyncio.Task[None], Site]]:
+        """A client whose response of many MiB a worker is sending."""
+        layer = LocalChannelLayer(directory=folder)
+        other = LocalChannelLayer(directory=folder)
+        wrapped = ChannelLayerWrapper(other, "default", [])
+        async with interface(layer, response_buffer_bytes=2 * MIB) as site, site.client() as client:
+            client.get()
+            content = await other.receive("http.request")
+            reply = PacedReply(LegacyMessage(content, "http.request", wrapped), PATIENCE_SECONDS)
+
+            def work() -> None:
+                reply.send({"status": 200, "content": b"", "more_content": True})
+                for _ in range(parts):
+                    reply.send({"content": b"x" * (MIB // 2), "more_content": True})
+                reply.send({"content": b""})
+
+            yield client, asyncio.create_task(asyncio.to_thread(work)), site
+        await asyncio.gather(layer.close(), other.close())
+
+    async def test_a_response_that_is_larger_than_what_may_wait(self, short_path: Path) -> None:
+        async with self.under_way(short_path, parts=48) as (client, working, site):
+            # What the system and the server take for a client that does not read is far less.
+            await eventually(lambda: site.interface.statistics().get("acks"))
+            assert not working.done()
+            assert len(await read_all(client)) == 24 * MIB
+            await working
+            assert "cut" not in site.interface.statistics()
+
+    async def test_a_client_that_goes_ends_the_workers_wait(self, short_path: Path) -> None:
+        async with self.under_way(short_path, parts=48) as (client, working, site):
+            await eventually(lambda: site.interface.statistics().get("acks"))
+            client.reset()
+            with pytest.raises(RequestAborted):
+                await working

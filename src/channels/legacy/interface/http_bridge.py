@@ -4,6 +4,8 @@
     head and a small body      -> http.request                status ...    -> response
     head and 64 KiB of body    -> http.request, body_channel  content       -> a further piece
     the rest of the body       -> the body channel
+                                  the ack_channel of a      ack_channel     -> (taken)
+    took that piece, or gone   -> piece, if it has one
     gone before the response   -> http.disconnect
     is whole
 
@@ -24,6 +26,7 @@ from channels.kit.mailbox import MailboxBounds
 from channels.kit.types import Message, Receive, Scope, Send
 from channels.legacy.interface.inlet import BODY_CHANNEL, Inlet
 from channels.legacy.interface.messages import request_message, response_part
+from channels.legacy.pacing import ACK_CHANNEL, CLOSED, WINDOW
 
 REQUEST: Final = "http.request"
 DISCONNECT: Final = "http.disconnect"
@@ -46,6 +49,8 @@ class RequestBridge:
         #: Where the rest of a large body goes.
         self._body_channel = ""
         self._is_body_whole = False
+        #: Where a worker waits for its client to take the response.
+        self._ack_channel: Any = ""
         #: True once a worker may know of the request.
         self._is_sent = False
         self._has_begun = False
@@ -107,6 +112,7 @@ class RequestBridge:
         most = self._inlet.options.inline_body_bytes
         inline, rest, self._body = self._body[:most], self._body[most:], b""
         message = request_message(self._scope, self._channel, inline)
+        message[WINDOW] = self._inlet.options.response_buffer_bytes // 2
         if more or rest:
             self._body_channel = f"{BODY_CHANNEL}.{secrets.token_hex(16)}"
             message["body_channel"] = self._body_channel
@@ -132,6 +138,9 @@ class RequestBridge:
         """Tell the workers that the client has gone, once each if their queues take it."""
         if not self._is_sent:
             return
+        while (part := self._line.mailbox.get_layer_nowait()) is not None:
+            self._ack_channel = part.get(ACK_CHANNEL, self._ack_channel)
+        await self._answer_worker({CLOSED: True})
         if not self._is_body_whole and self._body_channel:
             await self._inlet.offer(self._body_channel, {"closed": True})
         message = {"reply_channel": self._channel, "path": self._scope["path"]}
@@ -145,6 +154,7 @@ class RequestBridge:
         if "request" in message and "status" not in message:
             self._inlet.counts["pushes_ignored"] += 1  # a push: HTTP/2 alone has it
             return
+        self._ack_channel = message.get(ACK_CHANNEL, self._ack_channel)
         try:
             part = response_part(message, is_first=not self._has_begun)
             if part.status is not None:
@@ -156,6 +166,19 @@ class RequestBridge:
         except LocalProtocolError as error:
             self._is_whole = False
             self._inlet.drop("http", error)
+        else:
+            if ACK_CHANNEL in message:
+                await self._answer_worker({})
+
+    async def _answer_worker(self, answer: Message) -> None:
+        """Tell a worker, if one waits for it, how its client takes the response."""
+        if not self._ack_channel:
+            return
+        try:
+            await self._inlet.offer(self._ack_channel, answer)
+        except TypeError as error:
+            self._ack_channel = ""
+            self._inlet.drop("http", LocalProtocolError(f"{ACK_CHANNEL!r}: {error}"))
 
     async def _refuse(self) -> None:
         """Answer 503: come again."""

@@ -105,8 +105,12 @@ class Inlet:
 
 
 BODY_CHANNEL: Final = "http.request.body"
+#: What the channels where workers wait are counted as.
+ACKS: Final = "acks"
 
 
 def _counted(channel: str) -> str:
     """A channel's name without what only one connection has."""
+    if "!" in channel:
+        return ACKS
     return BODY_CHANNEL if channel.startswith(BODY_CHANNEL) else channel

@@ -31,9 +31,10 @@ class InterfaceOptions:
     response_buffer_bytes: int = option(
         16 * MIB,
         unit="bytes",
-        minimum=64 * KIB,
-        help="pieces of one response that wait for a slow client; a worker that sends more ends "
-        "the response, whose client sees that it is not whole",
+        minimum=2 * MIB,
+        help="most that waits of one response for a slow client: workers make Django's views wait "
+        "before that; a consumer that sends more by itself ends the response, whose client sees "
+        "that it is not whole",
     )
     full_timeout: float = option(
         5.0,
