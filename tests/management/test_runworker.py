@@ -170,16 +170,15 @@ class TestWithRouting:
         ("words", "said"),
         [
             (["a", "b"], "to listen on some of them: runworker --only-channels a --only-channels"),
-            (["--parallel", "3"], "--threads says how many consumers run at once"),
+            (["--parallel", "3"], "--parallel: of no use where the layer has ROUTING, as"),
             (["--sync-threads", "3"], "--threads says how many consumers run at once"),
             (["--threads", "0"], "threads=0: the least is 1"),
             (["--only-channels", "mail.*"], "leave no channel of the routing, which has .*jobs"),
             (["--layer", "inner"], "cannot span multiple processes with the in-memory layer"),
             (["--layer", "today"], "has no ROUTING: name the channels to listen on"),
-            (["--layer", "today", "--threads", "2", "a"], "--threads: for a layer with ROUTING"),
             (
-                ["--layer", "today", "--only-channels", "a", "--disable-graceful-stop"],
-                "--only-channels, --disable-graceful-stop: for a layer with ROUTING",
+                ["--layer", "today", "--threads", "2", "--only-channels", "a", "a"],
+                "--only-channels, --threads: of no use for named channels",
             ),
         ],
     )

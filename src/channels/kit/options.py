@@ -18,7 +18,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -164,13 +164,20 @@ def check_options(instance: Any) -> None:
         declared.check(getattr(instance, declared.name))
 
 
-def add_arguments(parser: argparse._ActionsContainer, table: type) -> None:
+def add_arguments(
+    parser: argparse._ActionsContainer, table: type, *, without: Container[str] = ()
+) -> None:
     """Add a flag for each option; a flag that is not given leaves no attribute behind.
 
     The help names the environment variable too, which `from_environment` reads.  The flag of a
     tuple may be given several times; it leaves a list.
+
+    Args:
+        without: Names of options that another table has brought.
     """
     for declared in options_of(table):
+        if declared.name in without:
+            continue
         said = declared.declaration
         unit = f" ({said.unit})" if said.unit else ""
         text = f"{said.help}{unit}; default: {_shown(declared)} [{declared.variables[0]}]"

@@ -1,10 +1,13 @@
 """`runworker`: handle the messages of a channel layer.
 
-runworker            with ROUTING in the layer: the consumers that it names, for all of its
-                     channels or those that --only-channels and --exclude-channels leave
-runworker            without: the consumers of ASGI_APPLICATION, for connections that an
-                     interface server (`channels interface`) holds
-runworker CHANNEL... without: the consumers that ChannelNameRouter names for these channels
+    ROUTING  channels  what it runs
+    yes      none      the consumers that ROUTING names, for all of its channels or those that
+                       --only-channels and --exclude-channels leave
+    no       some      the consumers that ChannelNameRouter names for them
+    no       none      the consumers of ASGI_APPLICATION, for connections that an interface server
+                       (`channels interface`) holds
+
+An option that is of no use in the case at hand is refused.
 """
 
 from __future__ import annotations
@@ -35,8 +38,10 @@ T = TypeVar("T")
 
 logger = logging.getLogger("django.channels.worker")
 
-#: Has `ConnectionWorker`: runs consumers for connections that an edge holds.
+#: Has `ConnectionWorker`, with its options: runs consumers for connections that an edge holds.
 _CONNECTIONS: Final = "channels.decoupled.worker"
+#: All workers take it.
+_SHARED: Final = frozenset({"shutdown_timeout"})
 
 
 class Command(BaseCommand):
@@ -60,6 +65,9 @@ class Command(BaseCommand):
         add_arguments(parser, WorkerOptions)
         add_arguments(parser, ThreadOptions)
         add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
+        if (decoupled := _decoupled()) is not None:
+            group = parser.add_argument_group("for connections that `channels interface` holds")
+            add_arguments(group, decoupled.ConnectionWorkerOptions, without=_SHARED)
         parser.add_argument(
             "channels",
             nargs="*",
@@ -108,11 +116,12 @@ class Command(BaseCommand):
                 f"The layer {alias!r} has ROUTING, which names the channels; to listen on some of "
                 f"them: runworker {chosen}"
             )
-        if {"parallel", "sync_threads"} & options.keys():
-            raise CommandError(
-                f"The layer {alias!r} has ROUTING: --threads says how many consumers run at once, "
-                "not --parallel or --sync-threads."
-            )
+        _refuse_others(
+            options,
+            (RoutedOptions,),
+            f"of no use where the layer has ROUTING, as {alias!r} has; --threads says how many "
+            "consumers run at once.",
+        )
         said = _with_environment(RoutedOptions, options)
         # Without a graceful stop the worker has options of its own.
         more: dict[str, Any] = {"stop_gracefully": False}
@@ -144,11 +153,9 @@ class Command(BaseCommand):
             InvalidOption: If one is out of bounds.
         """
         alias, channels = options["layer"], options["channels"]
-        if given := [each.flag for each in options_of(RoutedOptions) if each.name in options]:
-            raise CommandError(
-                f"{', '.join(given)}: for a layer with ROUTING, and {alias!r} has none; name the "
-                "channels to listen on, as in: runworker thumbnails"
-            )
+        if channels:
+            advice = "for named channels of a layer without ROUTING; --parallel says how many run."
+            _refuse_others(options, (WorkerOptions, ThreadOptions), f"of no use {advice}")
         capabilities = getattr(layer, "capabilities", None)
         if capabilities is not None and capabilities.is_direct:
             self.stderr.write(
@@ -176,19 +183,24 @@ class Command(BaseCommand):
         )
 
     def _connection_worker(self, layer: Any, options: dict[str, Any]) -> Any:
-        try:
-            decoupled = import_module(_CONNECTIONS)
-        except ModuleNotFoundError as error:
-            if error.name is None or not _CONNECTIONS.startswith(error.name):
-                raise
+        alias, decoupled = options["layer"], _decoupled()
+        if decoupled is None:
             raise CommandError(
-                f"The layer {options['layer']!r} has no ROUTING: name the channels to listen on, "
-                "as in: runworker thumbnails"
-            ) from None
-        self._log_started(["connections"], options["layer"])
-        return decoupled.ConnectionWorker(
-            get_default_application(), layer, _with_environment(WorkerOptions, options)
+                f"The layer {alias!r} has no ROUTING: name the channels to listen on, as in: "
+                "runworker thumbnails"
+            )
+        table = decoupled.ConnectionWorkerOptions
+        _refuse_others(
+            options,
+            (table, ThreadOptions),
+            "of no use for connections that `channels interface` holds; to listen on channels "
+            "name them, as in: runworker thumbnails",
         )
+        worker = decoupled.ConnectionWorker(
+            get_default_application(), layer, _with_environment(table, options)
+        )
+        self._log_started(["connections"], alias)
+        return worker
 
     def _log_started(self, channels: Sequence[str], alias: str) -> None:
         logger.info(
@@ -218,6 +230,27 @@ class Command(BaseCommand):
                     f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
                     f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
                 )
+
+
+def _decoupled() -> Any:
+    """The module of workers for connections, or None where this release has none."""
+    try:
+        return import_module(_CONNECTIONS)
+    except ModuleNotFoundError as error:
+        if error.name is None or not _CONNECTIONS.startswith(error.name):
+            raise
+        return None
+
+
+def _refuse_others(options: dict[str, Any], tables: Sequence[type], why: str) -> None:
+    """Raise CommandError, with the reason, if a flag of other tables than these is given."""
+    every = [WorkerOptions, ThreadOptions, RoutedOptions]
+    if (decoupled := _decoupled()) is not None:
+        every.append(decoupled.ConnectionWorkerOptions)
+    used = {each.name for table in tables for each in options_of(table)} | _SHARED
+    others = {each.name: each.flag for table in every for each in options_of(table)}
+    if given := [flag for name, flag in others.items() if name in options and name not in used]:
+        raise CommandError(f"{', '.join(given)}: {why}")
 
 
 def _with_environment(table: type[T], options: dict[str, Any]) -> T:
