@@ -149,7 +149,7 @@ class Reporting:
 
 @dataclass(frozen=True, slots=True)
 class Reloading:
-    """Whether `channels serve` starts anew when the code changes: for development."""
+    """Whether a server or worker starts anew when the code changes: for development."""
 
     reload: bool = option(False, help="start anew whenever a Python file changes")
     reload_dir: tuple[str, ...] = option(

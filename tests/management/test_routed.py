@@ -132,6 +132,25 @@ def test_a_supervisor_is_told_when_workers_begin(project: Project, short_path: P
             assert supervisor.recv(100) == b"STOPPING=1"
 
 
+def test_a_worker_takes_up_new_code_while_sockets_stay(project: Project, short_path: Path) -> None:
+    config = {"directory": str(short_path)}
+    route(project, BACKEND="channels.layers.LocalChannelLayer", CONFIG=config)
+    with (
+        project.serve("0", "--noreload", "--noworker") as server,
+        Child("manage.py", "runworker", "--reload", cwd=project.folder) as worker,
+        open_socket(server.wait_for_port()) as client,
+    ):
+        client.send("hello")
+        assert client.recv(PATIENCE_SECONDS) == "hello"
+        project.write("myapp/consumers.py", "broken(")
+        worker.wait_for("It ended with status 1")
+        client.send("again")
+        changed = sources.ECHO_CONSUMERS.replace("['text'],", "['text'].upper(),")
+        project.write("myapp/consumers.py", changed)
+        assert client.recv(PATIENCE_SECONDS) == "AGAIN"
+        assert worker.stop() == 0
+
+
 def test_wrong_routing_is_told(project: Project) -> None:
     project.write("myapp/routing.py", "channel_routing = 5\n")
     with project.serve() as server:

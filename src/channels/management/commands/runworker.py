@@ -15,13 +15,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from django.core.management import BaseCommand, CommandError, CommandParser
+from django.utils.autoreload import get_child_arguments
 
 from channels import DEFAULT_CHANNEL_LAYER, __version__
-from channels.cli import log_unknown_variables
+from channels.cli import KILL_SECONDS, RELOADED, Reloading, log_unknown_variables
 from channels.exceptions import InvalidOption
 from channels.kit.options import add_arguments, from_environment, from_mapping, options_of
 from channels.kit.process_exit import process_exit
@@ -32,6 +34,7 @@ from channels.legacy.worker_options import RoutedOptions
 from channels.management.routed import make_workers, require_several_processes, routed_layer
 from channels.routing import get_default_application
 from channels.server.log_outputs import set_up_logging
+from channels.supervisor.reloading import Watched, is_child, run_reloading
 from channels.worker import Worker, WorkerOptions
 
 T = TypeVar("T")
@@ -64,6 +67,7 @@ class Command(BaseCommand):
         )
         add_arguments(parser, WorkerOptions)
         add_arguments(parser, ThreadOptions)
+        add_arguments(parser, Reloading)
         add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
         if (decoupled := _decoupled()) is not None:
             group = parser.add_argument_group("for connections that `channels interface` holds")
@@ -77,23 +81,18 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_: Any, **options: Any) -> None:
-        alias = options["layer"]
-        layer = get_channel_layer(alias)
-        if layer is None:
-            if get_channel_layer() is None:
-                raise CommandError("You do not have any CHANNEL_LAYERS configured.")
-            raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
         is_command = getattr(self, "_called_from_command_line", False)
         if is_command:
             set_up_logging(options["verbosity"])
         log_unknown_variables()
-        routed = routed_layer(alias)
         try:
-            if routed is not None:
-                require_several_processes(routed)
-                worker: Any = self._routed_worker(routed, options)
-            else:
-                worker = self._worker(layer, options)
+            reloading = _with_environment(Reloading, options)
+            if is_command and reloading.reload:
+                options = {"shutdown_timeout": RELOADED["shutdown_timeout"]} | options
+                if not is_child(os.environ):
+                    _run_reloading(reloading, options["shutdown_timeout"])
+                    return
+            worker = self._make_worker(options)
         except InvalidOption as error:
             raise CommandError(str(error)) from error
         if is_command:
@@ -101,6 +100,20 @@ class Command(BaseCommand):
         else:
             worker.run()
         logger.info("Stopped.")
+
+    def _make_worker(self, options: dict[str, Any]) -> Any:
+        """The worker that the layer and the channels call for; raises as those below do."""
+        alias = options["layer"]
+        layer = get_channel_layer(alias)
+        if layer is None:
+            if get_channel_layer() is None:
+                raise CommandError("You do not have any CHANNEL_LAYERS configured.")
+            raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
+        routed = routed_layer(alias)
+        if routed is None:
+            return self._worker(layer, options)
+        require_several_processes(routed)
+        return self._routed_worker(routed, options)
 
     def _routed_worker(self, layer: ChannelLayerWrapper, options: dict[str, Any]) -> Any:
         """The worker of a layer with ROUTING.
@@ -230,6 +243,15 @@ class Command(BaseCommand):
                     f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
                     f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
                 )
+
+
+def _run_reloading(reloading: Reloading, shutdown_timeout: float | None) -> None:
+    """Run this command in a process that is started anew on each change, until told to stop."""
+    folders = reloading.reload_dir or (os.getcwd(),)
+    # A worker that waits for its handlers without a bound would not be started anew.
+    seconds = (shutdown_timeout or 0.0) + KILL_SECONDS
+    watched = Watched(get_child_arguments(), folders, seconds)
+    process_exit.run(partial(run_reloading, watched))
 
 
 def _decoupled() -> Any:
