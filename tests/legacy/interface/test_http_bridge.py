@@ -137,6 +137,34 @@ async def test_a_client_that_goes_within_its_body() -> None:
         }
 
 
+async def test_a_body_of_which_a_piece_was_given_up_is_never_whole() -> None:
+    """The client goes while the queue is full: what is left of its body must not pass for it."""
+    layer = InMemoryChannelLayer(capacity=1)
+    async with interface(layer, inline_body_bytes=0) as site, site.client() as client:
+        client.request("PUT", "/", f"Content-Length: {4 * KIB64}", body=b"x" * (4 * KIB64))
+        message = await site.take("http.request")
+        await eventually(lambda: site.interface.statistics().get("http.request.body"))
+        client.reset()
+        await site.take("http.disconnect")
+        pieces = [await site.take(message["body_channel"])]
+        while "closed" not in pieces[-1]:
+            pieces.append(await site.take(message["body_channel"]))
+        assert all(piece["more_content"] for piece in pieces[:-1])
+
+
+async def test_disconnects_that_nobody_takes_are_no_trouble(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    layer = InMemoryChannelLayer(channel_capacity={"http.disconnect": 1})
+    await layer.send("http.disconnect", {"is": "full"})
+    async with interface(layer) as site, site.client() as client:
+        client.get()
+        await site.take("http.request")
+        client.reset()
+        await eventually(lambda: site.interface.statistics().get("full.http.disconnect"))
+    assert not caplog.messages
+
+
 async def test_a_client_that_goes_before_its_answer() -> None:
     async with interface() as site, site.client() as client:
         client.get("/poll")

@@ -49,6 +49,8 @@ class RequestBridge:
         #: Where the rest of a large body goes.
         self._body_channel = ""
         self._is_body_whole = False
+        #: True once a piece was given up: what follows it would make another body.
+        self._is_body_broken = False
         #: Where a worker waits for its client to take the response.
         self._ack_channel: Any = ""
         #: True once a worker may know of the request.
@@ -100,6 +102,8 @@ class RequestBridge:
 
     async def _take_body(self, event: Message) -> None:
         piece, more = event.get("body", b""), bool(event.get("more_body"))
+        if self._is_body_broken:
+            return
         self._is_body_whole = not more
         if self._is_sent:
             await self._put_piece(piece, more)
@@ -126,7 +130,8 @@ class RequestBridge:
     async def _put_piece(self, piece: bytes, more: bool) -> None:
         """Offer a piece of the body until it is taken, the response is whole or the client gone."""
         message = {"content": piece, "more_content": more}
-        await self._inlet.insist(self._body_channel, message, None, self._is_wanted)
+        if not await self._inlet.insist(self._body_channel, message, None, self._is_wanted):
+            self._is_body_whole, self._is_body_broken = False, True
 
     async def _is_wanted(self) -> bool:
         """Take the replies that wait; False if nobody waits for the rest of the body."""
@@ -141,11 +146,13 @@ class RequestBridge:
         while (part := self._line.mailbox.get_layer_nowait()) is not None:
             self._ack_channel = part.get(ACK_CHANNEL, self._ack_channel)
         await self._answer_worker({CLOSED: True})
-        if not self._is_body_whole and self._body_channel:
-            await self._inlet.offer(self._body_channel, {"closed": True})
         message = {"reply_channel": self._channel, "path": self._scope["path"]}
         if not await self._inlet.offer(DISCONNECT, message):
-            self._inlet.give_up(DISCONNECT)
+            # Not worth a line: most sites have no consumer for it.
+            self._inlet.counts[f"full.{DISCONNECT}"] += 1
+        if self._body_channel and not self._is_body_whole:
+            seconds = self._inlet.options.full_timeout
+            await self._inlet.insist(self._body_channel, {"closed": True}, seconds)
 
     # From the workers.
 

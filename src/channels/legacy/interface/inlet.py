@@ -59,7 +59,7 @@ class Inlet:
         channel: str,
         message: Message,
         seconds: float | None,
-        meanwhile: Callable[[], Awaitable[bool]],
+        meanwhile: Callable[[], Awaitable[bool]] | None = None,
     ) -> bool:
         """`offer` again and again, for so many seconds at most; None: until `meanwhile` ends it.
 
@@ -71,7 +71,7 @@ class Inlet:
         wait = _RETRY_FIRST_SECONDS
         while not await self.offer(channel, message):
             left = wait if deadline is None else deadline - loop.time()
-            if left <= 0 or not await meanwhile():
+            if left <= 0 or (meanwhile is not None and not await meanwhile()):
                 return False
             await asyncio.sleep(min(wait, left))
             wait = min(wait * 2, _RETRY_MOST_SECONDS)
@@ -79,10 +79,10 @@ class Inlet:
 
     def give_up(self, channel: str) -> None:
         """Count and log a message that its queue did not take."""
-        self.counts[f"full.{_counted(channel)}"] += 1
+        self.counts[f"full.{channel}"] += 1
         self.warn(
             channel,
-            f"The queue {_counted(channel)!r} is full or out of reach: is a worker running that "
+            f"The queue {channel!r} is full or out of reach: is a worker running that "
             "takes its messages, and are there enough of them?",
         )
 
@@ -99,7 +99,7 @@ class Inlet:
         Args:
             kind: One of a few words: each is remembered.
         """
-        held_back = self._throttle.admit(_counted(kind))
+        held_back = self._throttle.admit(kind)
         if held_back is not None:
             logger.warning("%s%s", text, and_more(held_back))
 
@@ -107,10 +107,19 @@ class Inlet:
 BODY_CHANNEL: Final = "http.request.body"
 #: What the channels where workers wait are counted as.
 ACKS: Final = "acks"
+_QUEUES: Final = frozenset(
+    {
+        "http.request",
+        "http.disconnect",
+        "websocket.connect",
+        "websocket.receive",
+        "websocket.disconnect",
+    }
+)
 
 
 def _counted(channel: str) -> str:
-    """A channel's name without what only one connection has."""
-    if "!" in channel:
-        return ACKS
-    return BODY_CHANNEL if channel.startswith(BODY_CHANNEL) else channel
+    """What a message to a channel counts as: one of a few names, whoever names the channel."""
+    if channel in _QUEUES:
+        return channel
+    return BODY_CHANNEL if channel.startswith(BODY_CHANNEL) else ACKS
