@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from channels.layers import get_channel_layer
 from channels.legacy.asgi import ChannelLayerWrapper, channel_layers
 from channels.legacy.staticfiles import StaticFilesConsumer
 from channels.legacy.worker import WorkerGroup
-from channels.loading import has_routing
 
 logger = logging.getLogger("django.channels.worker")
 
@@ -25,8 +24,14 @@ RUNSERVER_HTTP_TIMEOUT: Final = 60.0
 
 
 def routed_layer(alias: str) -> ChannelLayerWrapper | None:
-    """The layer of an alias if it has ROUTING, else None."""
-    return channel_layers[alias] if has_routing(get_channel_layer(alias)) else None
+    """The layer of an alias if it has ROUTING, else None.
+
+    No other is made: what is wrong with its settings is for the system checks to tell.
+    """
+    configs: Any = getattr(settings, "CHANNEL_LAYERS", None)
+    entry = configs.get(alias) if isinstance(configs, Mapping) else None
+    has_routing = isinstance(entry, Mapping) and "ROUTING" in entry
+    return channel_layers[alias] if has_routing else None
 
 
 def require_several_processes(layer: ChannelLayerWrapper) -> None:
