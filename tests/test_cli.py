@@ -247,6 +247,17 @@ class TestServing:
                 assert client.recv(100).startswith(b"HTTP/1.1 400")
             server.wait_for('"path": "/long.x", "status": 400, .*"reason": "')
 
+    def test_what_is_wrong_with_the_layers_is_told_at_the_start(self, folder: Path) -> None:
+        (folder / "pages.py").write_text(
+            "import django\n"
+            "from django.conf import settings\n"
+            "settings.configure(CHANNEL_LAYERS={'default': {'BACKEND': 'nowhere.Layer'}})\n"
+            f"django.setup()\n{APPLICATION}"
+        )
+        with serve(folder) as server:
+            server.wait_for(r"ERROR +The BACKEND 'nowhere\.Layer' .*\(channels\.E003\)$")
+            assert get(server.wait_for_port(), "/page")[0] == 200
+
     def test_a_unix_socket(self, folder: Path) -> None:
         with Child("-m", "channels", "serve", "pages:application", "-u", "s", cwd=folder) as server:
             server.wait_for("Listening on")

@@ -24,12 +24,14 @@ from __future__ import annotations
 
 import http.cookies
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module, metadata
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
@@ -42,6 +44,8 @@ from channels.layers import InMemoryChannelLayer
 from channels.layers.aliases import find_backend
 from channels.layers.options import LayerOptions
 from channels.routing import get_default_application
+
+logger = logging.getLogger("channels.checks")
 
 TAG: Final = "channels"
 #: What an entry of CHANNEL_LAYERS may hold.
@@ -140,6 +144,15 @@ def check_layers(**_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+def log_layers() -> None:
+    """Log what is wrong with CHANNEL_LAYERS, for a server that is no command of Django's."""
+    if settings.configured and apps.ready:
+        for message in check_layers():
+            if not message.is_silenced():
+                hint = f" {message.hint}" if message.hint else ""
+                logger.log(message.level, "%s%s (%s)", message.msg, hint, message.id)
 
 
 @register(TAG)

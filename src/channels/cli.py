@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import logging
 import os
 import sys
@@ -245,7 +246,11 @@ def run_serve(namespace: argparse.Namespace) -> int:
         if not is_child(os.environ):
             return _run_reloading(namespace, reloading, server_options(values))
     configure_threads(from_mapping(ThreadOptions, values))
-    return _serve("serve", namespace.application, load_application(namespace.application), values)
+    application = load_application(namespace.application)
+    # An application that is none of Django's shall not load it.
+    if "django.apps" in sys.modules:
+        importlib.import_module("channels.checks").log_layers()
+    return _serve("serve", namespace.application, application, values)
 
 
 def run_interface(namespace: argparse.Namespace) -> int:
