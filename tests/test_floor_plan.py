@@ -25,6 +25,7 @@ FLOORS = {
     "layers": 4,
     "layers.process": 5,
     "backends": 6,
+    "status": 6,
     "decoupled": 7,
     "supervisor": 7,
     "settings": 8,

@@ -10,8 +10,10 @@ the flag's name in capitals) and its place in the docs are derived.  A flag beat
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import importlib
+import json
 import logging
 import os
 import sys
@@ -54,6 +56,7 @@ from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
 from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
 from channels.server.log_outputs import LOG_FORMAT, open_access_log, set_up_logging
+from channels.status import as_table, ask
 from channels.supervisor.reloading import CHILD, Watched, is_child, run_reloading
 from channels.worker import WorkerOptions
 
@@ -229,7 +232,30 @@ def make_parser() -> argparse.ArgumentParser:
     for table in _interface_tables():
         add_arguments(interface, table)
     interface.set_defaults(run=run_interface)
+    _add_status(commands)
     return parser
+
+
+def _add_status(commands: Any) -> None:
+    status = commands.add_parser(
+        "status",
+        help="show the edges and workers of a channel layer",
+        description="Ask every interface server and worker of a channel layer what it does.",
+    )
+    status.add_argument(
+        "application", nargs="?", metavar="layer", help="where it is: mysite.asgi:channel_layer"
+    )
+    status.add_argument(
+        "--layer",
+        default=DEFAULT_CHANNEL_LAYER,
+        metavar="ALIAS",
+        help=f"which of CHANNEL_LAYERS; default: {DEFAULT_CHANNEL_LAYER}",
+    )
+    status.add_argument(
+        "--wait", type=float, default=1.0, metavar="SECONDS", help="for answers; default: 1"
+    )
+    status.add_argument("--json", action="store_true", help="print the answers as JSON")
+    status.set_defaults(run=run_status)
 
 
 def run_serve(namespace: argparse.Namespace) -> int:
@@ -266,6 +292,31 @@ def run_interface(namespace: argparse.Namespace) -> int:
     if has_routing(layer):
         values = {"http_timeout": HTTP_TIMEOUT_SECONDS} | values
     return _serve("interface", name, interface_of(layer, values), values)
+
+
+def run_status(namespace: argparse.Namespace) -> int:
+    """`channels status`: 0 if at least one process has answered, else 1.
+
+    Raises:
+        InvalidOption: If there is no such channel layer.
+    """
+    found = _find_layer(namespace.application, namespace.layer)
+    layer = getattr(found, "layer", found)
+
+    async def ask_and_close() -> list[dict[str, Any]]:
+        try:
+            return await ask(layer, namespace.wait)
+        finally:
+            await layer.close()
+
+    answers = asyncio.run(ask_and_close())
+    if namespace.json:
+        sys.stdout.write(f"{json.dumps(answers)}\n")
+    elif answers:
+        sys.stdout.write(f"{as_table(answers)}\n")
+    else:
+        sys.stderr.write(f"channels status: nobody has answered within {namespace.wait:g} s.\n")
+    return 0 if answers else 1
 
 
 def _find_layer(path: str | None, alias: str) -> Any:

@@ -36,6 +36,7 @@ from channels.layers.process.leases import Lease, reason_of
 from channels.middleware import single_callable
 from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
 from channels.server.notify import notify
+from channels.status import answering
 
 logger = logging.getLogger("django.channels.worker")
 
@@ -287,7 +288,8 @@ class Worker(StatelessServer):
         layer = self.channel_layer
         is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
         try:
-            await self.handle()
+            async with answering(layer, "worker", lambda: {"busy": len(self._busy())}):
+                await self.handle()
         finally:
             # Of a `handle` that was overridden.
             await self._cancel_applications()

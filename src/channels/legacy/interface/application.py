@@ -18,6 +18,7 @@ from channels.legacy.interface.options import InterfaceOptions
 from channels.legacy.interface.reply_lane import FrameCache
 from channels.legacy.interface.websocket_bridge import SocketBridge
 from channels.server.loops import CLOSE_SECONDS
+from channels.status import answering
 
 
 class InterfaceServer:
@@ -31,6 +32,7 @@ class InterfaceServer:
         self.options = options or InterfaceOptions()
         self._inlet = Inlet(getattr(layer, "layer", layer), self.options)
         self._frames = FrameCache()
+        self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection until it is over.
@@ -39,14 +41,19 @@ class InterfaceServer:
             ValueError: If it is neither HTTP nor WebSocket.
         """
         kind = scope["type"]
-        if kind == "websocket":
-            await SocketBridge(self._inlet, self._frames, scope, receive, send).run()
-        elif kind == "http":
-            await RequestBridge(self._inlet, scope, receive, send).run()
-        elif kind == "lifespan":
+        if kind == "lifespan":
             await self._live(receive, send)
-        else:
-            raise ValueError(f"A connection of type {kind!r}: expected 'http' or 'websocket'.")
+            return
+        self._open += 1
+        try:
+            if kind == "websocket":
+                await SocketBridge(self._inlet, self._frames, scope, receive, send).run()
+            elif kind == "http":
+                await RequestBridge(self._inlet, scope, receive, send).run()
+            else:
+                raise ValueError(f"A connection of type {kind!r}: expected 'http' or 'websocket'.")
+        finally:
+            self._open -= 1
 
     def statistics(self) -> dict[str, int]:
         """What was put into the queues and what was not, since this object was made.
@@ -55,13 +62,18 @@ class InterfaceServer:
         """
         return dict(self._inlet.counts)
 
+    def numbers(self) -> dict[str, int]:
+        """For `channels status`: open connections, and what was counted."""
+        return {"connections": self._open} | self.statistics()
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """Let the layer do its I/O on the server's loop, and close it at the end."""
         layer = self._inlet.layer
         await receive()
         is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
+        async with answering(layer, "interface", self.numbers):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         if is_owner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
