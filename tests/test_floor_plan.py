@@ -39,6 +39,7 @@ FLOORS = {
     "routing": 8,
     "middleware": 8,
     "db": 8,
+    "lending": 8,
     "transactions": 8,
     "hacks": 8,
     "http": 8,

@@ -24,6 +24,8 @@ from django.db import close_old_connections, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
+from channels.lending import lend
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -127,27 +129,25 @@ def in_transactions() -> list[BaseDatabaseWrapper]:
         return [each for each, owner in _owners.items() if owner == here and each.in_atomic_block]
 
 
-def use_connections(lent: Sequence[BaseDatabaseWrapper]) -> None:
-    """Use these in this thread, in place of its own, while they are in their transactions.
+def use_connections(lenders: Sequence[BaseDatabaseWrapper]) -> None:
+    """Work in the transactions of these in this thread, instead of with its own connections.
 
     The thread that lends them must not use them meanwhile.
     """
     _return_connections()
     own = {each.alias: each for each in connections.all(initialized_only=True)}
-    for each in lent:
-        before = own.get(each.alias)
-        if before is not each:
-            each.inc_thread_sharing()
-            connections[each.alias] = each
-            vars(_in_thread).setdefault("lent", []).append((each, before))
+    for lender in lenders:
+        before = own.get(lender.alias)
+        if before is not lender and getattr(before, "lender", None) is not lender:
+            lent = connections[lender.alias] = lend(lender)
+            vars(_in_thread).setdefault("lent", []).append((lent, before))
 
 
 def _return_connections() -> None:
     """Take this thread's own connections again for lent ones whose transaction is over."""
     lent = vars(_in_thread).get("lent", ())
-    for each, before in [pair for pair in lent if not pair[0].in_atomic_block]:
+    for each, before in [pair for pair in lent if pair[0].is_over]:
         lent.remove((each, before))
-        each.dec_thread_sharing()
         if before is None:
             del connections[each.alias]
         else:
