@@ -10,6 +10,7 @@ ChannelsError
 ├── StopConsumer              ends a consumer's loop; not an error
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
+├── MessageNotADict           (TypeError, AssertionError) something else was sent to a layer
 ├── ChannelLayerUnavailable   the backend was out of reach for the stated window
 ├── TransportDown             a layer's transport is not connected now; its node tries again
 ├── NodeGone                  a message for a process that no longer exists
@@ -79,6 +80,13 @@ class ChannelFull(ChannelsError):
 
 class MessageTooLarge(ChannelsError):
     """A message is larger than the layer carries; nothing was sent."""
+
+
+class MessageNotADict(ChannelsError, TypeError, AssertionError):
+    """What was sent to a layer is no dict; nothing was sent.
+
+    Channels 4 asserts it: tests of applications and packages expect an AssertionError.
+    """
 
 
 class ChannelLayerUnavailable(ChannelsError):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.exceptions import InvalidChannelLayerError, MessageTooLarge
+from channels.layers import InMemoryChannelLayer
 from channels.layers.codec import (
     Codec,
     JsonSerializer,
@@ -86,6 +87,15 @@ def test_endless_nesting_is_a_type_error() -> None:
 def test_a_message_is_a_dict() -> None:
     with pytest.raises(TypeError, match="A message is a dict: found str"):
         Codec().encode("text")  # type: ignore[arg-type]
+
+
+async def test_what_is_no_dict_fails_an_assertion_as_in_channels_4() -> None:
+    layer = InMemoryChannelLayer()
+    for message in ("text", None, [1]):
+        with pytest.raises(AssertionError, match="is a dict"):
+            await layer.send("work", message)  # type: ignore[arg-type]
+        with pytest.raises(AssertionError, match="is a dict"):
+            await layer.group_send("room", message)  # type: ignore[arg-type]
 
 
 def test_size_bound() -> None:

@@ -13,7 +13,12 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
-from channels.exceptions import ChannelsError, InvalidChannelLayerError, MessageTooLarge
+from channels.exceptions import (
+    ChannelsError,
+    InvalidChannelLayerError,
+    MessageNotADict,
+    MessageTooLarge,
+)
 from channels.kit.types import Message
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -128,11 +133,12 @@ class Codec:
         """The message as bytes.
 
         Raises:
-            TypeError: If it is no dict, or holds what the serializer cannot carry; says where.
+            MessageNotADict: If it is no dict.
+            TypeError: If it holds what the serializer cannot carry; says where.
             MessageTooLarge: If it is over `max_bytes`.
         """
         if not isinstance(message, dict):
-            raise TypeError(f"A message is a dict: found {type(message).__name__}.")
+            raise MessageNotADict(f"A message is a dict: found {type(message).__name__}.")
         try:
             data = self._serializer.dumps(message)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
