@@ -314,7 +314,7 @@ channel_routing = {
 }
 """
 #: The text shows the first; the other two it describes.  It is older than the "accept" of later
-#: releases, which a socket has to be sent.
+#: releases: CHANNELS_ACCEPT_UNANSWERED is set.
 ROOM_CONSUMERS: Final = """\
 import json
 from channels import Group
@@ -327,7 +327,6 @@ def ws_connect(message):
     room = Room.objects.get(label=label)
     Group('chat-' + label).add(message.reply_channel)
     message.channel_session['room'] = room.label
-    message.reply_channel.send({"accept": True})
 
 @channel_session
 def ws_receive(message):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.signals import got_request_exception
 
-from channels import Channel, route
+from channels import Channel, Group, route
 from channels.exceptions import DenyConnection
 from channels.legacy import handling
 from channels.legacy.exceptions import (
@@ -54,6 +54,35 @@ def test_what_a_consumer_sends_leaves_after_the_signals_surround_it(site: MakeSi
         consumer_finished.disconnect(finished)
     assert seen == ["jobs", ("started", Sender, {}), "x", ("finished", {"text": "hello"})]
     assert handling_one.counts == {"handled": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_set", "replies"),
+    [
+        (None, True, [{"accept": True}]),
+        (None, False, []),
+        ({"close": True}, True, [{"close": True}]),
+        ({"text": "hello"}, True, [{"text": "hello"}]),
+    ],
+)
+def test_a_socket_that_nobody_has_answered(
+    site: MakeSite, settings: Any, answer: Any, is_set: bool, replies: list[Any]
+) -> None:
+    def consumer(message: Any) -> None:
+        Group("readers").add(message.reply_channel)
+        if answer is not None:
+            message.reply_channel.send(answer)
+
+    settings.CHANNELS_ACCEPT_UNANSWERED = is_set
+    layer = site([route("websocket.connect", consumer), route("websocket.receive", consumer)])
+    reply = layer.new_channel("websocket.send!")
+    handler(layer).handle("websocket.connect", {"reply_channel": reply, "path": "/"})
+    found = []
+    while (message := layer.receive([reply])[1]) is not None:
+        found.append(message)
+    assert found == replies
+    handler(layer).handle("websocket.receive", {"reply_channel": reply, "path": "/", "text": ""})
+    assert layer.receive([reply])[1] == answer
 
 
 def test_a_message_that_is_put_back_comes_again_a_bounded_number_of_times(

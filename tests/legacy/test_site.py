@@ -286,6 +286,7 @@ def test_models_and_a_channel_of_ones_own_with_workers_for_some_channels(start: 
 
 def test_rooms_with_the_last_50_messages(start: Any) -> None:
     site = start("chat", sources.ROOM_CONSUMERS, sources.ROOM_ROUTING)
+    site.project.set(CHANNELS_ACCEPT_UNANSWERED=True)
     site.project.write("chat/views.py", sources.ROOM_VIEWS)
     site.project.write("chat/templates/chat/room.html", sources.ROOM_PAGE)
     site.project.write("myproject/urls.py", sources.ROOM_URLS)

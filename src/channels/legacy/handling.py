@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from django.conf import settings
 from django.core.signals import got_request_exception
 
 from channels.exceptions import ChannelFull, DenyConnection, mark_logged
@@ -71,6 +72,14 @@ def handle_next(channel: str, content: Content) -> bool:
         return False
     following.append((channel, content))
     return True
+
+
+def _accept_unanswered(message: Message) -> None:
+    """Before Channels 1.0 a socket was open unless it was closed: where the site says so it is."""
+    reply = message.reply_channel
+    is_asked = getattr(settings, "CHANNELS_ACCEPT_UNANSWERED", False)
+    if is_asked and reply is not None and not pending_message_store.has_for(reply.name):
+        reply.send({"accept": True})
 
 
 class MessageHandler:
@@ -183,6 +192,8 @@ class MessageHandler:
     def _consume(consumer: Callable[..., Any], message: Message, arguments: Content) -> None:
         try:
             consumer(message, **arguments)
+            if message.channel.name == "websocket.connect":
+                _accept_unanswered(message)
         except DenyConnection:
             if message.channel.name != "websocket.connect":
                 raise ValueError(

@@ -42,6 +42,11 @@ class PendingMessageStore:
         """
         self._thread.messages.append((sender, message))
 
+    def has_for(self, name: str) -> bool:
+        """True if something is held back for the channel or group of this name."""
+        messages = getattr(self._thread, "messages", ())
+        return any(sender.name == name for sender, _ in messages)
+
     def send_and_flush(self, **_: Any) -> None:
         """As `flush`, and hold back no more."""
         try:
