@@ -63,8 +63,9 @@ class Shell:
 
     async def stop(self) -> None:
         """What a server does with its connections when it stops."""
-        sessions = [connection.session for connection in self.connections]
-        await asyncio.gather(*(session.shutdown() for session in sessions if session is not None))
+        code = self.options.websocket_stop_code
+        sessions = [each.session for each in self.connections if each.session is not None]
+        await asyncio.gather(*(session.shutdown(code) for session in sessions))
 
 
 @contextlib.asynccontextmanager

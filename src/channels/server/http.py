@@ -107,13 +107,15 @@ class HttpSession:
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
-    async def shutdown(self) -> None:
-        """Finish the response in hand, then close; without one, close."""
+    async def shutdown(self, code: int, idle_seconds: float = 0.0) -> None:  # noqa: ARG002
+        """Finish the response in hand, then close; without one, close after `idle_seconds`."""
         if self._is_over:
             return
         self._stopped = self._loop.create_future()
         self._machine.response.close_after()
-        if self._exchange is None:
+        if self._exchange is None and idle_seconds:
+            await asyncio.wait({self._stopped}, timeout=idle_seconds)
+        if self._exchange is None and not self._is_over:
             self._outlet.close()
         await self._stopped
 
@@ -190,6 +192,8 @@ class HttpSession:
         if request.upgrade and request.wants_websocket:
             self._hand_over(request)
             return
+        if self._stopped is not None:
+            self._machine.response.close_after()
         scope = service.scopes.build("http", request, outlet.peer)
         exchange = HttpExchange(service, self, request, scope, self._loop.time())
         self._exchange = exchange

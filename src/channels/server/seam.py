@@ -64,5 +64,11 @@ class ProtocolSession(Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone: tell the application, release everything."""
 
-    async def shutdown(self) -> None:
-        """The server stops: end in order, so that the peer knows why."""
+    async def shutdown(self, code: int, idle_seconds: float = 0.0) -> None:
+        """The server stops: end in order, so that the peer knows why.
+
+        Args:
+            code: What a WebSocket is closed with.
+            idle_seconds: How long an HTTP connection with no request in hand is still kept, for
+                one that may be under way; its response is then the last.
+        """

@@ -3,8 +3,10 @@
 Stop order: nothing more is accepted; every session ends (an idle one at once, a response in hand
 first, a WebSocket with its close frame); what is left after the timeout is cut; applications have a
 last moment for their disconnect handlers and are cancelled; the application hears
-`lifespan.shutdown`.  `hurry` ends each of these waits.  All of it takes `Timeouts.stop_seconds` at
-most, after which `kit/process_exit.py` ends the process.
+`lifespan.shutdown`.  `hurry` ends each of these waits.  Where another process takes over
+(`request_drain`), WebSockets are closed one after the other, and an idle connection is kept for a
+moment, so that a request which is under way finds somebody.  All of it takes
+`Timeouts.stop_seconds` at most, after which `kit/process_exit.py` ends the process.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final
 
 from asgiref.compatibility import guarantee_single_callable
@@ -50,6 +53,11 @@ LAST_MOMENT_SECONDS: Final = 2.0
 #: For what was cancelled, and in a hurry.
 CANCEL_SECONDS: Final = 1.0
 HURRIED_SECONDS: Final = 0.25
+
+#: RFC 6455 section 7.4.1 and IANA's registry: "Service Restart".
+RESTART_CODE: Final = 1012
+#: How long a connection with no request in hand is kept while another process takes over.
+IDLE_SECONDS: Final = 1.0
 
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
@@ -92,6 +100,11 @@ class Server:
         self._turns: TurnEnds | None = None
         self._stop_asked = asyncio.Event()
         self._hurry = asyncio.Event()
+        # Of a stop: what WebSockets are closed with, over how long, and whether that is over.
+        self._stop_code = self.options.websocket_stop_code
+        self._spread_seconds = 0.0
+        self._spread_over = asyncio.Event()
+        self._shutdowns: TaskScope | None = None
         self._service: Service | None = None
         self._lifespan: Lifespan | None = None
         self._is_stopping = False
@@ -182,17 +195,30 @@ class Server:
         requests = max(0, len(service.tasks) - websockets)
         logger.info(
             "Stopping: waiting at most %g s for %d requests and %d WebSockets.",
-            seconds,
+            self._spread_seconds + seconds,
             requests,
             websockets,
         )
 
     async def _end_sessions(self, seconds: float) -> None:
         shutdowns = TaskScope("the shutdown")
-        for connection in [*self._connections]:
-            if connection.session is not None:
-                shutdowns.spawn(connection.session.shutdown())
-        await _unless(self._hurry, self._no_connections.wait(), seconds)
+        sessions = [
+            connection.session for connection in self._connections if connection.session is not None
+        ]
+        websockets = [session for session in sessions if isinstance(session, WebSocketSession)]
+        step = self._spread_seconds / max(1, len(websockets))
+        for place, websocket in enumerate(websockets):
+            shutdowns.spawn(self._end_websocket(websocket, place * step))
+        idle_seconds = min(IDLE_SECONDS, self._spread_seconds)
+        for session in sessions:
+            if not isinstance(session, WebSocketSession):
+                shutdowns.spawn(session.shutdown(self._stop_code, idle_seconds))
+        if idle_seconds:
+            # Connections whose TLS handshake or first turn is under way are served, too.
+            self._shutdowns = shutdowns
+            await _unless(self._hurry, asyncio.sleep(idle_seconds))
+        await _unless(self._hurry, self._no_connections.wait(), self._spread_seconds + seconds)
+        self._shutdowns = None
         if self._connections:
             logger.warning("Connections that are still open are cut: %d.", len(self._connections))
             counts.cut["stop"] += len(self._connections)
@@ -200,6 +226,11 @@ class Server:
                 connection.abort()
             await self._no_connections.wait()
         await shutdowns.close()
+
+    async def _end_websocket(self, session: WebSocketSession, delay: float) -> None:
+        if delay:
+            await _unless(self._spread_over, asyncio.sleep(delay))
+        await session.shutdown(self._stop_code)
 
     async def _cancel(self, tasks: TaskScope) -> None:
         """End what still runs; a task that takes no cancellation must not keep the process."""
@@ -230,7 +261,21 @@ class Server:
 
     def request_stop(self) -> None:
         """Let `serve` come to its end; from any thread, any number of times."""
+        self._on_loop(self._spread_over.set)
         self._on_loop(self._stop_asked.set)
+
+    def request_drain(self, spread_seconds: float) -> None:
+        """Let `serve` come to its end because another process serves in place of this one.
+
+        WebSockets are closed with 1012, spread over so many seconds, so that their clients do not
+        all come back at once; `request_stop` ends the spread.  From any thread.
+        """
+        self._on_loop(partial(self._begin_drain, spread_seconds))
+
+    def _begin_drain(self, spread_seconds: float) -> None:
+        if not self._stop_asked.is_set():
+            self._stop_code, self._spread_seconds = RESTART_CODE, spread_seconds
+            self._stop_asked.set()
 
     def hurry(self) -> None:
         """Let a stop wait for nothing more; from any thread."""
@@ -269,7 +314,8 @@ class Server:
         self._connections.add(connection)
         self._no_connections.clear()
         counts.connections_opened += 1
-        if self._is_stopping or (most is not None and len(self._connections) > most):
+        is_full = most is not None and len(self._connections) > most
+        if is_full or (self._is_stopping and self._shutdowns is None):
             counts.connections_refused += 1
             connection.write(_FULL)
             connection.linger()
@@ -278,13 +324,21 @@ class Server:
             connection.write(_TOO_MANY)
             connection.linger()
             return None
-        return HttpSession(self._service, connection, self._loop)
+        session = HttpSession(self._service, connection, self._loop)
+        if self._shutdowns is not None:
+            # Accepted when the drain began.
+            self._shutdowns.spawn(session.shutdown(self._stop_code, IDLE_SECONDS))
+        return session
 
     def _open_websocket(
         self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
     ) -> WebSocketSession:
         self._admission.open_websocket(outlet, client_of(scope))
-        return WebSocketSession(service, outlet, request, scope)
+        session = WebSocketSession(service, outlet, request, scope)
+        if self._shutdowns is not None:
+            # Its handshake was under way when the drain began.
+            self._shutdowns.spawn(self._end_websocket(session, self._spread_seconds))
+        return session
 
     def disconnected(self, connection: Connection) -> None:
         """A connection is gone."""

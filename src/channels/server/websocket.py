@@ -176,9 +176,8 @@ class WebSocketSession:
             self._record("websocket.disconnected", said.code)
         self._settle()
 
-    async def shutdown(self) -> None:
-        """Close with the server's stop code and wait until connection and application are gone."""
-        code = self._service.options.websocket_stop_code
+    async def shutdown(self, code: int, idle_seconds: float = 0.0) -> None:  # noqa: ARG002
+        """Close with `code` and wait until connection and application are gone."""
         self._tell_last(code, "")
         if self._stage in _UNANSWERED:
             self._refuse(503)
