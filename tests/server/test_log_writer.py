@@ -11,6 +11,7 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -261,3 +262,31 @@ def connected(port: int) -> http.client.HTTPConnection:
             time.sleep(0.05)
         else:
             return client
+
+
+def test_lines_of_several_processes_to_one_pipe_are_whole(pipe: tuple[int, int]) -> None:
+    reader, number = pipe
+    # Longer than what a pipe takes as one.
+    program = (
+        "import sys\n"
+        "from channels.server.log_writer import LogWriter, share_outputs\n"
+        "share_outputs(int(sys.argv[1]))\n"
+        "writer = LogWriter(lambda: int(sys.argv[2]), 'test', 2**24)\n"
+        "for _ in range(50):\n"
+        "    writer.write(sys.argv[3] * 9999 + '\\n')\n"
+        "assert writer.drain(60)\n"
+    )
+    with tempfile.TemporaryFile() as lock:
+        passed = (lock.fileno(), number)
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, *map(str, passed), letter],
+                pass_fds=passed,
+                env=environment(),
+            )
+            for letter in "abc"
+        ]
+        data = read_until(reader, lambda data: data.count(b"\n") == 150)
+        assert [child.wait(PATIENCE_SECONDS) for child in children] == [0, 0, 0]
+    lines = data.decode().splitlines()
+    assert sorted(set(lines)) == [letter * 9999 for letter in "abc"]

@@ -13,6 +13,8 @@ from channels.server.access_log import AccessLog
 from channels.server.log_writer import log_file, log_stream
 
 LOG_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
+#: The same in a worker, once its number is filled in.
+WORKER_LOG_FORMAT = "%%(asctime)-15s %%(levelname)-8s [%d] %%(message)s"
 #: --verbosity -> level; 3 also turns asyncio's debug mode on.
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
 

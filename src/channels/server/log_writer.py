@@ -5,6 +5,9 @@ that is full.  A write from the loop would then stop the whole server.  So lines
 daemon thread writes them: in order, and whole.  A descriptor set to non-blocking would not do: the
 shell and other processes share that mode, and files have none.
 
+Several processes may share an output (`share_outputs`): what one of them writes at a time, the
+others do not tear, though a pipe takes no more than 4 KiB as one.
+
 Overflow: a line for which there is no room is dropped and counted; so are lines that the system
 refuses (EIO, EPIPE, ENOSPC).  Once lines are written again, the log tells how many were dropped.
 Close order: at exit the thread has `DRAIN_SECONDS` for what is queued.
@@ -13,13 +16,15 @@ Close order: at exit the thread has `DRAIN_SECONDS` for what is queued.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import logging
 import os
 import select
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO, cast
 
 from channels.kit.limits import MIB
@@ -121,7 +126,8 @@ class LogWriter:
             time.sleep(GATHER_SECONDS)
             with self._changed:
                 batch, self._queue = b"".join(self._queue), []
-            left = self._write_all(batch)
+            with _alone(self._descriptor):
+                left = self._write_all(batch)
             with self._changed:
                 self._waiting_bytes -= len(batch)
                 self._drop(left.count(b"\n"))
@@ -153,6 +159,40 @@ class LogWriter:
             self._reported += lines
             self._reported_at = now
             logger.warning("Dropped %d log lines: %s took none for a while.", lines, self.name)
+
+
+#: A file whose locks say which process writes; None if no output is shared.
+_lock_file: int | None = None
+
+
+def share_outputs(lock_file: int | None) -> None:
+    """Write to each output only while no other process does that has this file, too.
+
+    Args:
+        lock_file: A descriptor; a process that ends releases its locks.  None: nothing is shared.
+    """
+    global _lock_file  # noqa: PLW0603 - the outputs are the process's
+    _lock_file = lock_file
+
+
+@contextmanager
+def _alone(descriptor: Callable[[], int]) -> Iterator[None]:
+    """While this runs, other processes do not write to the output of this descriptor."""
+    lock_file = _lock_file
+    if lock_file is None:
+        yield
+        return
+    number = descriptor()  # the same in all processes: each output has one byte of the file
+    try:
+        fcntl.lockf(lock_file, fcntl.LOCK_EX, 1, number)
+    except OSError:  # closed while the process ends
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.lockf(lock_file, fcntl.LOCK_UN, 1, number)
 
 
 #: For the end of the process, and for the children of a fork, which have no threads.
