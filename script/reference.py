@@ -32,6 +32,7 @@ WITH_FLAGS = (
     "channels.kit.threads",
     "channels.server",
     "channels.cli",
+    "channels.supervisor",
     "channels.worker",
     "channels.legacy.interface.options",
     "channels.legacy.worker_options",

@@ -389,7 +389,7 @@ class TestInterface:
     ) -> None:
         made: list[Any] = []
 
-        def serve(command: str, name: str, application: Any, values: Any) -> int:
+        def serve(command: str, name: str, application: Any, values: Any, *_: Any) -> int:
             made.append((application, cli.server_options(values)))
             return 0
 
@@ -397,7 +397,7 @@ class TestInterface:
         layer.routing = []
         monkeypatch.setattr(cli, "_serve", serve)
         monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
-        monkeypatch.setattr(cli, "get_channel_layer", lambda alias: layer)
+        monkeypatch.setattr(cli, "find_layer", lambda path, alias: layer)
         assert cli.main(["interface", *words]) == 0
         ((application, options),) = made
         assert isinstance(application, InterfaceServer)

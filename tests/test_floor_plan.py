@@ -68,6 +68,7 @@ FLOORS = {
     "test": 9,
     "tests": 9,
     "cli": 9,
+    "status_command": 9,
     "loading": 9,
     "__main__": 9,
 }

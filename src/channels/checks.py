@@ -43,6 +43,7 @@ from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import InMemoryChannelLayer
 from channels.layers.aliases import find_backend
 from channels.layers.options import LayerOptions
+from channels.layers.registry import stays_in_its_process
 from channels.routing import get_default_application
 
 logger = logging.getLogger("channels.checks")
@@ -236,7 +237,7 @@ def _check_layer(alias: str, entry: Mapping[str, Any]) -> Iterator[CheckMessage]
             hint=f"Its options are {', '.join(sorted(MEMORY_OPTIONS))}; is that a typing mistake?",
             id="channels.W011",
         )
-    if _stays_in_its_process(layer_class) and (several := _several_processes()):
+    if stays_in_its_process(layer_class) and (several := _several_processes()):
         yield Warning(
             f"{name} is an in-memory layer, which other processes do not see, but {several}.",
             hint="Name a layer that spans processes, or run one process.",
@@ -315,12 +316,6 @@ def _ignored(config: Any, layer_class: Any) -> list[str]:
     if layer_class is not InMemoryChannelLayer or not isinstance(config, Mapping):
         return []
     return sorted(str(key) for key in config.keys() - MEMORY_OPTIONS)
-
-
-def _stays_in_its_process(layer_class: Any) -> bool:
-    return any(
-        base.__name__ == "InMemoryChannelLayer" for base in getattr(layer_class, "__mro__", ())
-    )
 
 
 def _several_processes() -> str | None:

@@ -10,10 +10,8 @@ the flag's name in capitals) and its place in the docs are derived.  A flag beat
 from __future__ import annotations
 
 import argparse
-import asyncio
 import dataclasses
 import importlib
-import json
 import logging
 import os
 import sys
@@ -38,26 +36,32 @@ from channels.kit.options import (
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
-from channels.layers import get_channel_layer
 from channels.layers.isolation import VARIABLE as TEST_RUN
 from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
 from channels.legacy.worker_options import RoutedOptions
 from channels.loading import (
+    find_layer,
     has_routing,
-    import_from_here,
     interface_of,
     interface_tables,
-    is_channel_layer,
     load_application,
-    load_object,
 )
 from channels.server import ServerOptions
 from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, parse_endpoint
 from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
-from channels.server.log_outputs import LOG_FORMAT, open_access_log, set_up_logging
-from channels.status import as_table, ask
+from channels.server.log_outputs import (
+    LOG_FORMAT,
+    WORKER_LOG_FORMAT,
+    open_access_log,
+    set_up_logging,
+)
+from channels.status_command import add_status
+from channels.supervisor.control import ASSIGNMENT
+from channels.supervisor.options import Workers
 from channels.supervisor.reloading import CHILD, Watched, is_child, run_reloading
+from channels.supervisor.supervising import Supervised, run_workers
+from channels.supervisor.worker_end import WorkerEnd, join_supervisor
 from channels.worker import WorkerOptions
 
 logger = logging.getLogger("channels.cli")
@@ -232,30 +236,8 @@ def make_parser() -> argparse.ArgumentParser:
     for table in _interface_tables():
         add_arguments(interface, table)
     interface.set_defaults(run=run_interface)
-    _add_status(commands)
+    add_status(commands)
     return parser
-
-
-def _add_status(commands: Any) -> None:
-    status = commands.add_parser(
-        "status",
-        help="show the edges and workers of a channel layer",
-        description="Ask every interface server and worker of a channel layer what it does.",
-    )
-    status.add_argument(
-        "application", nargs="?", metavar="layer", help="where it is: mysite.asgi:channel_layer"
-    )
-    status.add_argument(
-        "--layer",
-        default=DEFAULT_CHANNEL_LAYER,
-        metavar="ALIAS",
-        help=f"which of CHANNEL_LAYERS; default: {DEFAULT_CHANNEL_LAYER}",
-    )
-    status.add_argument(
-        "--wait", type=float, default=1.0, metavar="SECONDS", help="for answers; default: 1"
-    )
-    status.add_argument("--json", action="store_true", help="print the answers as JSON")
-    status.set_defaults(run=run_status)
 
 
 def run_serve(namespace: argparse.Namespace) -> int:
@@ -265,18 +247,30 @@ def run_serve(namespace: argparse.Namespace) -> int:
         InvalidOption: If an option or the application's path is wrong.
     """
     values = given_values(namespace, _tables())
-    _set_up_logging(values)
+    workers = from_mapping(Workers, values)
+    worker = join_supervisor(os.environ, workers)
+    _set_up_logging(values, worker)
+    endpoints = from_mapping(Listening, values).endpoints(set(values))
     reloading = from_mapping(Reloading, values)
-    if reloading.reload:
+    if worker is not None:
+        endpoints = list(worker.endpoints(endpoints))
+    elif workers.workers > 1:
+        if reloading.reload:
+            raise InvalidOption(
+                f"--reload serves in one process, and --workers asks for {workers.workers}: leave "
+                "out one of the two; SIGHUP gives workers new code."
+            )
+        return _run_workers(namespace, endpoints, workers, server_options(values))
+    elif reloading.reload:
         values = RELOADED | values
         if not is_child(os.environ):
             return _run_reloading(namespace, reloading, server_options(values))
     configure_threads(from_mapping(ThreadOptions, values))
     application = load_application(namespace.application)
-    # An application that is none of Django's shall not load it.
-    if "django.apps" in sys.modules:
+    # Once for all workers; and an application that is none of Django's shall not load it.
+    if (worker is None or worker.number == 1) and "django.apps" in sys.modules:
         importlib.import_module("channels.checks").log_layers()
-    return _serve("serve", namespace.application, application, values)
+    return _serve("serve", namespace.application, application, values, endpoints, worker)
 
 
 def run_interface(namespace: argparse.Namespace) -> int:
@@ -288,82 +282,73 @@ def run_interface(namespace: argparse.Namespace) -> int:
     values = given_values(namespace, _interface_tables())
     _set_up_logging(values)
     name = namespace.application or f"layer {namespace.layer!r}"
-    layer = _find_layer(namespace.application, namespace.layer)
+    layer = find_layer(namespace.application, namespace.layer)
     if has_routing(layer):
         values = {"http_timeout": HTTP_TIMEOUT_SECONDS} | values
-    return _serve("interface", name, interface_of(layer, values), values)
+    endpoints = from_mapping(Listening, values).endpoints(set(values))
+    return _serve("interface", name, interface_of(layer, values), values, endpoints)
 
 
-def run_status(namespace: argparse.Namespace) -> int:
-    """`channels status`: 0 if at least one process has answered, else 1.
-
-    Raises:
-        InvalidOption: If there is no such channel layer.
-    """
-    found = _find_layer(namespace.application, namespace.layer)
-    layer = getattr(found, "layer", found)
-
-    async def ask_and_close() -> list[dict[str, Any]]:
-        try:
-            return await ask(layer, namespace.wait)
-        finally:
-            await layer.close()
-
-    answers = asyncio.run(ask_and_close())
-    if namespace.json:
-        sys.stdout.write(f"{json.dumps(answers)}\n")
-    elif answers:
-        sys.stdout.write(f"{as_table(answers)}\n")
-    else:
-        sys.stderr.write(f"channels status: nobody has answered within {namespace.wait:g} s.\n")
-    return 0 if answers else 1
-
-
-def _find_layer(path: str | None, alias: str) -> Any:
-    if path is not None:
-        layer = load_object(path)
-        if not is_channel_layer(layer):
-            raise InvalidOption(
-                f"{path!r} is no channel layer: expected one, as channels.asgi.get_channel_layer() "
-                f"gives it; `channels serve {path}` serves an ASGI application."
-            )
-        return layer
-    import_from_here()
-    layer = get_channel_layer(alias)
-    if layer is None:
-        raise InvalidOption(
-            f"There is no {alias!r} in CHANNEL_LAYERS: name the settings in DJANGO_SETTINGS_MODULE "
-            "(mysite.settings), or a layer as module:attribute."
-        )
-    return layer
-
-
-def _set_up_logging(values: Mapping[str, Any]) -> None:
+def _set_up_logging(values: Mapping[str, Any], worker: WorkerEnd | None = None) -> None:
     reporting = from_mapping(Reporting, values)
-    set_up_logging(reporting.verbosity, reporting.log_format, reporting.log_buffer_bytes)
-    log_unknown_variables()
+    log_format = reporting.log_format
+    if worker is not None and log_format == LOG_FORMAT:
+        log_format = WORKER_LOG_FORMAT % worker.number
+    set_up_logging(reporting.verbosity, log_format, reporting.log_buffer_bytes)
+    if worker is None:
+        log_unknown_variables()
 
 
-def _serve(command: str, name: str, application: Application, values: Mapping[str, Any]) -> int:
+def _serve(
+    command: str,
+    name: str,
+    application: Application,
+    values: Mapping[str, Any],
+    endpoints: Sequence[Endpoint],
+    worker: WorkerEnd | None = None,
+) -> int:
     """Serve until told to stop; the process's exit status."""
     reporting = from_mapping(Reporting, values)
+    if worker is not None:
+        worker.check_layers()
     server = ListeningServer(
         application,
-        from_mapping(Listening, values).endpoints(set(values)),
+        endpoints,
         server_options(values),
-        partial(_log_started, name),
+        partial(_log_started, f": {name}") if worker is None else worker.on_listening,
         open_access_log(
             reporting.access_log,
             reporting.log_buffer_bytes,
             is_json=reporting.access_log_format == "json",
         ),
     )
+    if worker is not None:
+        worker.follow(server)
     try:
         server.run()
     except (OSError, StartupFailed) as error:
-        sys.stderr.write(f"channels {command}: error: {error}\n")
-        return CANNOT_START
+        return _cannot_start(command, error)
     return 0
+
+
+def _cannot_start(command: str, error: Exception) -> int:
+    sys.stderr.write(f"channels {command}: error: {error}\n")
+    return CANNOT_START
+
+
+def _run_workers(
+    namespace: argparse.Namespace,
+    endpoints: Sequence[Endpoint],
+    workers: Workers,
+    options: ServerOptions,
+) -> int:
+    command = [sys.executable, "-m", "channels", *namespace.words]
+    supervised = Supervised(command, endpoints, workers, options.timeouts.stop_seconds)
+    with_workers = f" with {workers.workers} workers: {namespace.application}"
+    try:
+        return run_workers(supervised, partial(_log_started, with_workers))
+    except OSError as error:
+        return _cannot_start("serve", error)
 
 
 def _run_reloading(
@@ -386,7 +371,8 @@ def given_values(namespace: argparse.Namespace, tables: Iterable[type]) -> dict[
 
 def log_unknown_variables() -> None:
     """Warn of environment variables that look like options and are none of any command's."""
-    environ = {name: text for name, text in os.environ.items() if name not in {CHILD, TEST_RUN}}
+    ours = {CHILD, TEST_RUN, ASSIGNMENT}
+    environ = {name: text for name, text in os.environ.items() if name not in ours}
     tables = [*_tables(), *interface_tables(), WorkerOptions, RoutedOptions]
     for line in unknown_variables(tables, environ):
         logger.warning("%s", line)
@@ -406,7 +392,7 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
 
 def _tables() -> Iterator[type]:
     """Every table of options that `channels serve` takes."""
-    yield from (Listening, Reporting, Reloading, ThreadOptions)
+    yield from (Listening, Workers, Reporting, Reloading, ThreadOptions)
     yield from dict(_server_tables()).values()
 
 
@@ -425,10 +411,8 @@ def _server_tables() -> Iterator[tuple[str, type]]:
             yield field.name, cast("type", hints[field.name])
 
 
-def _log_started(application: str, addresses: Sequence[Address]) -> None:
+def _log_started(what: str, addresses: Sequence[Address]) -> None:
     for address in addresses:
         logger.info("%s", listening_text(address))
     places = ", ".join(client_text(address) for address in addresses)
-    logger.info(
-        "Started channels %s, process %d: %s at %s", __version__, os.getpid(), application, places
-    )
+    logger.info("Started channels %s, process %d%s at %s", __version__, os.getpid(), what, places)

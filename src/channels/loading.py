@@ -12,6 +12,7 @@ from typing import Any, Final
 from channels.exceptions import InvalidOption
 from channels.kit.options import from_mapping
 from channels.kit.types import Application
+from channels.layers import get_channel_layer
 from channels.legacy.interface.options import InterfaceOptions
 from channels.middleware import is_double_callable, single_callable
 
@@ -117,6 +118,30 @@ def _edge() -> Any:
         if error.name is None or not _EDGE.startswith(error.name):
             raise
         return None
+
+
+def find_layer(path: str | None, alias: str) -> Any:
+    """The channel layer at "module:attribute", or, without a path, of an alias of the settings.
+
+    Raises:
+        InvalidOption: If there is none.
+    """
+    if path is not None:
+        layer = load_object(path)
+        if not is_channel_layer(layer):
+            raise InvalidOption(
+                f"{path!r} is no channel layer: expected one, as channels.asgi.get_channel_layer() "
+                f"gives it; `channels serve {path}` serves an ASGI application."
+            )
+        return layer
+    import_from_here()
+    layer = get_channel_layer(alias)
+    if layer is None:
+        raise InvalidOption(
+            f"There is no {alias!r} in CHANNEL_LAYERS: name the settings in DJANGO_SETTINGS_MODULE "
+            "(mysite.settings), or a layer as module:attribute."
+        )
+    return layer
 
 
 def has_routing(found: Any) -> bool:

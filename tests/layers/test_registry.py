@@ -123,3 +123,15 @@ def test_reset_backends_drops_the_layers_of_the_setting() -> None:
     assert layers["default"] is first
     layers._reset_backends("CHANNEL_LAYERS", value=None, enter=True)
     assert layers["default"] is not first
+
+
+def test_layers_that_other_processes_do_not_see_are_named() -> None:
+    manager = ChannelLayerManager(
+        lambda: {
+            "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"},
+            "former": {"BACKEND": "asgiref.inmemory.ChannelLayer"},
+            "local": {"BACKEND": "channels.layers.LocalChannelLayer"},
+            "missing": {"BACKEND": "nowhere.Layer"},
+        }
+    )
+    assert manager.of_one_process() == ["default", "former"]

@@ -11,7 +11,7 @@ import pytest
 from channels.exceptions import InvalidOption
 from channels.kit.types import Receive, Scope, Send
 from channels.server.endpoints import Endpoint, Tls
-from channels.server.listeners import tls_context
+from channels.server.listeners import bind, tls_context
 from tests.server.applications import echo, respond
 from tests.server.client import Client, connect
 from tests.server.conftest import Serve, settled
@@ -177,3 +177,27 @@ async def test_a_certificate_that_is_not_there(serve: Serve) -> None:
 def test_tls_does_not_negotiate_again(tls: Tls) -> None:
     assert tls_context(tls).options & ssl.OP_NO_RENEGOTIATION
     assert tls_context(tls).minimum_version >= ssl.TLSVersion.TLSv1_2
+
+
+def test_a_bound_socket_takes_connections_before_anybody_accepts_them() -> None:
+    (sock,) = bind(Endpoint("tcp", host="127.0.0.1"))
+    with sock, socket.create_connection(sock.getsockname()) as client:
+        assert client.getpeername() == sock.getsockname()
+
+
+def test_a_place_that_is_taken_cannot_be_bound(tmp_path: Path) -> None:
+    (sock,) = bind(Endpoint("tcp", host="127.0.0.1"))
+    with sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(OSError, match=f"Cannot listen on '127.0.0.1', port {port}: "):
+            bind(Endpoint("tcp", host="127.0.0.1", port=port))
+
+
+async def test_tls_on_an_inherited_socket(serve: Serve, tls: Tls) -> None:
+    (sock,) = bind(Endpoint("tcp", host="127.0.0.1"))
+    with sock:
+        running = await serve(tell, Endpoint("fd", number=sock.fileno(), tls=tls))
+        context = ssl.create_default_context(cafile=tls.certificate)
+        client = await connect(running.server.addresses[0], context)
+        assert (await ask(client)).startswith("https ")
+        client.writer.close()

@@ -168,8 +168,27 @@ class ChannelLayerManager:
                 self.backends[key] = self._made[key] = self.make_backend(key)
             return self.backends[key]
 
+    def of_one_process(self) -> list[str]:
+        """The aliases whose layer other processes do not see."""
+        found = []
+        for name, entry in self.configs.items():
+            try:
+                layer_class = _load(find_backend(entry.get("BACKEND", "")))
+            except ImportError:  # told when it is used
+                continue
+            if stays_in_its_process(layer_class):
+                found.append(name)
+        return found
+
     def __contains__(self, key: object) -> bool:
         return key in self.backends or key in self.configs
+
+
+def stays_in_its_process(layer_class: Any) -> bool:
+    """True for an in-memory layer, of whichever package, and for what derives from one."""
+    return any(
+        base.__name__ == "InMemoryChannelLayer" for base in getattr(layer_class, "__mro__", ())
+    )
 
 
 def _load(backend: Backend) -> Callable[..., BaseChannelLayer]:

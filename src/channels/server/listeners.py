@@ -30,27 +30,38 @@ _TLS_GOODBYE_SECONDS: Final = 2.0
 Factory = Callable[[], asyncio.BaseProtocol]
 
 
+class SocketFile:
+    """The file of a Unix socket that was bound here."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._inode = os.stat(path).st_ino
+
+    def remove(self) -> None:
+        """Remove it, unless another server has put its own in that place."""
+        with suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
+
+
 class Listener:
     """One endpoint that accepts connections."""
 
     def __init__(self, server: asyncio.AbstractServer, unix_path: str = "") -> None:
         self._server = server
-        self._unix_path = unix_path
-        self._inode = os.stat(unix_path).st_ino if unix_path else 0
+        self._file = SocketFile(unix_path) if unix_path else None
 
     @property
     def addresses(self) -> list[Address]:
         """Where it listens; a Unix socket has its path and None."""
         sockets = getattr(self._server, "sockets", ())
-        return [_address(sock.getsockname()) for sock in sockets]
+        return [address_of(sock) for sock in sockets]
 
     def close(self) -> None:
         """Accept nothing more; connections that were accepted are not touched."""
         self._server.close()
-        if self._unix_path:
-            with suppress(FileNotFoundError):
-                if os.stat(self._unix_path).st_ino == self._inode:
-                    os.unlink(self._unix_path)
+        if self._file is not None:
+            self._file.remove()
 
 
 async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float | None) -> Listener:
@@ -64,6 +75,7 @@ async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float 
         InvalidOption: If a certificate cannot be read, or systemd passed no such descriptor.
     """
     loop = asyncio.get_running_loop()
+    # Accepts TLS on inherited sockets too: in a worker each endpoint is one.
     tls: dict[str, Any] = {}
     if endpoint.tls is not None:
         tls["ssl"] = tls_context(endpoint.tls)
@@ -80,7 +92,50 @@ async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float 
     sock = _inherit(endpoint, os.environ)
     if sock.family == socket.AF_UNIX:
         return await _listen_unix(loop, factory, sock, backlog)
-    return Listener(await loop.create_server(factory, sock=sock, backlog=backlog))
+    return Listener(await loop.create_server(factory, sock=sock, backlog=backlog, **tls))
+
+
+def bind(endpoint: Endpoint) -> list[socket.socket]:
+    """The sockets of an endpoint, listening, for other processes to accept connections on.
+
+    Several where a name has several addresses.  Whoever calls this removes a Unix socket's file.
+
+    Raises:
+        OSError: If the place cannot be had; names it.
+        InvalidOption: If systemd passed no such descriptor.
+    """
+    if endpoint.kind == "tcp":
+        found = _bind_tcp(endpoint)
+    elif endpoint.kind == "unix":
+        found = [_bind_unix(endpoint)]
+    else:
+        found = [_inherit(endpoint, os.environ)]
+    for sock in found:
+        sock.listen(endpoint.backlog)
+    return found
+
+
+def _bind_tcp(endpoint: Endpoint) -> list[socket.socket]:
+    host = endpoint.host or "0.0.0.0"
+    found: list[socket.socket] = []
+    try:
+        places = socket.getaddrinfo(
+            host, endpoint.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, kind, protocol, _, address in dict.fromkeys(places):
+            sock = socket.socket(family, kind, protocol)
+            found.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind(address)
+    except OSError as error:
+        for sock in found:
+            sock.close()
+        place = f"{host!r}, port {endpoint.port}"
+        raise OSError(error.errno, f"Cannot listen on {place}: {error.strerror}") from None
+    return found
 
 
 async def _listen_unix(
@@ -195,7 +250,9 @@ def _systemd_descriptor(endpoint: Endpoint, environ: Mapping[str, str]) -> int:
     return _SYSTEMD_FIRST + index
 
 
-def _address(name: Any) -> Address:
+def address_of(sock: Any) -> Address:
+    """Where a socket listens; a Unix socket has its path and None."""
+    name = sock.getsockname()
     if isinstance(name, tuple):
         return (str(name[0]), int(name[1]))
     return (os.fsdecode(name), None)
