@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from channels.legacy.interface.application import InterfaceServer
 from channels.server.endpoints import parse_endpoint
 from channels.server.listening import ListeningServer
 from tests.processes import Child
+from tests.server.conftest import make_certificate
 from tests.tutorial.browsing import get
 
 APPLICATION = """\
@@ -111,6 +113,11 @@ class TestOptions:
                 ["unix:/s", "tcp:port=8000:interface=10.0.0.1"],
             ),
             (["-e", "ssl:1:privateKey=k"], ["ssl:1:privateKey=k:interface=127.0.0.1"]),
+            (["--certificate", "c"], ["ssl:8000:privateKey=c:certKey=c:interface=127.0.0.1"]),
+            (
+                ["--certificate", "c", "--private-key", "k", "-b", "0.0.0.0", "-u", "/s"],
+                ["unix:/s", "ssl:8000:privateKey=k:certKey=c:interface=0.0.0.0"],
+            ),
             (["-e", "tcp:1"], ["tcp:1:interface=127.0.0.1"]),
             (["-e", "tcp6:1"], [r"tcp:1:interface=\:\:"]),
             (
@@ -257,6 +264,25 @@ class TestServing:
         with serve(folder) as server:
             server.wait_for(r"ERROR +The BACKEND 'nowhere\.Layer' .*\(channels\.E003\)$")
             assert get(server.wait_for_port(), "/page")[0] == 200
+
+    def test_tls(self, folder: Path) -> None:
+        files = make_certificate(folder)
+        words = ("--certificate", files.certificate, "--private-key", files.private_key)
+        with serve(folder, *words) as server:
+            port = server.wait_for_port()
+            trusted = ssl.create_default_context(cafile=files.certificate)
+            with (
+                socket.create_connection(("127.0.0.1", port)) as plain,
+                trusted.wrap_socket(plain, server_hostname="127.0.0.1") as client,
+            ):
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+            assert server.stop() == 0
+
+    def test_a_key_without_its_certificate(self, folder: Path) -> None:
+        with serve(folder, "--private-key", "key.pem") as server:
+            assert server.wait() == 2
+        assert "--private-key needs the certificate that it is of" in server.output
 
     def test_a_unix_socket(self, folder: Path) -> None:
         with Child("-m", "channels", "serve", "pages:application", "-u", "s", cwd=folder) as server:

@@ -48,7 +48,7 @@ from channels.loading import (
 )
 from channels.server import ServerOptions
 from channels.server.access_log import client_text
-from channels.server.endpoints import Endpoint, parse_endpoint
+from channels.server.endpoints import Endpoint, Tls, parse_endpoint
 from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
 from channels.server.log_outputs import (
     LOG_FORMAT,
@@ -101,8 +101,19 @@ class Listening:
         "fd:fileno=N; may be given several times; without interface=HOST it is at --host",
     )
 
+    certificate: str | None = option(
+        None,
+        none="no TLS",
+        help="file of a certificate in PEM, its chain behind it: TLS at --host and --port",
+    )
+    private_key: str | None = option(
+        None, none="in the certificate's file", help="file of the certificate's private key in PEM"
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
+        if self.private_key is not None and self.certificate is None:
+            raise InvalidOption("--private-key needs the certificate that it is of: --certificate.")
 
     def endpoints(self, given: set[str]) -> list[Endpoint]:
         """What to listen on; TCP only if it is the only place or `given` names a part of it.
@@ -117,8 +128,13 @@ class Listening:
             found.append(Endpoint("unix", path=self.unix_socket))
         if self.fd is not None:
             found.append(Endpoint("fd", number=self.fd))
-        if not found or "port" in given or ("host" in given and not at_host):
-            found.append(tcp_endpoint(self.host, self.port))
+        names_place = not given.isdisjoint({"port", "certificate"})
+        if not found or names_place or ("host" in given and not at_host):
+            place = tcp_endpoint(self.host, self.port)
+            if self.certificate is not None:
+                tls = Tls(self.private_key or self.certificate, self.certificate)
+                place = dataclasses.replace(place, tls=tls)
+            found.append(place)
         return found
 
 
