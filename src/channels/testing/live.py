@@ -88,15 +88,21 @@ class ChannelsLiveServerTestCase(TransactionTestCase):
         # A forked child would end the parent's sessions by closing its copies of them.
         connections.close_all()
         cls._tests_begun = multiprocessing.Value("i", 0)
-        process = cls.ProtocolServerProcess(
-            cls.host,
-            partial(_make_forgetful, cls._static_wrapper(), cls._tests_begun),
-            setup=partial(set_up_child, _changed_settings(), names),
-        )
+        cls._start(partial(set_up_child, _changed_settings(), names))
+
+    @classmethod
+    def _start(cls, setup: Callable[[], object]) -> None:
+        """Start the processes that serve; each calls `setup` first."""
+        process = cls.ProtocolServerProcess(cls.host, cls._get_application(), setup=setup)
         process.start()
         cls._server_process = process
         cls.addClassCleanup(cls._stop_server)
         cls._port = process.wait_until_ready()
+
+    @classmethod
+    def _get_application(cls) -> Callable[[], Application]:
+        """What makes the application, in the server's process."""
+        return partial(_make_forgetful, cls._static_wrapper(), cls._tests_begun)
 
     @classmethod
     def _stop_server(cls) -> None:
@@ -133,19 +139,19 @@ def make_application(*, static_wrapper: StaticWrapper | None) -> Application:
     return application
 
 
-class Forgetful:
-    """An application that forgets remembered rows before the first connection of each test.
+class RememberedRows:
+    """Rows that Django remembers in this process, of former tests perhaps.
 
     Args:
         tests_begun: Its `value` is another number in each test.
     """
 
-    def __init__(self, application: Application, tests_begun: Any) -> None:
-        self.application = application
+    def __init__(self, tests_begun: Any) -> None:
         self._tests_begun = tests_begun
         self._seen = tests_begun.value
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def forget(self) -> None:
+        """Forget them, if another test has begun since the last call."""
         if self._seen != self._tests_begun.value:
             self._seen = self._tests_begun.value
             for model in apps.get_models():
@@ -153,11 +159,23 @@ class Forgetful:
                 clear_cache = getattr(model._default_manager, "clear_cache", None)
                 if callable(clear_cache):
                     clear_cache()
+
+
+class Forgetful:
+    """An application that forgets remembered rows before the first connection of each test."""
+
+    def __init__(self, application: Application, rows: RememberedRows) -> None:
+        self.application = application
+        self._rows = rows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._rows.forget()
         await self.application(scope, receive, send)
 
 
 def _make_forgetful(static_wrapper: StaticWrapper | None, tests_begun: Any) -> Application:
-    return Forgetful(make_application(static_wrapper=static_wrapper), tests_begun)
+    application = make_application(static_wrapper=static_wrapper)
+    return Forgetful(application, RememberedRows(tests_begun))
 
 
 def set_database_connection(names: Mapping[str, str] | None = None) -> None:
