@@ -95,11 +95,14 @@ PUBLIC_DOUBLES = {
     "Worker": ["channels.legacy.worker", "channels.worker"],
     "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
     "Group": ["channels.fanout.hub", "channels.legacy.channel"],
+    "Client": ["channels.backends.local.exit", "channels.legacy.test.client"],
     "Command": [
         "channels.management.commands.runserver",
         "channels.management.commands.runworker",
         "daphne.management.commands.runserver",
     ],
+    "JsonWebsocketConsumer": ["channels.generic.websocket", "channels.legacy.generic.websockets"],
+    "WebsocketConsumer": ["channels.generic.websocket", "channels.legacy.generic.websockets"],
     "Server": ["channels.server.server", "daphne.server"],
 }
 DJANGO_FROM = 8
