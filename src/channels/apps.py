@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 
 from django.apps import AppConfig
@@ -20,3 +21,7 @@ class ChannelsConfig(AppConfig):
         import_module("channels.checks")
         import_module("channels.settings").watch()
         join_test_run()
+        # Of Channels 1: classes that bind models, if any were defined while those loaded.
+        bindings = sys.modules.get("channels.legacy.binding.base")
+        if bindings is not None:
+            bindings.BindingMetaclass.register_all()

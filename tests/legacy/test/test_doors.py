@@ -12,6 +12,9 @@ TOOLS = (
     "WSClient apply_routes"
 )
 NAMES = {
+    "channels.binding": "Binding",
+    "channels.binding.base": "CREATE DELETE UPDATE Binding BindingMetaclass",
+    "channels.binding.websockets": "WebsocketBinding WebsocketBindingWithMembers",
     "channels.generic": "BaseConsumer",
     "channels.generic.base": "BaseConsumer",
     "channels.generic.websockets": (

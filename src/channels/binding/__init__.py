@@ -1,0 +1,5 @@
+"""Where Channels 1 had data binding."""
+
+from channels.legacy.binding.base import Binding
+
+__all__ = ["Binding"]
