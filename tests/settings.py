@@ -6,6 +6,7 @@ ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 USE_TZ = True
 INSTALLED_APPS = [
     "channels",
+    "channels.delay",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -92,11 +92,12 @@ PUBLIC_DOUBLES = {
     "AsgiHandler": ["channels.http", "channels.legacy.handler"],
     "AsgiRequest": ["channels.http", "channels.legacy.handler"],
     "StaticFilesHandler": ["channels.legacy.staticfiles", "channels.staticfiles"],
-    "Worker": ["channels.legacy.worker", "channels.worker"],
+    "Worker": ["channels.legacy.delay.worker", "channels.legacy.worker", "channels.worker"],
     "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
     "Group": ["channels.fanout.hub", "channels.legacy.channel"],
     "Client": ["channels.backends.local.exit", "channels.legacy.test.client"],
     "Command": [
+        "channels.legacy.delay.management.commands.rundelay",
         "channels.management.commands.runserver",
         "channels.management.commands.runworker",
         "daphne.management.commands.runserver",

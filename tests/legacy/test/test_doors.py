@@ -15,6 +15,9 @@ NAMES = {
     "channels.binding": "Binding",
     "channels.binding.base": "CREATE DELETE UPDATE Binding BindingMetaclass",
     "channels.binding.websockets": "WebsocketBinding WebsocketBindingWithMembers",
+    "channels.delay.apps": "DelayConfig",
+    "channels.delay.models": "DelayedMessage",
+    "channels.delay.worker": "Worker",
     "channels.generic": "BaseConsumer",
     "channels.generic.base": "BaseConsumer",
     "channels.generic.websockets": (

@@ -1,0 +1,1 @@
+"""The table of delayed messages, as Channels 1 made it."""
