@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
+from io import BytesIO
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any, ClassVar, cast
 
@@ -51,13 +52,17 @@ class AsgiRequest(ASGIRequest):
             raise
 
     def _read_body(self) -> IO[bytes]:
+        first = self.message.get("body") or b""
+        channel = self.message.get("body_channel")
+        if not channel:
+            # Consumers that make a request of their own do not close it.
+            return BytesIO(first)
         # Closed with the request.
         body = SpooledTemporaryFile(settings.FILE_UPLOAD_MAX_MEMORY_SIZE)  # noqa: SIM115
         try:
-            body.write(self.message.get("body") or b"")
-            if channel := self.message.get("body_channel"):
-                for chunk in self._chunks(channel):
-                    body.write(chunk)
+            body.write(first)
+            for chunk in self._chunks(channel):
+                body.write(chunk)
         except BaseException:
             body.close()
             raise
