@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from channels.supervisor.options import Workers
-from channels.supervisor.worker_process import Launch, WorkerProcess, WorkerStage, ended_text
+from channels.supervisor.worker_process import Launch, SupervisedWorker, WorkerStage, ended_text
 
 logger: Final = logging.getLogger("channels.supervisor")
 
@@ -41,19 +41,19 @@ class Slot:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.serving: WorkerProcess | None = None
-        self.starting: WorkerProcess | None = None
-        self.leaving: WorkerProcess | None = None
+        self.serving: SupervisedWorker | None = None
+        self.starting: SupervisedWorker | None = None
+        self.leaving: SupervisedWorker | None = None
         self._failures = 0
         self._not_before = 0.0
 
-    def workers(self) -> Iterator[WorkerProcess]:
+    def workers(self) -> Iterator[SupervisedWorker]:
         """Those that have not ended."""
         for worker in (self.serving, self.starting, self.leaving):
             if worker is not None:
                 yield worker
 
-    def forget(self, worker: WorkerProcess) -> None:
+    def forget(self, worker: SupervisedWorker) -> None:
         for name in ("serving", "starting", "leaving"):
             if getattr(self, name) is worker:
                 setattr(self, name, None)
@@ -62,7 +62,7 @@ class Slot:
         """True if nothing starts here, and no back-off forbids it."""
         return self.starting is None and now >= self._not_before
 
-    def back_off(self, worker: WorkerProcess, now: float, most: float) -> float:
+    def back_off(self, worker: SupervisedWorker, now: float, most: float) -> float:
         """The wait before the next start here, after the end of `worker`."""
         if now - worker.started_at >= STABLE_SECONDS:
             self._failures = 0
@@ -101,7 +101,7 @@ class WorkerPool:
     def has_ended(self) -> bool:
         return self.is_stopping and not any(self.workers())
 
-    def workers(self) -> Iterator[WorkerProcess]:
+    def workers(self) -> Iterator[SupervisedWorker]:
         """All that have not ended."""
         for slot in self.slots:
             yield from slot.workers()
@@ -114,7 +114,9 @@ class WorkerPool:
             return
         for slot in self.slots:
             if slot.may_start(now) and self._wants_start(slot):
-                slot.starting = worker = WorkerProcess(self._launch, slot.number, self._wanted, now)
+                slot.starting = worker = SupervisedWorker(
+                    self._launch, slot.number, self._wanted, now
+                )
                 logger.debug("%s is starting.", worker)
 
     def _wants_start(self, slot: Slot) -> bool:
@@ -125,10 +127,10 @@ class WorkerPool:
             return False
         return self._is_old(slot.serving) or bool(slot.serving.recycle_reason)
 
-    def _is_old(self, worker: WorkerProcess | None) -> bool:
+    def _is_old(self, worker: SupervisedWorker | None) -> bool:
         return worker is not None and worker.generation < self._wanted
 
-    def _judge(self, worker: WorkerProcess, now: float) -> None:
+    def _judge(self, worker: SupervisedWorker, now: float) -> None:
         options = self._options
         if worker.kill_at is not None:
             if now >= worker.kill_at:
@@ -157,7 +159,7 @@ class WorkerPool:
 
     # What workers do.
 
-    def on_ready(self, worker: WorkerProcess, now: float) -> None:
+    def on_ready(self, worker: SupervisedWorker, now: float) -> None:
         """Its application has started, and it accepts connections."""
         slot = self.slots[worker.number - 1]
         if worker.stage is not WorkerStage.STARTING:
@@ -177,7 +179,7 @@ class WorkerPool:
         if all(each.serving for each in self.slots):
             self.has_started = True
 
-    def on_end(self, worker: WorkerProcess, status: int, now: float) -> None:
+    def on_end(self, worker: SupervisedWorker, status: int, now: float) -> None:
         """Its process has ended."""
         slot = self.slots[worker.number - 1]
         was_serving, was_starting = slot.serving is worker, slot.starting is worker

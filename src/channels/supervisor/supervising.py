@@ -36,7 +36,7 @@ from channels.server.notify import notify
 from channels.supervisor.control import BEAT, READY, RECYCLE
 from channels.supervisor.options import Workers
 from channels.supervisor.pool import WorkerPool
-from channels.supervisor.worker_process import Launch, WorkerProcess
+from channels.supervisor.worker_process import Launch, SupervisedWorker
 
 logger: Final = logging.getLogger("channels.supervisor")
 
@@ -111,7 +111,7 @@ class WorkerSupervisor:
         self._on_started = on_started
         self._on_stop = on_stop
         self._selector = selectors.DefaultSelector()
-        self._workers: dict[int, WorkerProcess] = {}
+        self._workers: dict[int, SupervisedWorker] = {}
         self._has_started = self._has_stopped = False
         self._is_renewing = False
         # Set by signals, between any two steps.
@@ -159,7 +159,7 @@ class WorkerSupervisor:
         self._obey_signals()
         self._report()
 
-    def _listen_to(self, worker: WorkerProcess) -> None:
+    def _listen_to(self, worker: SupervisedWorker) -> None:
         lines = worker.control.receive()
         if lines is None:
             self._selector.unregister(worker.control.socket)

@@ -39,7 +39,7 @@ class WorkerStage(Enum):
     ENDED = "ended"
 
 
-class WorkerProcess:
+class SupervisedWorker:
     """A worker from its start to its end.
 
     It has a process group of its own: a terminal's Ctrl-C reaches the supervisor alone, which ends
