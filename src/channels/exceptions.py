@@ -15,6 +15,8 @@ ChannelsError
 ├── TransportDown             a layer's transport is not connected now; its node tries again
 ├── NodeGone                  a message for a process that no longer exists
 ├── MalformedEnvelope         (ValueError) bytes from a broker that no node wrote
+├── MalformedMessage          (ValueError) edge or worker got a message that is not in their table
+├── WorkerLost                the worker of a connection has died, or its application failed there
 ├── InvalidChannelLayerError  (ValueError) a layer is configured wrongly
 ├── InvalidOption             (ValueError) an option has a value outside its bounds
 ├── NoRouteFound              (ValueError) no route for a connection
@@ -103,6 +105,14 @@ class NodeGone(ChannelsError):
 
 class MalformedEnvelope(ChannelsError, ValueError):
     """Bytes from a broker are no envelope: another program's, or another version's."""
+
+
+class MalformedMessage(ChannelsError, ValueError):
+    """A message between edge and worker is not in their table, or breaks its rules."""
+
+
+class WorkerLost(ChannelsError):
+    """The worker that served a connection has died, or its application failed there."""
 
 
 class InvalidChannelLayerError(ChannelsError, ValueError):
