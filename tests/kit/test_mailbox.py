@@ -286,3 +286,15 @@ async def test_whoever_asked_is_told_of_the_next_event_once() -> None:
     box.put_layer({"type": "second"})
     assert told == []
     assert await box.get() == {"type": "second"}
+
+
+async def test_the_last_event_can_be_seen_before_it_is_taken() -> None:
+    mailbox = Mailbox()
+    mailbox.put_client({"type": "first"})
+    assert mailbox.peek_last() is None
+    mailbox.put_last({"type": "last"})
+    assert mailbox.peek_last() is None
+    assert await mailbox.get_client() == {"type": "first"}
+    assert mailbox.peek_last() == {"type": "last"}
+    assert await mailbox.get_client() == {"type": "last"}
+    assert mailbox.peek_last() is None

@@ -32,6 +32,8 @@ HANDLERS: Final = frozenset(
         "websocket_connect",
         "websocket_disconnect",
         "websocket_receive",
+        "websocket_release",
+        "websocket_resume",
     }
 )
 

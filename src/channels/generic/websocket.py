@@ -20,7 +20,7 @@ from channels.consumer import AsyncConsumer, SyncConsumer
 from channels.consumer.base import no_coroutine
 from channels.consumer.sync import call_plain
 from channels.exceptions import AcceptConnection, DenyConnection, StopConsumer
-from channels.generic.membership import Membership
+from channels.generic.handover import SERVICE_RESTART, HandOver
 from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import HeaderPairs, Message, Scope
 
@@ -101,7 +101,7 @@ def _is_of_a_consumer(send: Any) -> bool:
     return isinstance(getattr(send, "__self__", None), AsyncConsumer)
 
 
-class WebsocketRules(Membership):
+class WebsocketRules(HandOver):
     """What WebSocket consumers of both kinds have in common and that says or awaits nothing.
 
     `groups` are joined before `connect()` and left before `disconnect()`.
@@ -166,6 +166,8 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
 
     def websocket_connect(self, message: Message) -> None:
         """Join the class's groups and ask `connect()` whether to accept."""
+        if self._keeps_state:
+            self._take_seat()
         for group in self._groups_to_join():
             async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
         self._expect_answer()
@@ -227,6 +229,25 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
     def disconnect(self, code: int) -> None:
         """Override: the client has gone, with this close code."""
 
+    def websocket_resume(self, message: Message) -> None:
+        """Go on with a connection that another worker had."""
+        self._seat_of(message)
+        if not self._keeps_state:
+            self.close(SERVICE_RESTART)
+            return
+        for group in self._groups_to_resume(message):
+            async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
+        call_plain(self.resumed)
+
+    def resumed(self) -> None:
+        """Override: the connection goes on here, with its state and groups."""
+
+    def websocket_release(self, message: Message) -> None:
+        """Let another worker go on with the connection."""
+        if async_to_sync(self._seat_of(message).release)():
+            self._closed = True
+            raise StopConsumer
+
 
 class JsonWebsocketConsumer(WebsocketConsumer):
     """A WebSocket consumer whose messages are JSON texts."""
@@ -269,6 +290,8 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def websocket_connect(self, message: Message) -> None:
         """Join the class's groups and ask `connect()` whether to accept."""
+        if self._keeps_state:
+            self._take_seat()
         for group in self._groups_to_join():
             await self.channel_layer.group_add(group, self.channel_name)
         self._expect_answer()
@@ -343,6 +366,25 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def disconnect(self, code: int) -> None:
         """Override: the client has gone, with this close code."""
+
+    async def websocket_resume(self, message: Message) -> None:
+        """Go on with a connection that another worker had."""
+        self._seat_of(message)
+        if not self._keeps_state:
+            await self.close(SERVICE_RESTART)
+            return
+        for group in self._groups_to_resume(message):
+            await self.channel_layer.group_add(group, self.channel_name)
+        await awaitable(self, "resumed", self.resumed())
+
+    async def resumed(self) -> None:
+        """Override: the connection goes on here, with its state and groups."""
+
+    async def websocket_release(self, message: Message) -> None:
+        """Let another worker go on with the connection."""
+        if await self._seat_of(message).release():
+            self._closed = True
+            raise StopConsumer
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):

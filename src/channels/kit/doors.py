@@ -12,6 +12,7 @@ events.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -37,6 +38,26 @@ class Sink(Protocol):
         """Send a frame of the present `form`; frames of one loop turn leave in one write."""
 
 
+class Seat(Protocol):
+    """The place of a consumer in a worker, from which its connection can be handed over.
+
+    Attributes:
+        socket: The channel of the client's socket, which the edge serves; "" if there is none.
+    """
+
+    socket: str
+
+    def keep(self, snapshot: Callable[[], Mapping[str, Any]], on_crash: str) -> None:
+        """Carry the consumer's state when the worker stops; and when it dies, unless "close".
+
+        Args:
+            snapshot: Called on the connection's loop while no handler runs.
+        """
+
+    async def release(self) -> bool:
+        """Hand the connection over now; False if it stays here, for now or for good."""
+
+
 @dataclass(slots=True)
 class Door:
     """The way round ASGI's callables for a consumer that runs under our server."""
@@ -47,6 +68,8 @@ class Door:
     sink: Sink | None = None
     #: Of the task that runs the application; Python 3.11 does not tell a task its own.
     context: Context | None = None
+    #: In a worker of decoupled mode.
+    seat: Seat | None = None
 
 
 def find_mailbox(scope: Scope, receive: Receive) -> Mailbox | None:
@@ -59,6 +82,12 @@ def find_context(scope: Scope) -> Context | None:
     """The context of the server's call of the application; a task in between has a copy of it."""
     door = _door(scope)
     return door.context if door is not None else None
+
+
+def find_seat(scope: Scope) -> Seat | None:
+    """The consumer's place in a worker, if it runs in one."""
+    door = _door(scope)
+    return door.seat if door is not None else None
 
 
 def find_sink(scope: Scope, send: Send) -> Sink | None:

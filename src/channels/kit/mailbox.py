@@ -256,6 +256,10 @@ class Mailbox:
         self.handling_layer = False
         return False
 
+    def peek_last(self) -> Message | None:
+        """The client's last event, which stays in its lane, if it is the next one there."""
+        return self._client[0][0] if self.gone and len(self._client) == 1 else None
+
     async def get(self) -> Message:
         """The next event of either lane, waiting for one if need be."""
         while (event := self.get_nowait()) is None:

@@ -215,6 +215,10 @@ class NodeChannelLayer(BaseChannelLayer):
         """The consumer has ended: forget its channel and its memberships."""
         self.node.local.detach(channel)
 
+    def groups_of(self, channel: str) -> frozenset[str]:
+        """The groups of which a channel of this process is a member."""
+        return self.node.local.hub.groups_of(channel)
+
     def statistics(self) -> dict[str, int]:
         """Counters since the process began (sent, delivered, dropped by reason) and sizes now."""
         return self.node.statistics()
