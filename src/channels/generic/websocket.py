@@ -375,7 +375,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
             return
         for group in self._groups_to_resume(message):
             await self.channel_layer.group_add(group, self.channel_name)
-        await awaitable(self, "resumed", self.resumed())
+        await (self.resumed() or no_coroutine(self, "resumed"))
 
     async def resumed(self) -> None:
         """Override: the connection goes on here, with its state and groups."""
