@@ -55,6 +55,22 @@ def test_changed_settings_are_followed(site: MakeSite) -> None:
     assert after.router.channels == set()
 
 
+def test_an_alias_of_former_settings_is_there_no_more(settings: Any) -> None:
+    entry = {"BACKEND": IN_MEMORY, "ROUTING": []}
+    settings.CHANNEL_LAYERS = {"former": entry}
+    assert channel_layers["former"].alias == "former"
+    assert "former" in channel_layers
+    settings.CHANNEL_LAYERS = {"default": entry}
+    assert "former" not in channel_layers
+
+
+def test_another_packages_layer_needs_no_settings() -> None:
+    channel_layers.set("foreign", ChannelLayerWrapper(object(), "foreign", []))
+    assert "foreign" in channel_layers
+    channel_layers.set("foreign", None)
+    assert "foreign" not in channel_layers
+
+
 def test_a_layer_can_be_put_in_an_aliass_place(site: MakeSite) -> None:
     former = site(jobs)
     mine = ChannelLayerWrapper(InMemoryChannelLayer(), "default", [])

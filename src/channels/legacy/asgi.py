@@ -119,7 +119,12 @@ class ChannelLayerManager:
             return wrapper
 
     def __contains__(self, key: object) -> bool:
-        return key in self._wrappers or key in registry
+        # What was made for former settings counts no more, unless it is another package's: that has
+        # no layer of today's behind it, which the settings could name.
+        return key in registry or any(
+            alias == key and not hasattr(wrapper, "layer")
+            for alias, wrapper in self._wrappers.items()
+        )
 
 
 #: The layers of this process.
