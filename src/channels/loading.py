@@ -7,8 +7,10 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
+from channels.decoupled.edge import Edge
+from channels.decoupled.options import EdgeOptions
 from channels.exceptions import InvalidOption
 from channels.kit.options import from_mapping
 from channels.kit.types import Application
@@ -17,7 +19,6 @@ from channels.legacy.interface.options import InterfaceOptions
 from channels.middleware import is_double_callable, single_callable
 
 #: Has `Edge` and `EdgeOptions`: the interface server for consumers of today, who are elsewhere.
-_EDGE: Final = "channels.decoupled.edge"
 
 
 def import_by_path(path: str) -> Any:
@@ -100,24 +101,7 @@ def interface_of(found: Any, values: Mapping[str, Any]) -> Application:
         from channels.legacy.interface.application import InterfaceServer  # noqa: PLC0415
 
         return InterfaceServer(layer, from_mapping(InterfaceOptions, values))
-    edge = _edge()
-    if edge is None:
-        raise InvalidOption(
-            f"{type(layer).__name__} has no ROUTING, so nothing says what its workers run: name it "
-            'in CHANNEL_LAYERS, as in "ROUTING": "mysite.routing.channel_routing".'
-        )
-    application: Application = edge.Edge(layer, from_mapping(edge.EdgeOptions, values))
-    return application
-
-
-def _edge() -> Any:
-    """The module of the edge, or None where this release has none."""
-    try:
-        return importlib.import_module(_EDGE)
-    except ModuleNotFoundError as error:
-        if error.name is None or not _EDGE.startswith(error.name):
-            raise
-        return None
+    return Edge(layer, from_mapping(EdgeOptions, values))
 
 
 def find_layer(path: str | None, alias: str) -> Any:
@@ -152,8 +136,7 @@ def has_routing(found: Any) -> bool:
 def interface_tables() -> Iterator[type]:
     """The options of `interface_of`."""
     yield InterfaceOptions
-    if (edge := _edge()) is not None:
-        yield edge.EdgeOptions
+    yield EdgeOptions
 
 
 def as_application(found: Any, path: str) -> Application:

@@ -175,7 +175,6 @@ class TestWithRouting:
             (["--threads", "0"], "threads=0: the least is 1"),
             (["--only-channels", "mail.*"], "leave no channel of the routing, which has .*jobs"),
             (["--layer", "inner"], "cannot span multiple processes with the in-memory layer"),
-            (["--layer", "today"], "has no ROUTING: name the channels to listen on"),
             (
                 ["--layer", "today", "--threads", "2", "--only-channels", "a", "a"],
                 "--only-channels, --threads: of no use for named channels",

@@ -24,6 +24,7 @@ from channels.exceptions import InvalidOption
 from channels.fanout.member import Member
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow
 from channels.kit.types import Application, Message, Receive, Scope, Send
+from channels.status import answering
 
 #: For what was said last, when the edge stops.
 LAST_SECONDS: Final = 2.0
@@ -110,15 +111,15 @@ class Edge:
         self._departed.clear()
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            event = await receive()
-            if event["type"] == "lifespan.startup":
-                await self.start()
+        await receive()
+        await self.start()
+        try:
+            async with answering(self._layer, "edge", self.statistics):
                 await send({"type": "lifespan.startup.complete"})
-            elif event["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+                await receive()
+        finally:
+            await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began, and sizes now."""

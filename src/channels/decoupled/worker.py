@@ -36,6 +36,7 @@ from channels.kit.types import Application, Message, Scope
 from channels.server.lifespan import Lifespan
 from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
 from channels.server.notify import notify
+from channels.status import answering
 
 logger: Final = logging.getLogger("django.channels.worker")
 
@@ -146,7 +147,8 @@ class ConnectionWorker:
             ]
             notify("READY=1")
             logger.info("Ready: taking connections from %s.", self.options.offers)
-            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            async with answering(self.layer, "worker", self.statistics):
+                done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
             notify("STOPPING=1")

@@ -16,7 +16,6 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from django.core.management import BaseCommand, CommandError, CommandParser
@@ -24,6 +23,8 @@ from django.utils.autoreload import get_child_arguments
 
 from channels import DEFAULT_CHANNEL_LAYER, __version__
 from channels.cli import KILL_SECONDS, RELOADED, Reloading, log_unknown_variables
+from channels.decoupled.options import ConnectionWorkerOptions
+from channels.decoupled.worker import ConnectionWorker
 from channels.exceptions import InvalidOption
 from channels.kit.options import add_arguments, from_environment, from_mapping, options_of
 from channels.kit.process_exit import process_exit
@@ -41,8 +42,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger("django.channels.worker")
 
-#: Has `ConnectionWorker`, with its options: runs consumers for connections that an edge holds.
-_CONNECTIONS: Final = "channels.decoupled.worker"
 #: All workers take it.
 _SHARED: Final = frozenset({"shutdown_timeout"})
 
@@ -69,9 +68,8 @@ class Command(BaseCommand):
         add_arguments(parser, ThreadOptions)
         add_arguments(parser, Reloading)
         add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
-        if (decoupled := _decoupled()) is not None:
-            group = parser.add_argument_group("for connections that `channels interface` holds")
-            add_arguments(group, decoupled.ConnectionWorkerOptions, without=_SHARED)
+        group = parser.add_argument_group("for connections that `channels interface` holds")
+        add_arguments(group, ConnectionWorkerOptions, without=_SHARED)
         parser.add_argument(
             "channels",
             nargs="*",
@@ -196,23 +194,15 @@ class Command(BaseCommand):
         )
 
     def _connection_worker(self, layer: Any, options: dict[str, Any]) -> Any:
-        alias, decoupled = options["layer"], _decoupled()
-        if decoupled is None:
-            raise CommandError(
-                f"The layer {alias!r} has no ROUTING: name the channels to listen on, as in: "
-                "runworker thumbnails"
-            )
-        table = decoupled.ConnectionWorkerOptions
         _refuse_others(
             options,
-            (table, ThreadOptions),
+            (ConnectionWorkerOptions, ThreadOptions),
             "of no use for connections that `channels interface` holds; to listen on channels "
             "name them, as in: runworker thumbnails",
         )
-        worker = decoupled.ConnectionWorker(
-            get_default_application(), layer, _with_environment(table, options)
-        )
-        self._log_started(["connections"], alias)
+        own = _with_environment(ConnectionWorkerOptions, options)
+        worker = ConnectionWorker(get_default_application(), layer, own)
+        self._log_started(["connections"], options["layer"])
         return worker
 
     def _log_started(self, channels: Sequence[str], alias: str) -> None:
@@ -254,21 +244,9 @@ def _run_reloading(reloading: Reloading, shutdown_timeout: float | None) -> None
     process_exit.run(partial(run_reloading, watched))
 
 
-def _decoupled() -> Any:
-    """The module of workers for connections, or None where this release has none."""
-    try:
-        return import_module(_CONNECTIONS)
-    except ModuleNotFoundError as error:
-        if error.name is None or not _CONNECTIONS.startswith(error.name):
-            raise
-        return None
-
-
 def _refuse_others(options: dict[str, Any], tables: Sequence[type], why: str) -> None:
     """Raise CommandError, with the reason, if a flag of other tables than these is given."""
-    every = [WorkerOptions, ThreadOptions, RoutedOptions]
-    if (decoupled := _decoupled()) is not None:
-        every.append(decoupled.ConnectionWorkerOptions)
+    every = [WorkerOptions, ThreadOptions, RoutedOptions, ConnectionWorkerOptions]
     used = {each.name for table in tables for each in options_of(table)} | _SHARED
     others = {each.name: each.flag for table in every for each in options_of(table)}
     if given := [flag for name, flag in others.items() if name in options and name not in used]:
