@@ -244,7 +244,7 @@ async def test_what_a_worker_says_to_its_consumer_nobody_else_can_say(
     async with house(layer=layer) as here:
         await here.start_worker(_kept(groups=("room",)))
         async with dial(here.shell) as client:
-            await layer.group_send("room", {"type": kind, "seat": None, "state": {}})
+            await layer.group_send("room", {"type": kind, "placement": None, "state": {}})
             assert await client.read_close() == 1011
         assert here.edge.statistics().get("handed_over", 0) == 0
     assert "is said by a worker alone" in caplog.text

@@ -24,7 +24,7 @@ from typing import Final
 
 from channels.decoupled.backlog import LAST_EVENTS, Backlog
 from channels.decoupled.carried import DENIAL, carried_scope, refusal
-from channels.decoupled.desk import Desk
+from channels.decoupled.edge_host import EdgeHost
 from channels.decoupled.messages import size_of
 from channels.exceptions import WorkerLost, mark_logged
 from channels.kit.doors import find_mailbox, find_sink
@@ -47,9 +47,9 @@ class EdgeConnection:
     """One WebSocket or request."""
 
     __slots__ = (
-        "_desk",
         "_failure",
         "_has_said_last",
+        "_host",
         "_is_closed",
         "_is_cut",
         "_is_denying",
@@ -78,7 +78,7 @@ class EdgeConnection:
         "was_owned",
     )
 
-    def __init__(self, number: int, scope: Scope, desk: Desk, socket: str) -> None:
+    def __init__(self, number: int, scope: Scope, host: EdgeHost, socket: str) -> None:
         self.id = number
         self.scope = scope
         self.socket = socket
@@ -96,7 +96,7 @@ class EdgeConnection:
         self.on_crash = "close"
         #: The owner's rolls that have not named it.
         self.rolls = 0
-        self._desk = desk
+        self._host = host
         self._failure: Exception | None = None
         self._has_said_last = self._is_last_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,11 +106,11 @@ class EdgeConnection:
         self._is_denying = False
         #: True once the client takes nothing more.
         self._is_cut = False
-        self._mailbox: Mailbox = Mailbox(desk.bounds)
+        self._mailbox: Mailbox = Mailbox(host.bounds)
         self._send: Send | None = None
         #: Events on their way to the client, and the generation of their sender.
         self._outgoing: deque[tuple[Message, int, int]] = deque()
-        options = desk.options
+        options = host.options
         #: What the client has said and no worker has acknowledged.
         self.backlog = Backlog(options.unacknowledged_events, options.unacknowledged_bytes)
         # Of the present owner: events that the socket has taken, and how many it was told of.
@@ -134,7 +134,7 @@ class EdgeConnection:
         if mailbox is None:
             tasks.spawn(self._read(receive), name="client events")
         else:
-            mailbox.bounds = self._desk.bounds
+            mailbox.bounds = self._host.bounds
             self._mailbox = mailbox
         self._mailbox.on_overflow = self._overflow
         self._send = send
@@ -185,7 +185,7 @@ class EdgeConnection:
             if not self._has_said_last:
                 self._from_client(last)
             return self._mailbox.get_layer_nowait()
-        takes_events = not self.backlog.is_full and self._desk.has_room(self.owner)
+        takes_events = not self.backlog.is_full and self._host.has_room(self.owner)
         if takes_events or self._mailbox.gone:
             return self._mailbox.get_nowait()
         return self._mailbox.get_layer_nowait()
@@ -199,7 +199,7 @@ class EdgeConnection:
             return
         size = self.backlog.put(event)
         if self.owner:
-            self._desk.post(self, "event", size, sequence=self.backlog.sequence, event=event)
+            self._host.post(self, "event", size, sequence=self.backlog.sequence, event=event)
 
     def _last_due(self) -> None:
         self._is_last_due = True
@@ -217,7 +217,7 @@ class EdgeConnection:
             # Nobody has begun anything for it.
             self.is_ended = True
         if self.is_ended:
-            self._desk.forget(self)
+            self._host.forget(self)
 
     async def _read(self, receive: Receive) -> None:
         """Under a server that is not ours."""
@@ -244,24 +244,24 @@ class EdgeConnection:
                 # The client has gone: the server says so in its last event.
                 self._is_cut = True
         if event["type"] == "websocket.accept":
-            self._desk.attach(self, self._mailbox, find_sink(self.scope, self._send))
+            self._host.attach(self, self._mailbox, find_sink(self.scope, self._send))
         elif event["type"] == "http.response.body" and not event.get("more_body"):
             self.has_socket = False
         if generation == self.generation and self.owner:
             self._taken += 1
             self._taken_bytes += size
-            options = self._desk.options
+            options = self._host.options
             if (
                 self._taken - self._told >= options.unsent_events // 4
                 or self._taken_bytes >= options.unsent_bytes // 4
             ):
                 self._told, self._taken_bytes = self._taken, 0
-                self._desk.post(self, "taken", count=self._taken)
+                self._host.post(self, "taken", count=self._taken)
 
     async def _write_group(self, event: Message) -> None:
         kind = event.get("type")
         if kind not in {"websocket.send", "websocket.close"} or self._is_closed or self._is_cut:
-            self._desk.counters["socket_messages_dropped"] += 1
+            self._host.counters["socket_messages_dropped"] += 1
             return
         assert self._send is not None
         if kind == "websocket.close":
@@ -272,10 +272,10 @@ class EdgeConnection:
             self._is_cut = True
         except ValueError:
             # A message that is none, from whoever may send to the group.
-            self._desk.counters["socket_messages_dropped"] += 1
+            self._host.counters["socket_messages_dropped"] += 1
 
     def _overflow(self) -> None:
-        self._desk.counters["socket_overflows"] += 1
+        self._host.counters["socket_overflows"] += 1
         self.close(TRY_AGAIN_LATER)
 
     def _say(self, *events: Message) -> None:
@@ -297,8 +297,8 @@ class EdgeConnection:
             self._break_off()
             return
         self._is_closed = True
-        self._desk.counters["refused"] += 1
-        self._say(*refusal(self.scope, self._desk.options.retry_after))
+        self._host.counters["refused"] += 1
+        self._say(*refusal(self.scope, self._host.options.retry_after))
 
     def _break_off(self) -> None:
         if self.is_websocket:
@@ -317,23 +317,23 @@ class EdgeConnection:
         self.is_ended = True
         self.backlog.clear()
         if not self.has_socket:
-            self._desk.forget(self)
+            self._host.forget(self)
 
     # The owner.
 
     def offer(self) -> None:
         """Let a worker take it."""
-        self._desk.disown(self)
+        self._host.disown(self)
         self.is_offered = True
-        self._desk.offer(self)
+        self._host.offer(self)
 
     def on_claim(self, peer: str) -> None:
         """A worker has it from here on: tell it all that it needs."""
-        options = self._desk.options
+        options = self._host.options
         self.is_offered, self.was_owned, self.owner = False, True, peer
         self._taken = self._told = self._taken_bytes = self.rolls = 0
         scope, size = carried_scope(self.scope)
-        self._desk.post(
+        self._host.post(
             self,
             "open",
             size + len(self.state or b""),
@@ -346,16 +346,16 @@ class EdgeConnection:
             credit_bytes=options.unsent_bytes,
         )
         for sequence, event, size in self.backlog:
-            self._desk.post(self, "event", size, sequence=sequence, event=event)
+            self._host.post(self, "event", size, sequence=sequence, event=event)
 
     def on_send(self, event: Message) -> None:
         """The owner's application has sent an event."""
         kind = event["type"]
         if self._is_closed or self.is_ended:
-            self._desk.counters["sends_after_end"] += 1
+            self._host.counters["sends_after_end"] += 1
             return
-        if len(self._outgoing) >= CREDIT_BREACH * self._desk.options.unsent_events:
-            self._desk.counters["credit_exceeded"] += 1
+        if len(self._outgoing) >= CREDIT_BREACH * self._host.options.unsent_events:
+            self._host.counters["credit_exceeded"] += 1
             self._give_up()
             self._fail("Its worker sends more than it may.")
             return
@@ -383,12 +383,12 @@ class EdgeConnection:
         self.state = message.get("state")
         self.backlog.acknowledge(message["sequence"])
         self.generation += 1
-        self._desk.counters["handed_over"] += 1
+        self._host.counters["handed_over"] += 1
         self.offer()
 
     def on_end(self, *, is_failed: bool) -> None:
         """The owner's application has ended."""
-        self._desk.disown(self)
+        self._host.disown(self)
         self._give_up()
         if self._is_closed or not self.has_socket:
             return
@@ -404,12 +404,12 @@ class EdgeConnection:
         self.generation += 1
         if self._may_go_on:
             if self.on_crash == "drop":
-                self._desk.counters["events_dropped"] += self.backlog.drop()
-            self._desk.counters["taken_over"] += 1
+                self._host.counters["events_dropped"] += self.backlog.drop()
+            self._host.counters["taken_over"] += 1
             self.offer()
             return
-        self._desk.disown(self)
-        self._desk.counters["lost_with_worker"] += 1
+        self._host.disown(self)
+        self._host.counters["lost_with_worker"] += 1
         if self.is_accepted or not self.has_socket:
             self._give_up()
             self._break_off()

@@ -5,10 +5,10 @@
 
 An event is acknowledged when its handler has returned, which shows when the next one is asked for.
 
-Hand-over, for a consumer that has given its state to its seat: what was not handled goes aside,
-`websocket.release` comes in its place, and the consumer answers it by `Seat.release`, once no layer
-event waits either.  The edge then offers the connection, and sends its next owner what was set
-aside.  There `websocket.resume` comes in the place of `websocket.connect`.
+Hand-over, for a consumer that has given its state to its placement: what was not handled goes
+aside, `websocket.release` comes in its place, and the consumer answers it by `Placement.release`,
+once no layer event waits either.  The edge then offers the connection, and sends its next owner
+what was set aside.  There `websocket.resume` comes in the place of `websocket.connect`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SERVICE_RESTART: Final = 1012
 ABNORMAL: Final = 1006
 
 
-class Bench(Protocol):
+class WorkerHost(Protocol):
     """What the worker does for its connections."""
 
     options: ConnectionWorkerOptions
@@ -65,7 +65,7 @@ class Bench(Protocol):
 
 
 class WorkerConnection:
-    """One WebSocket or request, and the consumer's seat there.
+    """One WebSocket or request, and the consumer's placement there.
 
     Args:
         opened: The edge's `open`.
@@ -74,10 +74,10 @@ class WorkerConnection:
     __slots__ = (
         "_acknowledged",
         "_aside",
-        "_bench",
         "_call",
         "_crash_told",
         "_credit",
+        "_host",
         "_is_releasing",
         "_on_crash",
         "_room",
@@ -101,13 +101,13 @@ class WorkerConnection:
         "socket",
     )
 
-    def __init__(self, edge: str, opened: Message, scope: Scope, bench: Bench) -> None:
+    def __init__(self, edge: str, opened: Message, scope: Scope, host: WorkerHost) -> None:
         self.edge = edge
         self.id: int = opened["id"]
         self.generation: int = opened["generation"]
         self.socket: str = opened["socket"]
         self.scope = scope
-        self._bench = bench
+        self._host = host
         self.mailbox = WorkerMailbox(opened["start"], self._on_handled)
         self._start = self._acknowledged = opened["start"]
         self._credit = (opened["credit"], opened["credit_bytes"])
@@ -135,7 +135,7 @@ class WorkerConnection:
         scope["extensions"][DOOR] = Door(receive, send, self.mailbox, None, context, self)
         self._call = ApplicationCall(scope, self._on_end)
         if self._stage is Stage.OPEN:
-            self.mailbox.put_client({"type": RESUME, "seat": self, "state": self._decoded()})
+            self.mailbox.put_client({"type": RESUME, "placement": self, "state": self._decoded()})
 
     @property
     def is_websocket(self) -> bool:
@@ -195,7 +195,7 @@ class WorkerConnection:
         self.mailbox.put_last(event)
         # As the server has it: whoever sees to its own end needs the first span for that.
         spans = 1 if self.mailbox.on_gone is None else 2
-        self._call.cancel_in(self._bench.options.close_timeout * spans)
+        self._call.cancel_in(self._host.options.close_timeout * spans)
 
     def _close_stage(self) -> None:
         self._stage = Stage.CLOSED
@@ -259,7 +259,7 @@ class WorkerConnection:
 
     async def _send(self, event: Message) -> None:
         size = size_of(event)
-        most = self._bench.options.link_message_bytes
+        most = self._host.options.link_message_bytes
         if size > most:
             raise MessageTooLarge(
                 f"An event of {size} bytes is over link_message_bytes={most}: send it in parts."
@@ -271,7 +271,7 @@ class WorkerConnection:
             await self._room.wait()
         self._unsent.append(size)
         self._unsent_bytes += size
-        self._bench.post(self, "send", size, event=event)
+        self._host.post(self, "send", size, event=event)
 
     @property
     def _may_send(self) -> bool:
@@ -279,7 +279,7 @@ class WorkerConnection:
         return (
             len(self._unsent) < events
             and (not self._unsent or self._unsent_bytes < octets)
-            and self._bench.has_room(self.edge)
+            and self._host.has_room(self.edge)
         )
 
     # Acknowledgements and state.
@@ -309,10 +309,10 @@ class WorkerConnection:
             self._crash_told = True
             fields["on_crash"] = self._on_crash
         size = len(state or b"")
-        self._bench.post(self, "ack", size, sequence=self._acknowledged, state=state, **fields)
+        self._host.post(self, "ack", size, sequence=self._acknowledged, state=state, **fields)
 
     def keep(self, snapshot: Callable[[], Mapping[str, Any]], on_crash: str) -> None:
-        """As `Seat.keep`."""
+        """As `Placement.keep`."""
         self._snapshot = snapshot
         self._on_crash = on_crash
 
@@ -334,7 +334,7 @@ class WorkerConnection:
             logger.exception("The state of %s cannot be handed over.", describe(self.scope))
             self._snapshot, self._on_crash = None, "close"
             return None
-        most = self._bench.options.max_state_bytes
+        most = self._host.options.max_state_bytes
         if len(state) > most:
             logger.error(
                 "The state of %s cannot be handed over: it has %s bytes, and max_state_bytes is "
@@ -359,15 +359,15 @@ class WorkerConnection:
             return
         self._is_releasing = True
         self._aside = self.mailbox.take_waiting()
-        self.mailbox.put_client({"type": RELEASE, "seat": self})
+        self.mailbox.put_client({"type": RELEASE, "placement": self})
 
     async def release(self) -> bool:
-        """As `Seat.release`; called by the handler of `websocket.release`."""
+        """As `Placement.release`; called by the handler of `websocket.release`."""
         if not self._is_releasing or self.mailbox.gone:
             return False
         if self.mailbox.layer_size:
             # First what came from the layer: nobody else has it.
-            self.mailbox.put_client({"type": RELEASE, "seat": self})
+            self.mailbox.put_client({"type": RELEASE, "placement": self})
             return False
         state = self._encoded()
         if state is None:
@@ -376,8 +376,8 @@ class WorkerConnection:
         self.is_released = True
         self._stage = Stage.CLOSED
         sequence = self.mailbox.handled
-        self._bench.post(self, "release", len(state), sequence=sequence, state=state)
-        self._bench.ended(self)
+        self._host.post(self, "release", len(state), sequence=sequence, state=state)
+        self._host.ended(self)
         return True
 
     def _stay(self) -> None:
@@ -393,7 +393,7 @@ class WorkerConnection:
             if self._stage is Stage.OPEN:
                 self._stage = Stage.CLOSED
                 event = {"type": CLOSE, "code": SERVICE_RESTART, "reason": ""}
-                self._bench.post(self, "send", event=event)
+                self._host.post(self, "send", event=event)
             elif self._stage is not Stage.CLOSED:
                 self._give_back()
         else:
@@ -401,7 +401,7 @@ class WorkerConnection:
 
     def _give_back(self) -> None:
         """Let another worker begin anew with a handshake that is not answered."""
-        self._bench.post(self, "release", sequence=self._start, state=None)
+        self._host.post(self, "release", sequence=self._start, state=None)
         self.lose()
 
     # The end.
@@ -413,5 +413,5 @@ class WorkerConnection:
         self.mailbox.release()
         if not (self.is_lost or self.is_released):
             has_failed = error is not None and not isinstance(error, asyncio.CancelledError)
-            self._bench.post(self, "end", is_failed=has_failed and not self.mailbox.gone)
-        self._bench.ended(self)
+            self._host.post(self, "end", is_failed=has_failed and not self.mailbox.gone)
+        self._host.ended(self)

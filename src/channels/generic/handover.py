@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 
 from channels.exceptions import UnknownMessageType
 from channels.generic.membership import Membership
-from channels.kit.doors import Seat, find_seat
+from channels.kit.doors import Placement, find_placement
 from channels.kit.types import Message
 
 #: RFC 6455 section 7.4.2's registry: "Service Restart".
@@ -72,14 +72,14 @@ class HandOver(Membership):
         What is sent to it is `websocket.send` or `websocket.close`; no consumer sees that, and it
         arrives while no worker lives.  Where the server runs the consumer it is `channel_name`.
         """
-        seat = find_seat(self.scope)
-        return seat.socket if seat is not None and seat.socket else self.channel_name
+        placement = find_placement(self.scope)
+        return placement.socket if placement is not None and placement.socket else self.channel_name
 
-    def _take_seat(self) -> None:
+    def _give_state(self) -> None:
         """Let the worker have the state, if there is one, and no middleware that reads events."""
-        seat = find_seat(self.scope)
-        if seat is not None and self._line.is_direct:
-            seat.keep(self._carried, self.on_crash)
+        placement = find_placement(self.scope)
+        if placement is not None and self._line.is_direct:
+            placement.keep(self._carried, self.on_crash)
 
     def _carried(self) -> dict[str, Any]:
         layer = self.channel_layer
@@ -89,21 +89,21 @@ class HandOver(Membership):
             groups = {*self._member_of, *(self.groups or ())}
         return {"state": self.get_state(), "groups": sorted(groups)}
 
-    def _seat_of(self, message: Message) -> Seat:
-        """The seat that a message comes from.
+    def _placement_of(self, message: Message) -> Placement:
+        """The placement that a message comes from.
 
         Raises:
             UnknownMessageType: If it comes from elsewhere, through a group for instance.
         """
-        seat = find_seat(self.scope)
-        is_its_own: bool = message.get("seat") is seat
-        if seat is not None and is_its_own:
-            return seat
+        placement = find_placement(self.scope)
+        is_its_own: bool = message.get("placement") is placement
+        if placement is not None and is_its_own:
+            return placement
         raise UnknownMessageType(f"'{message['type']}' is said by a worker alone.")
 
     def _groups_to_resume(self, message: Message) -> list[str]:
         """Take the state; returns the groups to be joined again."""
         carried: Mapping[str, Any] = message["state"] or {}
-        self._take_seat()
+        self._give_state()
         self.set_state(carried.get("state") or {})
         return list(dict.fromkeys([*self._groups_to_join(), *(carried.get("groups") or ())]))

@@ -167,7 +167,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
     def websocket_connect(self, message: Message) -> None:
         """Join the class's groups and ask `connect()` whether to accept."""
         if self._keeps_state:
-            self._take_seat()
+            self._give_state()
         for group in self._groups_to_join():
             async_to_sync(self.channel_layer.group_add)(group, self.channel_name)
         self._expect_answer()
@@ -231,7 +231,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
 
     def websocket_resume(self, message: Message) -> None:
         """Go on with a connection that another worker had."""
-        self._seat_of(message)
+        self._placement_of(message)
         if not self._keeps_state:
             self.close(SERVICE_RESTART)
             return
@@ -244,7 +244,7 @@ class WebsocketConsumer(WebsocketRules, SyncConsumer):
 
     def websocket_release(self, message: Message) -> None:
         """Let another worker go on with the connection."""
-        if async_to_sync(self._seat_of(message).release)():
+        if async_to_sync(self._placement_of(message).release)():
             self._closed = True
             raise StopConsumer
 
@@ -291,7 +291,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
     async def websocket_connect(self, message: Message) -> None:
         """Join the class's groups and ask `connect()` whether to accept."""
         if self._keeps_state:
-            self._take_seat()
+            self._give_state()
         for group in self._groups_to_join():
             await self.channel_layer.group_add(group, self.channel_name)
         self._expect_answer()
@@ -369,7 +369,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def websocket_resume(self, message: Message) -> None:
         """Go on with a connection that another worker had."""
-        self._seat_of(message)
+        self._placement_of(message)
         if not self._keeps_state:
             await self.close(SERVICE_RESTART)
             return
@@ -382,7 +382,7 @@ class AsyncWebsocketConsumer(WebsocketRules):
 
     async def websocket_release(self, message: Message) -> None:
         """Let another worker go on with the connection."""
-        if await self._seat_of(message).release():
+        if await self._placement_of(message).release():
             self._closed = True
             raise StopConsumer
 

@@ -38,7 +38,7 @@ class Sink(Protocol):
         """Send a frame of the present `form`; frames of one loop turn leave in one write."""
 
 
-class Seat(Protocol):
+class Placement(Protocol):
     """The place of a consumer in a worker, from which its connection can be handed over.
 
     Attributes:
@@ -69,7 +69,7 @@ class Door:
     #: Of the task that runs the application; Python 3.11 does not tell a task its own.
     context: Context | None = None
     #: In a worker of decoupled mode.
-    seat: Seat | None = None
+    placement: Placement | None = None
 
 
 def find_mailbox(scope: Scope, receive: Receive) -> Mailbox | None:
@@ -84,10 +84,10 @@ def find_context(scope: Scope) -> Context | None:
     return door.context if door is not None else None
 
 
-def find_seat(scope: Scope) -> Seat | None:
+def find_placement(scope: Scope) -> Placement | None:
     """The consumer's place in a worker, if it runs in one."""
     door = _door(scope)
-    return door.seat if door is not None else None
+    return door.placement if door is not None else None
 
 
 def find_sink(scope: Scope, send: Send) -> Sink | None:

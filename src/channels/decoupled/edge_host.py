@@ -9,7 +9,7 @@ from channels.decoupled.options import EdgeOptions
 from channels.kit.mailbox import Mailbox, MailboxBounds
 
 
-class Desk(Protocol):
+class EdgeHost(Protocol):
     """The edge, as an EdgeConnection sees it; `connection` is that one."""
 
     options: EdgeOptions
