@@ -458,7 +458,8 @@ async def test_connections_that_the_last_handler_left_open_are_closed(server: Se
         run = server(Last)
         run.tell("websocket.disconnect", code=1000)
         await run.end()
-    assert closed == ["handled", "closed"]
+    # Those that other tests have left open in this process may be closed before.
+    assert closed[closed.index("handled") :] == ["handled", "closed"]
 
 
 async def test_a_consumer_that_is_the_whole_application_leaves_lifespan_alone(

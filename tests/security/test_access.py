@@ -20,6 +20,7 @@ from channels import auth
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.kit.types import Receive, Scope, Send
+from channels.layers import get_channel_layer
 from channels.security.access import AccessMiddleware, end_access, recheck_access
 from channels.security.access_register import Register, digest_of
 from tests.applications import serving
@@ -254,6 +255,8 @@ async def test_a_broker_that_is_away_does_not_fail_a_log_out(
     request.session, request.user = SessionStore(key), user
     await alogout(request)
     assert not await sync_to_async(SessionStore(key).exists)(key)
+    # Else it would go on trying to reconnect, beside the tests that come after.
+    await get_channel_layer().close()
 
 
 def test_mistakes_say_what_was_found() -> None:
