@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from layer_settings import documented_tables, settings_page
+
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "reference"
 INDEX = ROOT / "docs" / "README.md"
@@ -167,12 +169,12 @@ def pages() -> dict[Path, str]:
     """Every page, and the list of them in the index."""
     made = {TARGET / f"{name}.md": page(name) for name in PAGES}
     made[TARGET / "options.md"] = options_page()
+    made[TARGET / "settings.md"] = settings_page(NOTE, shown)
     lines = [
         f"* [{title}](reference/{name}.md): {line}" for name, (title, line, _) in PAGES.items()
     ]
-    lines.append(
-        "* [Options](reference/options.md): Every bound, time and switch, with its default."
-    )
+    lines.append("* [Options](reference/options.md): Every flag and variable, with its default.")
+    lines.append("* [CHANNEL_LAYERS](reference/settings.md): Every key of every layer.")
     head, _, _ = INDEX.read_text().partition("<!-- reference -->")
     made[INDEX] = f"{head}<!-- reference -->\n" + "\n".join(lines) + "\n"
     return made
@@ -357,9 +359,11 @@ def options_page() -> str:
         "# Options",
         "Each option is declared once; its flag, its environment variable (`CHANNELS_` and the "
         "flag's name in capitals, `CHANNELS_PING_INTERVAL` say) and these tables come from that. A "
-        "flag beats the environment.",
+        "flag beats the environment. The keys of a channel layer's `CONFIG` have "
+        "[a page of their own](settings.md).",
     ]
-    for table in option_tables():
+    elsewhere = documented_tables()
+    for table in (each for each in option_tables() if each not in elsewhere):
         parts.append(f"## {table.__name__}")
         parts.append(f"`{table.__module__}.{table.__qualname__}`. {prose(table)}".strip())
         parts.append(option_table(table))
