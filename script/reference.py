@@ -175,6 +175,10 @@ def pages() -> dict[Path, str]:
     ]
     lines.append("* [Options](reference/options.md): Every flag and variable, with its default.")
     lines.append("* [CHANNEL_LAYERS](reference/settings.md): Every key of every layer.")
+    lines.append(
+        "* [Checks, loggers, counts and codes](reference/diagnostics.md): What is said when "
+        "something is wrong; not made from the source, but compared with it."
+    )
     head, _, _ = INDEX.read_text().partition("<!-- reference -->")
     made[INDEX] = f"{head}<!-- reference -->\n" + "\n".join(lines) + "\n"
     return made

@@ -11,12 +11,11 @@ from channels.checks import LAYER_KEYS
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import aliases
 from channels.layers.options import LayerOptions
+from tests.docs.sources import ROW, sections
 from tests.docs.tutorial import ROOT
 
-PAGE = (ROOT / "docs/reference/settings.md").read_text()
-SECTION = re.compile(r"^## (?P<title>.+)\n(?P<body>(?:(?!## ).*\n)*)", re.M)
-ROW = re.compile(r"^\| `(?P<key>[^`]+)` \|", re.M)
-SECTIONS = {found["title"]: found["body"] for found in SECTION.finditer(PAGE)}
+PAGE = ROOT / "docs/reference/settings.md"
+SECTIONS = sections(PAGE)
 LAYERS = [title for title in SECTIONS if title.endswith("ChannelLayer")]
 #: What the error for an unknown key says.
 KNOWN = re.compile(r"own options are (?P<own>.*); those of every layer are (?P<general>.*)\.$")
@@ -27,7 +26,7 @@ def keys(section: str) -> set[str]:
 
 
 def test_an_entry_has_the_keys_that_the_check_knows() -> None:
-    head = PAGE.partition("\n## ")[0]
+    head = PAGE.read_text().partition("\n## ")[0]
     assert set(ROW.findall(head)) == LAYER_KEYS
 
 
