@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -54,8 +54,13 @@ def first_texts(name: str, below: str = "") -> set[str]:
 
 
 def texts() -> Iterator[str]:
-    """Every text in the source; in an f-string each value is a "{}"."""
-    for node in nodes():
+    """Every text in the source."""
+    yield from literals(nodes())
+
+
+def literals(found: Iterable[ast.AST]) -> Iterator[str]:
+    """The texts among some nodes; in an f-string each value is a "{}"."""
+    for node in found:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
