@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,8 @@ from channels.exceptions import (
 )
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from channels.layers.registry import ChannelLayerManager
+from tests.cluster.servers import redis_server
+from tests.processes import free_port
 
 
 def layer_for(backend: str, **config: Any) -> Any:
@@ -172,10 +176,44 @@ async def test_a_server_that_does_not_greet_is_given_up() -> None:
     host = make_host(
         {"host": "127.0.0.1", "port": port, "password": "x", "socket_connect_timeout": 0.05}
     )
-    with pytest.raises(TimeoutError):
+    with pytest.raises(
+        Broken, match=rf"^Redis at 127\.0\.0\.1:{port} did not answer within 0\.05 s$"
+    ):
         await host.open()
     silent.close()
     await asyncio.sleep(0.01)
+
+
+async def test_where_nobody_listens_the_place_and_what_to_do_are_told() -> None:
+    port = free_port()
+    host = make_host({"address": f"redis://:secret@127.0.0.1:{port}/1"})
+    with pytest.raises(Broken) as raised:
+        await host.open()
+    place = rf"Redis at 127\.0\.0\.1:{port}: \[Errno \d+\] "
+    assert re.fullmatch(rf"{place}.*\. Start it there, or correct hosts", str(raised.value))
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("redis://:wrong@{}", r"WRONGPASS .*\. Compare it with the password in hosts\."),
+        ("redis://{}", r"NOAUTH .*\. Give its password in hosts\."),
+    ],
+)
+async def test_a_password_that_is_refused_is_told_without_it(
+    tmp_path: Path, address: str, said: str
+) -> None:
+    with redis_server(tmp_path) as server:
+        place = f"127.0.0.1:{server.port}"
+        first = await make_host({"address": f"redis://{place}"}).open()
+        await first.ask("CONFIG", "SET", "requirepass", "right")
+        first.close()
+        with pytest.raises(Broken) as raised:
+            # A database is selected in the greeting, so that its error is one of opening.
+            await make_host({"address": address.format(place), "db": 1}).open()
+    assert re.fullmatch(f"Redis at {place}: {said}", str(raised.value))
+    assert "wrong@" not in str(raised.value)
 
 
 async def test_what_ends_after_a_layer_was_closed_does_no_harm() -> None:

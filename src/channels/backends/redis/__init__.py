@@ -37,11 +37,11 @@ from __future__ import annotations
 try:
     import hiredis  # noqa: F401 - the extra's drivers
     import redis  # noqa: F401
-except ImportError as error:
+except ImportError:
     raise ImportError(
         "The Redis channel layers need the packages redis and hiredis: "
         "pip install 'redis[hiredis]'."
-    ) from error
+    ) from None
 
 from channels.backends.redis.layer import (
     RedisChannelLayer,

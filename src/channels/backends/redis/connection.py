@@ -31,6 +31,13 @@ _NOT_HERE: Final = frozenset(
 )
 
 
+#: Code of an error -> what to do about it.
+_ADVICE: Final = {
+    "NOAUTH": " Give its password in hosts.",
+    "WRONGPASS": " Compare it with the password in hosts.",
+}
+
+
 def pack(command: Sequence[Word]) -> bytes:
     """A command as the server reads it."""
     # Its annotation says a tuple of one.
@@ -42,7 +49,7 @@ def error_of(text: str) -> Exception:
     """The exception for an error reply: `Broken`, or an answer to its command."""
     code, _, rest = text.partition(" ")
     if code in _NOT_HERE:
-        return Broken(f"Redis: {text}")
+        return Broken(f"Redis: {text}{_ADVICE.get(code, '')}")
     return ResponseError(rest if code == "ERR" else text)
 
 

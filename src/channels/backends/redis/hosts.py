@@ -27,6 +27,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from channels.backends.redis.connection import RedisConnection, Settings, connect
+from channels.backends.shell import Broken
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.redaction import split_url, without_secrets
 
@@ -71,15 +72,22 @@ class Host:
         """A connection that is authenticated and has its database selected.
 
         Raises:
-            Broken, redis.exceptions.RedisError, OSError: If that fails; TimeoutError among the
-                latter.
+            Broken, redis.exceptions.RedisError: If that fails; the former names the server.
         """
         keywords = dict(self.keywords)
         if self.sentinels:
             keywords["host"], keywords["port"] = await self._find_master()
-        # The greeting included.
-        async with asyncio.timeout(keywords.get("socket_connect_timeout", CONNECT_SECONDS)):
-            return await connect(self.kind(**keywords))
+        seconds = keywords.get("socket_connect_timeout", CONNECT_SECONDS)
+        try:
+            # The greeting included.
+            async with asyncio.timeout(seconds):
+                return await connect(self.kind(**keywords))
+        except TimeoutError:
+            raise Broken(f"Redis at {self} did not answer within {seconds:g} s") from None
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            raise Broken(f"Redis at {self}: {error}. Start it there, or correct hosts") from error
+        except (OSError, Broken) as error:
+            raise Broken(f"Redis at {self}: {str(error).removeprefix('Redis: ')}") from error
 
     async def _find_master(self) -> tuple[str, int]:
         bounds = {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS}
