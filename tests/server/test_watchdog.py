@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import re
+import selectors
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from channels.kit import exits
 from channels.kit.throttle import Throttle
 from channels.server import Server, ServerOptions
 from channels.server.endpoints import Endpoint
@@ -154,6 +156,29 @@ def test_each_place_is_one_line_in_its_time(
     )
     assert any("slow_view" in line for line in first[1:])
     assert second[0].startswith("The event loop is still held for 6000 ms")
+
+
+def test_the_projects_line_is_named_and_the_way_there_left_out(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channels.server.watchdog._throttle", Throttle(5.0))
+    ours, library = exits.__file__, selectors.__file__
+    stack = tuple(
+        traceback.FrameSummary(path, line, name, lookup_line=False)
+        for path, line, name in (
+            (ours, 1, "_handle"),
+            ("/site/chat/consumers.py", 18, "receive"),
+            (library, 7, "select"),
+        )
+    )
+    log_held(LoopStall(1.5, 0.0, stack, is_over=True))
+    first, *shown = caplog.messages[0].splitlines()
+    assert first.endswith(
+        "by receive in /site/chat/consumers.py:18: await an asynchronous call there, or put the "
+        "work into a thread (sync_to_async)"
+    )
+    places = [line.split(", in ")[-1] for line in shown if line.startswith("  File ")]
+    assert places == ["receive", "select"]
 
 
 def _stack(name: str) -> tuple[traceback.FrameSummary, ...]:

@@ -29,15 +29,15 @@ import os
 import queue
 import signal
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
+
+from channels.kit.libraries import is_library
 
 logger: Final = logging.getLogger("channels.process")
 
@@ -50,12 +50,10 @@ LAST_SECONDS: Final = 1.0
 #: For the threads of a command that has ended without a signal, by an error for instance.
 EXIT_SECONDS: Final = 5.0
 
-_PACKAGE: Final = str(Path(__file__).parent.parent)
 #: Where a pool's worker waits for work.
 _IDLE: Final = (concurrent.futures.thread.__file__, "_worker")
 #: What called the loop is not what the loop is at.
 _LOOPS: Final = asyncio.runners.__file__
-_LIBRARIES: Final = (sysconfig.get_path("stdlib"), _PACKAGE, "<")
 
 
 class Stoppable(Protocol):
@@ -276,14 +274,10 @@ def _running(*, include_main: bool) -> Iterator[str]:
 def _place(frame: FrameType) -> str:
     """The innermost line that is no library's, else the innermost of all."""
     found: FrameType | None = frame
-    while found is not None and _is_library(found.f_code.co_filename):
+    while found is not None and is_library(found.f_code.co_filename):
         found = None if found.f_code.co_filename == _LOOPS else found.f_back
     code = (found or frame).f_code
     return f"{code.co_filename}:{(found or frame).f_lineno} in {code.co_name}"
-
-
-def _is_library(path: str) -> bool:
-    return path.startswith(_LIBRARIES) or "site-packages" in path or "dist-packages" in path
 
 
 def _flush_standard_streams() -> None:

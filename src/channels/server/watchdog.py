@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+from channels.kit import exits
+from channels.kit.libraries import is_library
 from channels.kit.throttle import Throttle, and_more
 
 logger: Final = logging.getLogger("django.channels.server")
@@ -37,7 +39,7 @@ _FRAMES: Final = 20
 #: Something that holds the loop for so long is told before it ends, as it may never.
 STILL_SECONDS: Final = 5.0
 #: Where a loop's own code is found, while it waits for something to do.
-_IDLE: Final = (os.path.dirname(asyncio.__file__) + os.sep, selectors.__file__)
+_IDLE: Final = (os.path.dirname(asyncio.__file__) + os.sep, selectors.__file__, exits.__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,16 @@ class LoopStall:
 
     @property
     def place(self) -> str:
-        """The innermost frame, for the log."""
+        """The project's innermost frame, else the innermost of all; for the log."""
         if not self.stack:
             return "many short calls, or one in C"
-        frame = self.stack[-1]
+        frame = (self.of_project or self.stack)[-1]
         return f"{frame.name} in {frame.filename}:{frame.lineno}"
+
+    @property
+    def of_project(self) -> list[traceback.FrameSummary]:
+        """The frames that are no library's."""
+        return [each for each in self.stack if not is_library(each.filename)]
 
 
 class Watchdog:
@@ -163,12 +170,18 @@ def log_held(held: LoopStall) -> None:
     held_back = _throttle.admit(f"{held.place} {held.is_over}")
     if held_back is None:
         return
+    stack, advice = held.stack, ""
+    if own := held.of_project:
+        # The way there, through the server and the consumer, is always the same.
+        stack = stack[stack.index(own[0]) :]
+        advice = ": await an asynchronous call there, or put the work into a thread (sync_to_async)"
     logger.warning(
-        "The event loop %s held for %.0f ms (%.0f ms of processor time) by %s%s\n%s",
+        "The event loop %s held for %.0f ms (%.0f ms of processor time) by %s%s%s\n%s",
         "was" if held.is_over else "is still",
         held.seconds * 1000,
         held.cpu_seconds * 1000,
         held.place,
+        advice,
         and_more(held_back),
-        "".join(traceback.format_list(held.stack)).rstrip(),
+        "".join(traceback.format_list(stack)).rstrip(),
     )
