@@ -97,6 +97,14 @@ def test_a_project_may_name_its_handlers_as_it_likes(kind: str) -> None:
     assert find_handler(Mine(), {"type": kind}, Mine._verbs)({}) == "handled"
 
 
+def test_the_method_that_is_missing_is_named() -> None:
+    class Mine(AsyncConsumer):
+        pass
+
+    with pytest.raises(UnknownMessageType, match=r"chat\.message: expected a method Mine\.chat_m"):
+        find_handler(Mine(), {"type": "chat.message"}, Mine._verbs)
+
+
 @pytest.mark.parametrize("kind", ["chat.message", "websocket.connect", "scope"])
 def test_a_type_without_a_method_is_refused(kind: str) -> None:
     class Mine(AsyncConsumer):

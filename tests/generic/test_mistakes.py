@@ -134,7 +134,8 @@ async def test_no_channel_layer(caplog: pytest.LogCaptureFixture) -> None:
     finally:
         channel_layers.configure(former)
     assert raised.value.__notes__ == [
-        "There is no channel layer: CHANNEL_LAYERS in the settings has no 'default'."
+        "There is no channel layer: CHANNEL_LAYERS in the settings has no 'default' (found: none). "
+        'Add "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}.'
     ]
 
 

@@ -20,6 +20,7 @@ from channels.consumer.handlers import (
     get_handler_name,
     log_no_layer,
     log_unknown,
+    no_layer_text,
     verbs_of,
 )
 from channels.consumer.line import Line, name_of
@@ -317,10 +318,7 @@ class AsyncConsumer:
                 and error.obj is None
                 and error.name in LAYER_VERBS
             ):
-                error.add_note(
-                    "There is no channel layer: CHANNEL_LAYERS in the settings has no "
-                    f"{self.channel_layer_alias!r}."
-                )
+                error.add_note(no_layer_text(self.channel_layer_alias))
             logger.error(
                 "Exception in %s while handling '%s': %s",
                 type(self).__qualname__,

@@ -19,6 +19,7 @@ from channels.exceptions import UnknownMessageType
 from channels.kit.printable import printable
 from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Message
+from channels.layers.registry import channel_layers
 
 logger: Final = logging.getLogger("django.channels")
 
@@ -94,7 +95,10 @@ def find_handler(
         )
     handler: Callable[[Message], Any] | None = getattr(consumer, name, None)
     if handler is None or not callable(handler):
-        raise UnknownMessageType(f"No handler for message type {printable(kind)}")
+        text = f"No handler for message type {printable(kind)}"
+        if len(name) <= _LONGEST_KNOWN and name.isidentifier():
+            text += f": expected a method {type(consumer).__name__}.{name}"
+        raise UnknownMessageType(text)
     return handler
 
 
@@ -109,6 +113,15 @@ def log_no_layer(consumer: type, alias: str) -> None:
             alias,
             and_more(held_back),
         )
+
+
+def no_layer_text(alias: str) -> str:
+    """Why a consumer's `channel_layer` is None, and what to write into the settings."""
+    found = ", ".join(map(repr, channel_layers.configs)) or "none"
+    return (
+        f"There is no channel layer: CHANNEL_LAYERS in the settings has no {alias!r} (found: "
+        f'{found}). Add "{alias}": {{"BACKEND": "channels.layers.InMemoryChannelLayer"}}.'
+    )
 
 
 def log_unknown(consumer: type, error: UnknownMessageType) -> None:
