@@ -13,6 +13,8 @@ from asgiref import testing
 from django import urls
 from django.core.exceptions import ImproperlyConfigured
 from django.urls.exceptions import Resolver404
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from channels.consumer import AsyncConsumer
 from channels.exceptions import NoRouteFound
@@ -25,7 +27,7 @@ from channels.routing import (
     get_default_application,
 )
 from channels.testing import WebsocketCommunicator
-from tests.applications import Recorder, call
+from tests.applications import Recorder, call, serving
 from tests.test_middleware import Consumer, TwoStepConsumer, TwoStepMiddleware
 
 #: Untyped, because their stubs know of views only.
@@ -54,6 +56,21 @@ async def test_an_unknown_protocol() -> None:
     router = ProtocolTypeRouter({"websocket": Recorder()})
     with pytest.raises(ValueError, match="No application configured for scope type 'telnet'"):
         await call(router, {"type": "telnet"})
+
+
+async def test_a_websocket_without_an_entry_is_one_line_with_what_to_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(ProtocolTypeRouter({"http": Recorder()})) as place:
+        with pytest.raises(InvalidStatus, match="500"):
+            async with connect(f"ws://{place}/chat/"):
+                pass
+    (line,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert line.getMessage() == (
+        "No application configured for scope type 'websocket': ProtocolTypeRouter has 'http'; "
+        "give it an entry 'websocket'."
+    )
+    assert line.exc_info is None
 
 
 async def test_the_mapping_may_change_later() -> None:
@@ -412,8 +429,14 @@ class Alone(AsyncConsumer):
 @pytest.mark.parametrize(
     ("application", "said"),
     [
-        (Alone, r"Alone\(\.\.\.\) is one instance.*write Alone\.as_asgi\(\)"),
-        (lambda: Alone.as_asgi, r"Alone\.as_asgi is not called: write Alone\.as_asgi\(\)"),
+        (
+            Alone,
+            r"(chat/|websocket|jobs)': Alone\(\.\.\.\) is one instance.*write Alone\.as_asgi\(\)",
+        ),
+        (
+            lambda: Alone.as_asgi,
+            r"(chat/|websocket|jobs)': Alone\.as_asgi is not called: write Alone\.as_asgi\(\)",
+        ),
     ],
     ids=["instance", "uncalled"],
 )

@@ -78,18 +78,20 @@ def check_application(**_: Any) -> list[CheckMessage]:
                 id="channels.W001",
             )
         ]
+    hint = 'It is a dotted path to a module and a name in it: "mysite.asgi.application".'
     try:
         get_default_application()
     except ImproperlyConfigured as error:
-        found = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+        found = str(error)
     except Exception as error:
         found = f"importing {named!r} raised {error!r}"
+        hint = "`manage.py runserver` shows the line."
     else:
         return []
     return [
         Warning(
             f"The application of ASGI_APPLICATION cannot be had: {found}",
-            hint='It is a dotted path to a module and a name in it: "mysite.asgi.application".',
+            hint=hint,
             id="channels.W002",
         )
     ]
@@ -152,8 +154,9 @@ def log_layers() -> None:
     if settings.configured and apps.ready:
         for message in check_layers():
             if not message.is_silenced():
-                hint = f" {message.hint}" if message.hint else ""
-                logger.log(message.level, "%s%s (%s)", message.msg, hint, message.id)
+                hint = f". {message.hint}" if message.hint else ""
+                text = str(message.msg).rstrip(".")
+                logger.log(message.level, "%s%s (%s)", text, hint, message.id)
 
 
 @register(TAG)

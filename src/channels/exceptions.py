@@ -6,7 +6,7 @@ ChannelsError
 ├── AcceptConnection          raised by users in connect(): accept
 ├── DenyConnection            raised by users in connect(): refuse
 ├── ClientDisconnected        (OSError) something was sent to a client that has gone
-├── StartupFailed             the application said at startup that it cannot serve
+├── StartupFailed             the application cannot be imported, or said that it cannot serve
 ├── StopConsumer              ends a consumer's loop; not an error
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
@@ -69,7 +69,16 @@ def is_disconnection(error: BaseException | None) -> bool:
 
 
 class StartupFailed(ChannelsError):
-    """The application said at startup that it cannot serve, with its reason."""
+    """The application cannot be imported, or said at startup that it cannot serve; with its reason.
+
+    Args:
+        filename: The project's file that is at fault, where one is known.  Django's reloader
+            watches it by this attribute: a module whose import failed is in no list of modules.
+    """
+
+    def __init__(self, reason: str, *, filename: str | None = None) -> None:
+        super().__init__(reason)
+        self.filename = filename
 
 
 class StopConsumer(ChannelsError):
@@ -167,12 +176,12 @@ _LOGGED: Final = "channels.logged"
 
 
 def mark_logged(error: BaseException) -> None:
-    """Note on an error that it was logged with its traceback: whoever sees it next need not."""
+    """Note on an error that all was logged that is worth it: whoever sees it next need not."""
     vars(error)[_LOGGED] = True
 
 
 def was_logged(error: BaseException) -> bool:
-    """True if somebody has logged this error with its traceback."""
+    """True if somebody has logged this error."""
     return _LOGGED in vars(error)
 
 

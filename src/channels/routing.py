@@ -29,7 +29,7 @@ from django.urls.exceptions import Resolver404
 from django.urls.resolvers import RegexPattern, RoutePattern, URLResolver
 
 from channels.db import are_left_open, close_left_open
-from channels.exceptions import NoRouteFound
+from channels.exceptions import NoRouteFound, mark_logged
 from channels.kit.old_names import old_names
 from channels.kit.printable import printable
 from channels.kit.types import Application, Receive, Scope, Send
@@ -58,7 +58,9 @@ def get_default_application() -> Any:
     try:
         module = import_module(path)
     except ImportError as error:
-        raise ImproperlyConfigured(f"Cannot import ASGI_APPLICATION module {path!r}") from error
+        raise ImproperlyConfigured(
+            f"Cannot import ASGI_APPLICATION module {path!r}: {error}"
+        ) from error
     try:
         return getattr(module, name)
     except AttributeError:
@@ -76,12 +78,12 @@ class ProtocolTypeRouter:
 
     Raises:
         ImproperlyConfigured: For an instance of a consumer, or `as_asgi` without its call.
-        ValueError: When called with a type that has no application.
+        ValueError: When called with a type that has no application; one line in the log says so.
     """
 
     def __init__(self, application_mapping: Mapping[str, Any]) -> None:
-        for application in application_mapping.values():
-            _require_many(application)
+        for kind, application in application_mapping.items():
+            _require_many(application, f"The entry {kind!r}")
         self.application_mapping = application_mapping
         #: type -> (the application as it was given, the same as a single callable).
         self._adapted: dict[str, tuple[Any, Application]] = {}
@@ -117,7 +119,15 @@ class ProtocolTypeRouter:
             return self._django
         if kind == "lifespan":
             return _acknowledge_lifespan
-        raise ValueError(f"No application configured for scope type {kind!r}")
+        found = ", ".join(map(repr, self.application_mapping)) or "no entry"
+        error = ValueError(
+            f"No application configured for scope type {kind!r}: ProtocolTypeRouter has {found}; "
+            f"give it an entry {kind!r}."
+        )
+        # That says all: a traceback would lead through code that nobody has written here.
+        logger.error("%s", error)
+        mark_logged(error)
+        raise error
 
     @cached_property
     def _django(self) -> Application:
@@ -242,11 +252,11 @@ def _make_ready(route: Any) -> _Route:
             raise ValueError(f"Unsupported pattern type: {type(pattern)}")
         source = vars(pattern)["_route" if isinstance(pattern, RoutePattern) else "_regex"]
         pattern = type(pattern)(source, pattern.name, is_endpoint=False)
-    _require_many(route.callback)
+    _require_many(route.callback, f"The route '{route.pattern}'")
     return _Route(pattern, single_callable(route.callback), route.default_args)
 
 
-def _require_many(application: Any) -> None:
+def _require_many(application: Any, place: str) -> None:
     """Refuse what looks like an application and does not serve connection after connection.
 
     Tests hand an instance of a consumer to a middleware for one connection; in a route it would
@@ -258,12 +268,14 @@ def _require_many(application: Any) -> None:
     for _ in range(_MOST_LAYERS):
         if inspect.ismethod(application) and application.__name__ == "as_asgi":
             name = getattr(application.__self__, "__qualname__", "It")
-            raise ImproperlyConfigured(f"{name}.as_asgi is not called: write {name}.as_asgi().")
+            raise ImproperlyConfigured(
+                f"{place}: {name}.as_asgi is not called: write {name}.as_asgi()."
+            )
         name = type(application).__qualname__
         if not inspect.isclass(application) and hasattr(type(application), "as_asgi"):
             raise ImproperlyConfigured(
-                f"{name}(...) is one instance of a consumer, which all connections would share: "
-                f"write {name}.as_asgi()."
+                f"{place}: {name}(...) is one instance of a consumer, which all connections would "
+                f"share: write {name}.as_asgi()."
             )
         if (application := getattr(application, INNER, None)) is None:
             return
@@ -302,8 +314,8 @@ class ChannelNameRouter:
     """
 
     def __init__(self, application_mapping: Mapping[str, Any]) -> None:
-        for application in application_mapping.values():
-            _require_many(application)
+        for name, application in application_mapping.items():
+            _require_many(application, f"The channel {name!r}")
         self.application_mapping = application_mapping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
