@@ -216,6 +216,17 @@ class TestOptions:
             "channels serve --help tells more.\n"
         )
 
+    def test_the_command_that_lacks_a_flag_says_so(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["serve", "pages:application", "--prot", "3"])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            "channels serve: error: unrecognized arguments: --prot 3\n"
+            "channels serve --help tells more.\n"
+        )
+
     def test_help_lists_every_option(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             cli.main(["serve", "--help"])
@@ -299,8 +310,19 @@ class TestServing:
             port = str(taken.getsockname()[1])
             with serve(folder, "--port", port) as server:
                 assert server.wait() == 1
-        assert "channels serve: error: " in server.output
-        assert "Traceback" not in server.output
+        (line,) = server.output.splitlines()
+        assert line.startswith("channels serve: error: ")
+        assert line.endswith("in use; stop what listens there, or take another --port.")
+
+    def test_an_error_in_the_application_is_shown_from_its_own_line_on(self, folder: Path) -> None:
+        (folder / "pages.py").write_text("import os\n\nos.envron\n")
+        with serve(folder) as server:
+            assert server.wait() == 1
+        first, *lines = server.output.splitlines()
+        assert first == "channels serve: error: importing pages:application failed:"
+        files = [line for line in lines if line.startswith("  File ")]
+        assert files == [f'  File "{folder}/pages.py", line 3, in <module>']
+        assert "AttributeError: module 'os' has no attribute 'envron'" in lines[-1]
 
     def test_an_application_that_cannot_start_is_told_in_one_line(self, folder: Path) -> None:
         words = ("serve", "pages:unwilling", "--port", "0")

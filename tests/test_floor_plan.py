@@ -42,6 +42,7 @@ FLOORS = {
     "lending": 8,
     "transactions": 8,
     "hacks": 8,
+    "import_failure": 8,
     "http": 8,
     "staticfiles": 8,
     "signals": 8,

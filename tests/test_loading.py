@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from channels.exceptions import InvalidOption
+from channels.exceptions import InvalidOption, StartupFailed
 from channels.layers import InMemoryChannelLayer, LocalChannelLayer
 from channels.legacy.interface.application import InterfaceServer
 from channels.loading import interface_of, load_application
@@ -67,10 +67,12 @@ class TestApplications:
         with pytest.raises(InvalidOption, match=said):
             load_application(path)
 
-    def test_an_error_inside_the_module_keeps_its_traceback(self, folder: Path) -> None:
-        with pytest.raises(ModuleNotFoundError, match="does_not_exist_at_all"):
+    def test_an_error_inside_the_module_is_told_with_its_line(self, folder: Path) -> None:
+        with pytest.raises(StartupFailed, match=r'broken\.py", line 1, in <module>(?s:.*)at_all'):
             load_application("broken:application")
-        with pytest.raises(AttributeError, match="missing_name"):
+        with pytest.raises(
+            StartupFailed, match=r'half\.py", line 3, in <module>(?s:.*)missing_name'
+        ):
             load_application("half:application")
 
 

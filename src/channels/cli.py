@@ -49,7 +49,12 @@ from channels.loading import (
 from channels.server import ServerOptions
 from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, Tls, parse_endpoint
-from channels.server.listening import ListeningServer, listening_text, tcp_endpoint
+from channels.server.listening import (
+    ListeningServer,
+    listening_text,
+    start_failure_text,
+    tcp_endpoint,
+)
 from channels.server.log_outputs import (
     LOG_FORMAT,
     WORKER_LOG_FORMAT,
@@ -209,6 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InvalidOption as error:
         sys.stderr.write(f"{parser.prog} {namespace.command}: error: {error}\n")
         return BAD_USAGE
+    except StartupFailed as error:
+        return _cannot_start(namespace.command, error)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -342,13 +349,13 @@ def _serve(
         worker.follow(server)
     try:
         server.run()
-    except (OSError, StartupFailed) as error:
+    except OSError as error:
         return _cannot_start(command, error)
     return 0
 
 
 def _cannot_start(command: str, error: Exception) -> int:
-    sys.stderr.write(f"channels {command}: error: {error}\n")
+    sys.stderr.write(f"channels {command}: error: {start_failure_text(error)}\n")
     return CANNOT_START
 
 

@@ -12,13 +12,12 @@ from typing import Any
 from channels.decoupled.edge import Edge
 from channels.decoupled.options import EdgeOptions
 from channels.exceptions import InvalidOption
+from channels.import_failure import importing
 from channels.kit.options import from_mapping
 from channels.kit.types import Application
 from channels.layers import get_channel_layer
 from channels.legacy.interface.options import InterfaceOptions
 from channels.middleware import is_double_callable, single_callable
-
-#: Has `Edge` and `EdgeOptions`: the interface server for consumers of today, who are elsewhere.
 
 
 def import_by_path(path: str) -> Any:
@@ -35,6 +34,7 @@ def load_application(path: str) -> Application:
 
     Raises:
         InvalidOption: If there is no such module or attribute, or it is no ASGI application.
+        StartupFailed: For an error inside the module.
     """
     return as_application(load_object(path), path)
 
@@ -42,10 +42,9 @@ def load_application(path: str) -> Application:
 def load_object(path: str) -> Any:
     """The object at "module:attribute", imported as seen from the working directory.
 
-    An error inside the module is not caught: its traceback says where it is.
-
     Raises:
         InvalidOption: If there is no such module or attribute.
+        StartupFailed: For an error inside the module, with its traceback from there on.
     """
     import_from_here()
     module, _, attributes = path.partition(":")
@@ -53,6 +52,11 @@ def load_object(path: str) -> Any:
         raise InvalidOption(
             f"{path!r} is no application: expected module:attribute, as in mysite.asgi:application."
         )
+    with importing(path):
+        return _import(path, module, attributes)
+
+
+def _import(path: str, module: str, attributes: str) -> Any:
     try:
         return import_by_path(path)
     except ModuleNotFoundError as error:
@@ -109,6 +113,7 @@ def find_layer(path: str | None, alias: str) -> Any:
 
     Raises:
         InvalidOption: If there is none.
+        StartupFailed: For an error in the settings or in the module.
     """
     if path is not None:
         layer = load_object(path)
@@ -119,7 +124,8 @@ def find_layer(path: str | None, alias: str) -> Any:
             )
         return layer
     import_from_here()
-    layer = get_channel_layer(alias)
+    with importing("the settings"):
+        layer = get_channel_layer(alias)
     if layer is None:
         raise InvalidOption(
             f"There is no {alias!r} in CHANNEL_LAYERS: name the settings in DJANGO_SETTINGS_MODULE "

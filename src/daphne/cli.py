@@ -22,6 +22,7 @@ from channels.loading import (
     is_channel_layer,
     load_object,
 )
+from channels.server.listening import start_failure_text
 from channels.server.log_outputs import LOG_FORMAT, access_stream, set_up_logging
 from daphne.access import AccessLogGenerator
 from daphne.endpoints import build_endpoint_description_strings
@@ -186,7 +187,7 @@ class CommandLineInterface:
         except (ArgumentError, InvalidOption) as error:
             self.parser.error(str(error))
         except (OSError, StartupFailed) as error:
-            self.parser.exit(1, f"daphne: error: {error}\n")
+            self.parser.exit(1, f"daphne: error: {start_failure_text(error)}\n")
 
     def load_asgi_app(self, asgi_app_path: str) -> Application:
         """The application at "module:attribute"; for a channel layer, its interface server.

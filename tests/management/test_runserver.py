@@ -78,6 +78,18 @@ async def application(scope, receive, send):
 
 
 SECOND_EDITION = APPLICATION.replace("EDITION = 1", "EDITION = 2")
+UNCALLED = """\
+from channels.consumer import AsyncConsumer
+from channels.routing import URLRouter
+from django.urls import path
+
+
+class Chat(AsyncConsumer):
+    pass
+
+
+application = URLRouter([path("a/", Chat.as_asgi)])
+"""
 RELOADER_SECONDS = 1.5
 
 
@@ -325,6 +337,21 @@ class TestEnd:
             assert server.wait() == 1
         assert "Error: That port is already in use." in server.output
 
+    def test_a_mistake_ends_it_where_nothing_reloads(self, project: Project) -> None:
+        project.write("mysite/pages.py", "import os\n\nos.envron\n")
+        with project.serve("0", "--noreload") as server:
+            assert server.wait() == 1
+        assert "CommandError: importing mysite.pages.application failed:" in server.output
+        assert "runserver.py" not in server.output
+
+    def test_a_wrong_flag_is_told_without_a_page_of_flags(self, project: Project) -> None:
+        with project.serve("--prot") as server:
+            assert server.wait() == 2
+        assert server.output == (
+            "usage: manage.py runserver [options] [addrport]\n"
+            "manage.py runserver: error: unrecognized arguments: --prot\n"
+        )
+
     @pytest.mark.django_db(transaction=True)
     def test_it_runs_in_a_thread(self) -> None:
         command = Command()
@@ -388,6 +415,44 @@ class TestReload:
             server.wait_for("ZeroDivisionError")
             self.change(project, server, times=2)
             self.is_new(server, port)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            (
+                "import mysite.nowhere\n",
+                r"^ModuleNotFoundError: No module named 'mysite\.nowhere'$",
+            ),
+            ("from mysite import nothing\n", "^ImportError: cannot import name 'nothing' from"),
+            ("application = [\n", r"^SyntaxError: '\[' was never closed$"),
+            (
+                UNCALLED,
+                r"^Error: The route 'a/': Chat\.as_asgi is not called: .*\(mysite/pages\.py",
+            ),
+            ("", "^Error: Cannot find 'application' in ASGI_APPLICATION module mysite.pages$"),
+        ],
+    )
+    def test_a_mistake_is_told_without_our_frames_and_mended(
+        self, project: Project, text: str, said: str
+    ) -> None:
+        port = free_port()
+        with project.serve(str(port)) as server:
+            server.wait_for_port()
+            self.change(project, server, text)
+            server.wait_for(said)
+            self.change(project, server, times=2)
+            self.is_new(server, port)
+        assert "Exception in thread" not in server.output
+        assert "runserver.py" not in server.output
+
+    def test_a_layer_that_cannot_be_made_is_told_without_a_traceback(
+        self, project: Project
+    ) -> None:
+        project.set(CHANNEL_LAYERS={"default": {"BACKEND": "nowhere.Layer"}})
+        with project.serve("0") as server:
+            server.wait_for(r"\(channels\.E003\) The BACKEND 'nowhere\.Layer'")
+            server.wait_for(r"^System check identified 1 issue")
+        assert "Traceback" not in server.output
 
     @staticmethod
     def change(project: Project, server: Child, text: str = SECOND_EDITION, times: int = 1) -> None:

@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,6 +30,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None: ...
 
 
 routed = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": application})})
+unrouted = ProtocolTypeRouter({"websocket": application})
 
 
 class Recorded:
@@ -123,8 +125,16 @@ def test_an_option_out_of_bounds_is_refused(worker: Any) -> None:
         run("--parallel", "0", "jobs")
 
 
-def test_a_layer_of_one_process_is_warned_of(worker: Any) -> None:
-    assert "stays inside one process" in run("jobs")
+@pytest.mark.parametrize("are_checked", [False, True])
+def test_a_layer_of_one_process_is_warned_of_once(
+    worker: Any, monkeypatch: pytest.MonkeyPatch, are_checked: bool
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["manage.py", "runworker", "jobs"])
+    stderr = io.StringIO()
+    call_command("runworker", "jobs", stderr=stderr, no_color=True, skip_checks=not are_checked)
+    said = stderr.getvalue()
+    assert ("stays inside one process" in said) is not are_checked
+    assert ("channels.W004" in said) is are_checked
 
 
 def test_another_layer(worker: type[Recorded]) -> None:
@@ -141,13 +151,18 @@ class OtherLayer:
 def test_without_layers(worker: Any) -> None:
     with (
         override_settings(CHANNEL_LAYERS={}),
-        pytest.raises(CommandError, match="You do not have any CHANNEL_LAYERS configured"),
+        pytest.raises(
+            CommandError,
+            match=r"You do not have any CHANNEL_LAYERS configured\. Write .*LocalChannelLayer",
+        ),
     ):
         run("jobs")
 
 
 def test_an_unknown_layer(worker: Any) -> None:
-    with pytest.raises(CommandError, match="There is no 'other' in CHANNEL_LAYERS"):
+    with pytest.raises(
+        CommandError, match="There is no 'other' in CHANNEL_LAYERS, which has 'default'"
+    ):
         run("--layer", "other", "jobs")
 
 
@@ -255,6 +270,41 @@ def test_a_channel_that_cannot_be_worked_on(words: list[str], said: str) -> None
     ):
         run(*words)
     assert re.search(said, f"CommandError: {raised.value}")
+
+
+def test_an_application_without_an_entry_for_channels_is_refused(worker: type[Recorded]) -> None:
+    said = r"""Nothing handles the channel 'mail': .*\{"mail": YourConsumer\.as_asgi\(\)\}\)"""
+    with (
+        override_settings(ASGI_APPLICATION=f"{__name__}.unrouted"),
+        pytest.raises(CommandError, match=said),
+    ):
+        run("mail")
+    assert not worker.made
+
+
+def test_an_application_that_cannot_be_imported_is_told_from_its_line_on(tmp_path: Path) -> None:
+    project = Project.start(tmp_path)
+    project.install("channels")
+    project.set(
+        ASGI_APPLICATION="mysite.asgi.application",
+        CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    )
+    project.write("mysite/asgi.py", "import os\n\nos.envron\n")
+    with Child("manage.py", "runworker", "jobs", "--skip-checks", cwd=project.folder) as worker:
+        assert worker.wait() == 1
+    assert "CommandError: importing mysite.asgi.application failed:" in worker.output
+    assert "runworker.py" not in worker.output
+
+
+def test_a_wrong_flag_is_told_without_a_page_of_flags(tmp_path: Path) -> None:
+    project = Project.start(tmp_path)
+    project.install("channels")
+    with Child("manage.py", "runworker", "jobs", "--paralel", "3", cwd=project.folder) as worker:
+        assert worker.wait() == 2
+    assert worker.output == (
+        "usage: manage.py runworker [options] [channel ...]\n"
+        "manage.py runworker: error: unrecognized arguments: --paralel 3\n"
+    )
 
 
 FAILING = """\

@@ -268,6 +268,13 @@ def unknown_variables(tables: Iterable[type], environ: Mapping[str, str]) -> Ite
 class Parser(argparse.ArgumentParser):
     """Says an error first, and where the help is, in place of a page of flags before it."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The same; the command that knows no such flag says so, not the one above it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         """End the process with status 2."""
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help tells more.\n")

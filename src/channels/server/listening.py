@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from channels.kit.types import Address, Application
 from channels.server.access import AccessRecord
@@ -13,6 +15,13 @@ from channels.server.options import ServerOptions
 from channels.server.server import Server
 
 logger = logging.getLogger("channels.server")
+
+#: What to do about a place that cannot be listened at.
+_REMEDIES: Final[Mapping[int, str]] = {
+    errno.EADDRINUSE: "stop what listens there, or take another --port",
+    errno.EACCES: "ports below 1024 need a privilege; take another --port",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
 
 
 class ListeningServer(Server):
@@ -53,3 +62,10 @@ def listening_text(address: Address) -> str:
     """What is logged for an address that the server listens on."""
     kind = "Unix socket" if address[1] is None else "TCP address"
     return f"Listening on {kind} {client_text(address)}"
+
+
+def start_failure_text(error: Exception) -> str:
+    """Why a server could not start, and what to do where that is known."""
+    number = error.errno if isinstance(error, OSError) else None
+    remedy = _REMEDIES.get(number or 0)
+    return f"{error}; {remedy}." if remedy else str(error)

@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, cast
@@ -26,13 +26,19 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler
 from django.core.handlers.asgi import ASGIHandler
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    SystemCheckError,
+)
 from django.core.management.commands.runserver import Command as DjangoCommand
 from django.db import connections
 from django.utils import autoreload
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidOption, StartupFailed
+from channels.import_failure import importing
 from channels.kit.process_exit import process_exit
 from channels.kit.types import Address, Application
 from channels.legacy.asgi import ChannelLayerWrapper
@@ -85,6 +91,11 @@ class Command(DjangoCommand):
         #: Set once `server.addresses` is known.
         self.is_listening = threading.Event()
         self._has_ended = threading.Event()
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        # Else an error stands below a page of flags.
+        usage = "%(prog)s [options] [addrport]"
+        return super().create_parser(prog_name, subcommand, **{"usage": usage, **kwargs})
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -188,17 +199,40 @@ class Command(DjangoCommand):
         if not options["use_asgi"]:
             return super().inner_run(*args, **options)
         autoreload.raise_last_exception()
-        # Before the checks: what its import raises is told once, with the traceback.
-        application = self.get_application(options)
-        if not options["skip_checks"]:
-            self.stdout.write("Performing system checks...\n\n")
-            # Not this command's own choice, which is none: those are made before this is called.
-            chosen: dict[str, Any] = {**BaseCommand.get_check_kwargs(self, options)}  # type: ignore[dict-item]
-            self.check(**chosen, display_num_errors=True)
+        try:
+            # Before the checks, which import it too: what is wrong is told once.
+            application = self.get_application(options)
+            self._check(options)
+        except (StartupFailed, SystemCheckError) as error:
+            self._await_repair(error)
         self.check_migrations()
         for connection in connections.all(initialized_only=True):
             connection.close()
         self._serve(application, options)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        if options["skip_checks"]:
+            return
+        self.stdout.write("Performing system checks...\n\n")
+        # Not this command's own choice, which is none: those are made before this is called.
+        chosen: dict[str, Any] = {**BaseCommand.get_check_kwargs(self, options)}  # type: ignore[dict-item]
+        self.check(**chosen, display_num_errors=True)
+
+    def _await_repair(self, error: StartupFailed | SystemCheckError) -> NoReturn:
+        """Say what is wrong with the project; the reloader starts anew once a file has changed."""
+        if os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+            raise error if isinstance(error, CommandError) else CommandError(str(error))
+        self.stderr.write(str(error) if isinstance(error, CommandError) else f"Error: {error}")
+
+        def fail() -> None:
+            raise error
+
+        # Let out, it would come with the traceback of its thread; the reloader hears of it here,
+        # and watches the file that is at fault.
+        with suppress(type(error)):
+            autoreload.check_errors(fail)()
+        self._has_ended.set()
+        sys.exit(1)
 
     def _serve(self, application: Application, options: dict[str, Any]) -> None:
         try:
@@ -238,9 +272,13 @@ class Command(DjangoCommand):
         """ASGI_APPLICATION, or the interface server of a layer with ROUTING.
 
         It stands behind a handler for static files if they are to be served.
+
+        Raises:
+            StartupFailed: If the application cannot be imported.
         """
         if self.routed is None:
-            application = single_callable(get_default_application())
+            with importing(str(getattr(settings, "ASGI_APPLICATION", None))):
+                application = single_callable(get_default_application())
         else:
             protocols = tuple(getattr(settings, "CHANNELS_WS_PROTOCOLS", None) or ())
             application = InterfaceServer(self.routed, InterfaceOptions(ws_protocol=protocols))

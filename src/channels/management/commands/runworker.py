@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 from django.utils.autoreload import get_child_arguments
 
@@ -25,7 +26,8 @@ from channels import DEFAULT_CHANNEL_LAYER, __version__
 from channels.cli import KILL_SECONDS, RELOADED, Reloading, log_unknown_variables
 from channels.decoupled.options import ConnectionWorkerOptions
 from channels.decoupled.worker import ConnectionWorker
-from channels.exceptions import InvalidOption
+from channels.exceptions import InvalidOption, StartupFailed
+from channels.import_failure import importing
 from channels.kit.options import add_arguments, from_environment, from_mapping, options_of
 from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
@@ -33,7 +35,7 @@ from channels.layers import get_channel_layer
 from channels.legacy.asgi import ChannelLayerWrapper
 from channels.legacy.worker_options import RoutedOptions
 from channels.management.routed import make_workers, require_several_processes, routed_layer
-from channels.routing import get_default_application
+from channels.routing import ProtocolTypeRouter, get_default_application
 from channels.server.log_outputs import set_up_logging
 from channels.supervisor.reloading import Watched, is_child, run_reloading
 from channels.worker import Worker, WorkerOptions
@@ -55,6 +57,11 @@ class Command(BaseCommand):
         "Handles the messages of a channel layer: with ROUTING by the consumers that it names, "
         "else by those of ASGI_APPLICATION."
     )
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        # Else an error stands below a page of flags.
+        usage = "%(prog)s [options] [channel ...]"
+        return super().create_parser(prog_name, subcommand, **{"usage": usage, **kwargs})
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -91,7 +98,7 @@ class Command(BaseCommand):
                     _run_reloading(reloading, options["shutdown_timeout"])
                     return
             worker = self._make_worker(options)
-        except InvalidOption as error:
+        except (InvalidOption, StartupFailed) as error:
             raise CommandError(str(error)) from error
         if is_command:
             process_exit.run(worker.run)
@@ -104,9 +111,13 @@ class Command(BaseCommand):
         alias = options["layer"]
         layer = get_channel_layer(alias)
         if layer is None:
-            if get_channel_layer() is None:
-                raise CommandError("You do not have any CHANNEL_LAYERS configured.")
-            raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS.")
+            known = ", ".join(map(repr, getattr(settings, "CHANNEL_LAYERS", None) or ()))
+            if not known:
+                raise CommandError(
+                    "You do not have any CHANNEL_LAYERS configured. Write into the settings "
+                    'CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.LocalChannelLayer"}}'
+                )
+            raise CommandError(f"There is no {alias!r} in CHANNEL_LAYERS, which has {known}.")
         routed = routed_layer(alias)
         if routed is None:
             return self._worker(layer, options)
@@ -168,30 +179,34 @@ class Command(BaseCommand):
             advice = "for named channels of a layer without ROUTING; --parallel says how many run."
             _refuse_others(options, (WorkerOptions, ThreadOptions), f"of no use {advice}")
         capabilities = getattr(layer, "capabilities", None)
-        if capabilities is not None and capabilities.is_direct:
+        is_direct = capabilities is not None and capabilities.is_direct
+        # Else the check has told it (channels.W004).
+        if is_direct and options.get("skip_checks", True):
             self.stderr.write(
                 self.style.WARNING(
                     f"The channel layer {alias!r} stays inside one process, so no message of "
                     "another process will reach this worker. Configure a layer that spans "
-                    "processes, for example channels_redis.core.RedisChannelLayer."
+                    "processes, for example channels.layers.LocalChannelLayer."
                 )
             )
         configure_threads(_with_environment(ThreadOptions, options))
         if not channels:
             return self._connection_worker(layer, options)
-        self._check_channels(channels, layer)
-        self._log_started(channels, alias)
+        application = _application()
+        _check_channels(application, channels, layer)
         # A worker class written for other releases takes no options: it gets none unless asked to.
         names = from_environment(WorkerOptions, os.environ) | options
         more: dict[str, Any] = {}
         if any(each.name in names for each in options_of(WorkerOptions)):
             more["options"] = _with_environment(WorkerOptions, options)
-        return self.worker_class(
-            application=get_default_application(),
+        worker = self.worker_class(
+            application=application,
             channels=channels,
             channel_layer=layer,
             **more,
         )
+        self._log_started(channels, alias)
+        return worker
 
     def _connection_worker(self, layer: Any, options: dict[str, Any]) -> Any:
         _refuse_others(
@@ -201,7 +216,7 @@ class Command(BaseCommand):
             "name them, as in: runworker thumbnails",
         )
         own = _with_environment(ConnectionWorkerOptions, options)
-        worker = ConnectionWorker(get_default_application(), layer, own)
+        worker = ConnectionWorker(_application(), layer, own)
         self._log_started(["connections"], options["layer"])
         return worker
 
@@ -214,25 +229,43 @@ class Command(BaseCommand):
             alias,
         )
 
-    def _check_channels(self, channels: Sequence[str], layer: Any) -> None:
-        """Say at once which name no channel can have, and which channel nobody handles.
 
-        Raises:
-            CommandError: If there is one.
-        """
-        application = getattr(get_default_application(), "application_mapping", {}).get("channel")
-        handled = getattr(application, "application_mapping", None)
-        for name in channels:
-            try:
-                if hasattr(layer, "require_valid_channel_name"):
-                    layer.require_valid_channel_name(name)
-            except TypeError as error:
-                raise CommandError(str(error)) from error
-            if handled is not None and name not in handled:
-                raise CommandError(
-                    f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
-                    f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
-                )
+def _application() -> Any:
+    """ASGI_APPLICATION.
+
+    Raises:
+        StartupFailed: If it cannot be imported.
+    """
+    with importing(str(getattr(settings, "ASGI_APPLICATION", None))):
+        return get_default_application()
+
+
+def _check_channels(application: Any, channels: Sequence[str], layer: Any) -> None:
+    """Say at once which name no channel can have, and which channel nobody handles.
+
+    Raises:
+        CommandError: If there is one.
+    """
+    for name in channels:
+        try:
+            if hasattr(layer, "require_valid_channel_name"):
+                layer.require_valid_channel_name(name)
+        except TypeError as error:
+            raise CommandError(str(error)) from error
+    mapping = getattr(application, "application_mapping", {})
+    if isinstance(application, ProtocolTypeRouter) and "channel" not in mapping:
+        raise CommandError(
+            f"Nothing handles the channel {channels[0]!r}: the ProtocolTypeRouter of "
+            'ASGI_APPLICATION has no entry "channel"; give it '
+            f'"channel": ChannelNameRouter({{"{channels[0]}": YourConsumer.as_asgi()}}).'
+        )
+    handled = getattr(mapping.get("channel"), "application_mapping", None)
+    for name in channels:
+        if handled is not None and name not in handled:
+            raise CommandError(
+                f"Nothing handles the channel {name!r}: the ChannelNameRouter of "
+                f"ASGI_APPLICATION has {', '.join(map(repr, handled)) or 'none'}."
+            )
 
 
 def _run_reloading(reloading: Reloading, shutdown_timeout: float | None) -> None:
