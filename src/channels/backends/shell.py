@@ -29,6 +29,13 @@ class Broken(ChannelsError):
     """A connection is of no use any more; the text says why."""
 
 
+def unreachable(server: str, error: OSError, setting: str) -> Broken:
+    """No connection to a server: its name and address, why, and the setting to correct."""
+    nobody = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+    advice = f". Start it there, or correct {setting}" if nobody else ""
+    return Broken(f"{server}: {str(error) or type(error).__name__}{advice}")
+
+
 class Backoff:
     """The growing pause between attempts to connect, in seconds.
 

@@ -14,10 +14,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from channels.backends.nats.address import parse_addresses
+from channels.backends.nats.connection import NatsConnection
+from channels.backends.shell import Broken
 from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.layers import NatsChannelLayer
 from channels.server.endpoints import Tls
 from tests.cluster.servers import OwnServer, nats_server
+from tests.processes import free_port
 from tests.server.conftest import make_certificate
 
 MakeLayer = Callable[..., NatsChannelLayer]
@@ -196,3 +200,15 @@ def test_a_file_that_holds_no_credentials_is_refused(tmp_path: Path, text: str) 
         NatsChannelLayer(credentials=path)
     with pytest.raises(InvalidChannelLayerError, match="cannot be read"):
         NatsChannelLayer(credentials=tmp_path / "none")
+
+
+async def test_where_nobody_listens_the_place_and_what_to_do_are_told() -> None:
+    port = free_port()
+    (address,) = parse_addresses(f"nats://me:secret@127.0.0.1:{port}")
+    connection = NatsConnection(lambda: None)
+    with pytest.raises(Broken) as raised:
+        await connection.open(address, 1.0)
+    await connection.close()
+    said = str(raised.value)
+    assert said.startswith(f"NATS at 127.0.0.1:{port}: ")
+    assert said.endswith(". Start it there, or correct servers")

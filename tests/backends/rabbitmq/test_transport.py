@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from channels.backends.rabbitmq.address import parse_address
+from channels.backends.rabbitmq.connection import connect
+from channels.backends.shell import Broken
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidOption
 from channels.layers import RabbitMQChannelLayer
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.rabbitmq import delete, messages_in
 from tests.cluster.servers import OwnServer
 from tests.cluster.traffic import until
+from tests.processes import free_port
 
 MakeLayer = Callable[..., RabbitMQChannelLayer]
 
@@ -156,3 +159,12 @@ async def test_what_second_tier_has_not_is_refused_by_name(make_layer: MakeLayer
         await layer.send("work", {"type": "x"}, delay=1)
     with pytest.raises(InvalidChannelLayerError, match="RabbitMQChannelLayer"):
         await layer.group_add("room", "work")
+
+
+async def test_where_nobody_listens_the_place_and_what_to_do_are_told() -> None:
+    port = free_port()
+    with pytest.raises(Broken) as raised:
+        await connect(parse_address(f"amqp://me:secret@127.0.0.1:{port}/"), 10, "test")
+    said = str(raised.value)
+    assert said.startswith(f"RabbitMQ at 127.0.0.1:{port}: [Errno ")
+    assert said.endswith(". Start it there, or correct url")

@@ -20,7 +20,7 @@ from nats.errors import NoRespondersError, SlowConsumerError
 from nats.js.errors import APIError, NoStreamResponseError
 
 from channels.backends.nats.address import NatsAddress
-from channels.backends.shell import Broken, OpenConnection, abandon
+from channels.backends.shell import Broken, OpenConnection, abandon, unreachable
 
 logger = logging.getLogger("channels.layers")
 
@@ -52,10 +52,12 @@ class NatsConnection(OpenConnection):
         """Connect and log in.
 
         Raises:
-            NatsError, OSError, TimeoutError: If that fails.
+            Broken, NatsError: If that fails; the former names a server that is not there.
         """
         try:
             await self._connect(address, ping_interval)
+        except OSError as error:
+            raise unreachable(f"NATS at {address}", error, "servers") from error
         finally:
             self._is_connecting = False
 

@@ -19,7 +19,7 @@ from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
 from channels.backends.rabbitmq.address import RabbitMQAddress
-from channels.backends.shell import Broken, OpenConnection, abandon
+from channels.backends.shell import Broken, OpenConnection, abandon, unreachable
 
 #: What aiormq raises when a connection or a channel breaks, or something is refused.
 ERRORS: Final = (AMQPError, ChannelInvalidStateError)
@@ -63,8 +63,7 @@ async def connect(address: RabbitMQAddress, heartbeat: int, name: str) -> Rabbit
     """Connect and log in.
 
     Raises:
-        Broken: If the broker refuses, or has not let us in in time.
-        OSError: If there is no such broker.
+        Broken: If there is no such broker, it refuses, or has not let us in in time.
     """
     _silence()
     try:
@@ -73,7 +72,7 @@ async def connect(address: RabbitMQAddress, heartbeat: int, name: str) -> Rabbit
                 address.host, address.port, ssl=address.tls
             )
     except TimeoutError:
-        raise Broken("RabbitMQ did not answer in time") from None
+        raise Broken(f"RabbitMQ at {address} did not answer in time") from None
     except ssl.SSLCertVerificationError as error:
         raise Broken(
             f"the certificate of {address} is not accepted: {error.verify_message}. Trust its "
@@ -83,6 +82,8 @@ async def connect(address: RabbitMQAddress, heartbeat: int, name: str) -> Rabbit
         raise Broken(
             f"no TLS with {address}: {error.reason or error}. amqps needs the broker's port for TLS"
         ) from error
+    except OSError as error:
+        raise unreachable(f"RabbitMQ at {address}", error, "url") from error
     # A cancelled log-in would wait for the other end's good-bye.
     deadline = asyncio.get_running_loop().call_later(_CONNECT_SECONDS, writer.transport.abort)
     try:

@@ -27,7 +27,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from channels.backends.redis.connection import RedisConnection, Settings, connect
-from channels.backends.shell import Broken
+from channels.backends.shell import Broken, unreachable
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers.redaction import split_url, without_secrets
 
@@ -84,9 +84,9 @@ class Host:
                 return await connect(self.kind(**keywords))
         except TimeoutError:
             raise Broken(f"Redis at {self} did not answer within {seconds:g} s") from None
-        except (ConnectionRefusedError, FileNotFoundError) as error:
-            raise Broken(f"Redis at {self}: {error}. Start it there, or correct hosts") from error
-        except (OSError, Broken) as error:
+        except OSError as error:
+            raise unreachable(f"Redis at {self}", error, "hosts") from error
+        except Broken as error:
             raise Broken(f"Redis at {self}: {str(error).removeprefix('Redis: ')}") from error
 
     async def _find_master(self) -> tuple[str, int]:
