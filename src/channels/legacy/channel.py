@@ -9,16 +9,8 @@ from channels.legacy.asgi import channel_layers
 from channels.legacy.pending import pending_message_store
 
 
-class Channel:
-    """A channel to send to.
-
-    Args:
-        alias: Which of CHANNEL_LAYERS it is on.
-        channel_layer: The layer itself, in place of `alias`.
-
-    Raises:
-        TypeError: If the name is neither a string nor ASCII bytes.
-    """
+class _Receiver:
+    """What has a name on a layer, and takes messages."""
 
     def __init__(
         self, name: str | bytes, alias: str = DEFAULT_CHANNEL_LAYER, channel_layer: Any = None
@@ -30,7 +22,26 @@ class Channel:
         return self.name
 
     def __repr__(self) -> str:
-        return f"<Channel {self.name!r}>"
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    def _send(self, verb: str, content: dict[str, Any], immediately: bool) -> None:
+        """Send by this verb of the layer, now or once the consumer has returned."""
+        if pending_message_store.active and not immediately:
+            pending_message_store.append(self, content)
+        else:
+            getattr(self.channel_layer, verb)(self.name, content)
+
+
+class Channel(_Receiver):
+    """A channel to send to.
+
+    Args:
+        alias: Which of CHANNEL_LAYERS it is on.
+        channel_layer: The layer itself, in place of `alias`.
+
+    Raises:
+        TypeError: If the name is neither a string nor ASCII bytes.
+    """
 
     def send(self, content: dict[str, Any], immediately: bool = False) -> None:
         """Send a message; from a consumer once that has returned, whatever became of it.
@@ -44,13 +55,10 @@ class Channel:
         """
         if not isinstance(content, dict):
             raise TypeError(f"A channel's message must be a dict: found {content!r}.")
-        if pending_message_store.active and not immediately:
-            pending_message_store.append(self, content)
-        else:
-            self.channel_layer.send(self.name, content)
+        self._send("send", content, immediately)
 
 
-class Group:
+class Group(_Receiver):
     """A group of channels to send to.
 
     Args:
@@ -60,18 +68,6 @@ class Group:
     Raises:
         TypeError: If the name is neither a string nor ASCII bytes.
     """
-
-    def __init__(
-        self, name: str | bytes, alias: str = DEFAULT_CHANNEL_LAYER, channel_layer: Any = None
-    ) -> None:
-        self.name = _text(name)
-        self.channel_layer: Any = channel_layer or channel_layers[alias]
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __repr__(self) -> str:
-        return f"<Group {self.name!r}>"
 
     def add(self, channel: Channel | str) -> None:
         """Make a channel a member, at once; again: refresh its membership."""
@@ -92,10 +88,7 @@ class Group:
         """
         if not isinstance(content, dict):
             raise ValueError(f"A group's message must be a dict: found {content!r}.")
-        if pending_message_store.active and not immediately:
-            pending_message_store.append(self, content)
-        else:
-            self.channel_layer.send_group(self.name, content)
+        self._send("send_group", content, immediately)
 
 
 def _name(channel: Channel | str) -> str:
