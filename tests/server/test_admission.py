@@ -12,7 +12,8 @@ from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.kit.types import Receive, Scope, Send
 from channels.server import admission
-from channels.server.admission import RATE_SECONDS, Admission, network_of
+from channels.server.admission import Admission, network_of
+from channels.server.allowance import RATE_SECONDS
 from channels.server.counts import counts
 from channels.server.message_meter import MessageMeter
 from channels.server.options import ProxyOptions

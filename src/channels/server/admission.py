@@ -17,11 +17,10 @@ from typing import Final
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.kit.types import Address
+from channels.server.allowance import RATE_SECONDS, spend
 from channels.server.cuts import cut_off
 from channels.server.peer import Peer
 
-#: Over how long a rate is an average: an office behind one address may come all at once.
-RATE_SECONDS: Final = 10
 #: Addresses whose handshakes are remembered; the one that came longest ago is forgotten.
 MOST_ADDRESSES: Final = 65_536
 TOO_MANY_REQUESTS: Final = 429
@@ -117,9 +116,10 @@ class Admission:
 
     def _is_over_rate(self, network: str, rate: float) -> bool:
         now = time.monotonic()
-        # Each handshake takes 1 / rate seconds, and RATE_SECONDS of them may be taken at once.
-        whole_at = max(self._whole_at.get(network, now), now) + 1 / rate
-        if whole_at > now + max(RATE_SECONDS, 1 / rate):
+        whole_at = spend(
+            self._whole_at.get(network, now), now, 1 / rate, max(RATE_SECONDS, 1 / rate)
+        )
+        if whole_at is None:
             return True
         self._whole_at[network] = whole_at
         self._whole_at.move_to_end(network)

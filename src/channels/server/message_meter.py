@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 from channels.kit.limits import Limits
-
-#: Over how long a rate is an average: a client may say much at once, and then be silent.
-RATE_SECONDS: Final = 10
+from channels.server.allowance import RATE_SECONDS, spend
 
 
 class MessageMeter:
@@ -36,13 +33,15 @@ class MessageMeter:
         """Count a message of `size` bytes; what it is over, or nothing."""
         now = time.monotonic()
         if self._rate is not None:
-            self._whole_at = max(self._whole_at, now) + 1 / self._rate
-            if self._whole_at > now + self._burst:
+            whole_at = spend(self._whole_at, now, 1 / self._rate, self._burst)
+            if whole_at is None:
                 return f"over {self._rate:g} messages a second"
+            self._whole_at = whole_at
         if self._byte_rate is not None:
-            self._bytes_whole_at = max(self._bytes_whole_at, now) + size / self._byte_rate
-            if self._bytes_whole_at > now + self._byte_burst:
+            whole_at = spend(self._bytes_whole_at, now, size / self._byte_rate, self._byte_burst)
+            if whole_at is None:
                 return f"over {self._byte_rate} bytes a second"
+            self._bytes_whole_at = whole_at
         return ""
 
 

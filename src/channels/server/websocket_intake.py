@@ -16,6 +16,7 @@ from typing import Final
 
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Address
+from channels.server.allowance import RATE_SECONDS
 from channels.server.cuts import cut_off
 from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.message_meter import meter_of
@@ -28,8 +29,6 @@ from channels.wire.websocket import Ended, Received
 
 #: How many frames are taken between two looks at the clock: each costs 1 to 30 µs.
 STRIDE: Final = 16
-#: Over how long the rate of control frames is an average: a peer may send some at once.
-RATE_SECONDS: Final = 10
 
 #: Here, because Python 3.11 takes 0.1 µs to find a member in its class.
 _OPEN: Final = Stage.OPEN
