@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from channels import DEFAULT_CHANNEL_LAYER
@@ -24,12 +25,14 @@ class _Receiver:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 
-    def _send(self, verb: str, content: dict[str, Any], immediately: bool) -> None:
+    def _send(
+        self, verb: Callable[[str, Any], Any], content: dict[str, Any], immediately: bool
+    ) -> None:
         """Send by this verb of the layer, now or once the consumer has returned."""
         if pending_message_store.active and not immediately:
             pending_message_store.append(self, content)
         else:
-            getattr(self.channel_layer, verb)(self.name, content)
+            verb(self.name, content)
 
 
 class Channel(_Receiver):
@@ -55,7 +58,7 @@ class Channel(_Receiver):
         """
         if not isinstance(content, dict):
             raise TypeError(f"A channel's message must be a dict: found {content!r}.")
-        self._send("send", content, immediately)
+        self._send(self.channel_layer.send, content, immediately)
 
 
 class Group(_Receiver):
@@ -88,7 +91,7 @@ class Group(_Receiver):
         """
         if not isinstance(content, dict):
             raise ValueError(f"A group's message must be a dict: found {content!r}.")
-        self._send("send_group", content, immediately)
+        self._send(self.channel_layer.send_group, content, immediately)
 
 
 def _name(channel: Channel | str) -> str:
