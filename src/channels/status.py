@@ -19,14 +19,11 @@ from channels import __version__
 from channels.exceptions import ChannelFull
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message
+from channels.layers.group_listener import listen_to_group
 
 logger = logging.getLogger("channels.status")
 
 GROUP: Final = "channels.status"
-#: How often the membership in the group is refreshed; layers forget one after a day.
-REFRESH_SECONDS: Final = 3600.0
-#: How long to wait before a layer that failed is tried again.
-RETRY_SECONDS: Final = 1.0
 #: Answers that are taken from one question.
 MOST_ANSWERS: Final = 10_000
 
@@ -51,22 +48,18 @@ async def answering(layer: Any, role: str, numbers: Callable[[], Numbers]) -> As
 
 
 async def _answer_for_ever(layer: Any, role: str, numbers: Callable[[], Numbers]) -> None:
-    began, channel = time.monotonic(), ""
-    while True:
-        try:
-            channel = channel or await layer.new_channel("status")
-            await layer.group_add(GROUP, channel)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    while True:
-                        asked = await layer.receive(channel)
-                        said = _said(role, time.monotonic() - began, numbers())
-                        # The question may be malformed, and whoever asked may have gone.
-                        with suppress(TypeError, ChannelFull):
-                            await layer.send(asked.get("reply_channel"), said)
-        except Exception as error:
-            logger.debug("Questions for the status are not answered now: %r", error)
-            await asyncio.sleep(RETRY_SECONDS)
+    began = time.monotonic()
+
+    async def answer(asked: Message) -> None:
+        said = _said(role, time.monotonic() - began, numbers())
+        # The question may be malformed, and whoever asked may have gone.
+        with suppress(TypeError, ChannelFull):
+            await layer.send(asked.get("reply_channel"), said)
+
+    def note(error: Exception) -> None:
+        logger.debug("Questions for the status are not answered now: %r", error)
+
+    await listen_to_group(layer, GROUP, answer, note)
 
 
 def _said(role: str, seconds: float, numbers: Numbers) -> Message:

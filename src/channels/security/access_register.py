@@ -22,6 +22,7 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope, Send
+from channels.layers.group_listener import listen_to_group
 from channels.layers.registry import get_channel_layer
 
 logger = logging.getLogger("django.channels.access")
@@ -33,11 +34,9 @@ GROUP: Final = "channels.access"
 REMEMBERED_SECONDS: Final = 30.0
 #: The most that it remembers.
 MOST_REMEMBERED: Final = 10_000
-#: How often the membership in the group is refreshed; layers forget one after a day.
-_REFRESH_SECONDS: Final = 3600.0
 _KINDS: Final = ("ended", "recheck")
-#: How long to wait before a subscription that failed is tried again.
-_RETRY_SECONDS: Final = 1.0
+#: How long a socket that opens waits for the subscription.
+_PATIENCE_SECONDS: Final = 1.0
 
 
 def digest_of(session_key: str) -> str:
@@ -158,7 +157,7 @@ class Register:
         if is_first:
             # What was told before this process listened has not been heard.
             with suppress(TimeoutError):
-                async with asyncio.timeout(_RETRY_SECONDS):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
                     await self._is_subscribed.wait()
         self._forget_old()
         if ("ended", f"session {entry.session}") in self._told:
@@ -201,19 +200,14 @@ class Register:
                     _call_on(loop, self._check_all)
 
             layer.add_gap_listener(on_gap)
-        channel = await layer.new_channel("access")
-        while True:
-            try:
-                await layer.group_add(GROUP, channel)
-                self._is_subscribed.set()
-                async with asyncio.timeout(_REFRESH_SECONDS):
-                    while True:
-                        self.take(await layer.receive(channel))
-            except TimeoutError:
-                continue
-            except Exception:
-                logger.exception("Cannot hear of access that ends; trying again.")
-                await asyncio.sleep(_RETRY_SECONDS)
+
+        async def take(message: Message) -> None:
+            self.take(message)
+
+        def note(error: Exception) -> None:
+            logger.error("Cannot hear of access that ends; trying again.", exc_info=error)
+
+        await listen_to_group(layer, GROUP, take, note, self._is_subscribed.set)
 
     def _check_all(self) -> None:
         for entries in self._by_user.values():
