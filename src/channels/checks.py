@@ -45,6 +45,7 @@ from channels.layers.aliases import find_backend
 from channels.layers.options import LayerOptions
 from channels.layers.registry import stays_in_its_process
 from channels.routing import get_default_application
+from channels.settings import has_routing
 
 logger = logging.getLogger("channels.checks")
 
@@ -69,7 +70,7 @@ def check_application(**_: Any) -> list[CheckMessage]:
     """ASGI_APPLICATION names an application."""
     named: Any = getattr(settings, "ASGI_APPLICATION", None)
     if not named:
-        if _has_routing():
+        if has_routing(DEFAULT_CHANNEL_LAYER):
             return []
         return [
             Warning(
@@ -263,13 +264,6 @@ def _check_routing(name: str, routing: Any) -> Iterator[CheckMessage]:
         hint='Name a list of route() and include(): "mysite.routing.channel_routing".',
         id="channels.E005",
     )
-
-
-def _has_routing() -> bool:
-    """True if the default layer's workers answer connections, in the way of Channels 1."""
-    configs: Any = getattr(settings, "CHANNEL_LAYERS", None)
-    default = configs.get(DEFAULT_CHANNEL_LAYER) if isinstance(configs, Mapping) else None
-    return isinstance(default, Mapping) and "ROUTING" in default
 
 
 def _check_keys(name: str, keys: Any) -> Iterator[CheckMessage]:

@@ -41,6 +41,13 @@ def channel_layer_configs() -> Mapping[str, Mapping[str, Any]]:
     return configs or {}
 
 
+def has_routing(alias: str) -> bool:
+    """True if a layer's workers answer connections, in the way of Channels 1; makes no layer."""
+    configs: Any = getattr(settings, "CHANNEL_LAYERS", None)
+    entry = configs.get(alias) if isinstance(configs, Mapping) else None
+    return isinstance(entry, Mapping) and "ROUTING" in entry
+
+
 def postgres_parameters(alias: str) -> dict[str, Any]:
     """How to reach a database of DATABASES, in the words of libpq; a test's is the test database.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Any, Final
 
 from django.apps import apps
@@ -14,6 +13,7 @@ from django.core.management.base import CommandError
 from channels.legacy.asgi import ChannelLayerWrapper, channel_layers
 from channels.legacy.staticfiles import StaticFilesConsumer
 from channels.legacy.worker import WorkerGroup
+from channels.settings import has_routing
 
 logger = logging.getLogger("django.channels.worker")
 
@@ -28,10 +28,7 @@ def routed_layer(alias: str) -> ChannelLayerWrapper | None:
 
     No other is made: what is wrong with its settings is for the system checks to tell.
     """
-    configs: Any = getattr(settings, "CHANNEL_LAYERS", None)
-    entry = configs.get(alias) if isinstance(configs, Mapping) else None
-    has_routing = isinstance(entry, Mapping) and "ROUTING" in entry
-    return channel_layers[alias] if has_routing else None
+    return channel_layers[alias] if has_routing(alias) else None
 
 
 def require_several_processes(layer: ChannelLayerWrapper) -> None:
