@@ -34,7 +34,7 @@ from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
 from channels.layers.process.leases import Lease, reason_of
 from channels.middleware import single_callable
-from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
+from channels.server.loops import call_on, layer_on_this_loop, run_on_new_loop
 from channels.server.notify import notify
 from channels.status import answering
 
@@ -198,24 +198,15 @@ class Worker(StatelessServer):
 
     def request_stop(self) -> None:
         """Finish what runs, then end `handle`; from any thread, at any time."""
-        self._on_loop(self._stopping.set)
+        call_on(self._loop, self._stopping.set)
 
     def hurry(self) -> None:
         """Let a stop cancel what runs at once; from any thread."""
-        self._on_loop(self._set_hurried)
+        call_on(self._loop, self._set_hurried)
 
     def _set_hurried(self) -> None:
         self._is_hurried = True
         self._changed.set()
-
-    def _on_loop(self, call: Callable[[], None]) -> None:
-        loop = self._loop
-        if loop is None:
-            call()
-            return
-        # A loop that has ended needs no telling.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(call)
 
     async def handle(self) -> None:
         """Work until `request_stop`, then finish what runs.
@@ -286,16 +277,13 @@ class Worker(StatelessServer):
     async def run_as_owner(self) -> None:
         """`handle`, on a loop that may do the layer's I/O, for it lives as long as the process."""
         layer = self.channel_layer
-        is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
-        try:
-            async with answering(layer, "worker", lambda: {"busy": len(self._busy())}):
-                await self.handle()
-        finally:
-            # Of a `handle` that was overridden.
-            await self._cancel_applications()
-            if is_owner:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
+        async with layer_on_this_loop(layer):
+            try:
+                async with answering(layer, "worker", lambda: {"busy": len(self._busy())}):
+                    await self.handle()
+            finally:
+                # Of a `handle` that was overridden.
+                await self._cancel_applications()
 
     async def _until_stopping(self) -> None:
         await self._stopping.wait()

@@ -18,7 +18,6 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ from channels.kit.tasks import TaskScope
 from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Application, Message, Scope
 from channels.server.lifespan import Lifespan
-from channels.server.loops import CLOSE_SECONDS, run_on_new_loop
+from channels.server.loops import call_on, layer_on_this_loop, run_on_new_loop
 from channels.server.notify import notify
 from channels.status import answering
 
@@ -93,34 +92,20 @@ class ConnectionWorker:
             run_on_new_loop(self._run_as_owner())
 
     async def _run_as_owner(self) -> None:
-        is_owner = hasattr(self.layer, "adopt_loop") and self.layer.adopt_loop()
-        try:
+        async with layer_on_this_loop(self.layer):
             await self.handle()
-        finally:
-            if is_owner:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.layer.close(), CLOSE_SECONDS)
 
     def request_stop(self) -> None:
         """Stop in order, then end `handle`; from any thread, at any time."""
-        self._on_loop(self._stopping.set)
+        call_on(self._loop, self._stopping.set)
 
     def hurry(self) -> None:
         """Let a stop wait for nothing; from any thread."""
-        self._on_loop(self._set_hurried)
+        call_on(self._loop, self._set_hurried)
 
     def _set_hurried(self) -> None:
         self._hurried.set()
         self._changed.set()
-
-    def _on_loop(self, call: Callable[[], None]) -> None:
-        loop = self._loop
-        if loop is None:
-            call()
-            return
-        # A loop that has ended needs no telling.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(call)
 
     async def handle(self) -> None:
         """Work until `request_stop`, then stop in order.

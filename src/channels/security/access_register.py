@@ -24,6 +24,7 @@ from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope, Send
 from channels.layers.group_listener import listen_to_group
 from channels.layers.registry import get_channel_layer
+from channels.server.loops import call_on
 
 logger = logging.getLogger("django.channels.access")
 
@@ -197,7 +198,7 @@ class Register:
 
             def on_gap(groups: Sequence[str] | None) -> None:
                 if groups is None or GROUP in groups:
-                    _call_on(loop, self._check_all)
+                    call_on(loop, self._check_all)
 
             layer.add_gap_listener(on_gap)
 
@@ -276,10 +277,4 @@ def _remove(table: dict[str, set[Entry]], key: str, entry: Entry) -> None:
 def tell_registers(message: Message) -> None:
     """Tell this process alone: where there is no channel layer there is no other."""
     for loop, register in [*Register.all.items()]:
-        _call_on(loop, partial(register.take, message))
-
-
-def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    # A loop that has ended has no sockets.
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(call)
+        call_on(loop, partial(register.take, message))

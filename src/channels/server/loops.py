@@ -8,8 +8,9 @@ that was told to stop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from channels.kit.exits import run_past_exits
@@ -31,6 +32,30 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def call_on(loop: asyncio.AbstractEventLoop | None, call: Callable[[], object]) -> None:
+    """Call on a loop, from any thread; at once if there is none yet, not at all if it has ended."""
+    if loop is None:
+        call()
+        return
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
+
+
+@contextlib.asynccontextmanager
+async def layer_on_this_loop(layer: Any) -> AsyncIterator[None]:
+    """Let a channel layer do its I/O on the running loop, and close it at the end of the context.
+
+    For a loop that lives as long as the process.  Another package's layer is left as it is.
+    """
+    is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
+    try:
+        yield
+    finally:
+        if is_owner:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
 
 
 def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:

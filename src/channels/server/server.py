@@ -12,7 +12,6 @@ moment, so that a request which is under way finds somebody.  All of it takes
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -35,7 +34,7 @@ from channels.server.garbage import Garbage
 from channels.server.http import HttpSession
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
-from channels.server.loops import run_on_new_loop
+from channels.server.loops import call_on, run_on_new_loop
 from channels.server.notify import notify
 from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder, client_of
@@ -261,8 +260,8 @@ class Server:
 
     def request_stop(self) -> None:
         """Let `serve` come to its end; from any thread, any number of times."""
-        self._on_loop(self._spread_over.set)
-        self._on_loop(self._stop_asked.set)
+        call_on(self._loop, self._spread_over.set)
+        call_on(self._loop, self._stop_asked.set)
 
     def request_drain(self, spread_seconds: float) -> None:
         """Let `serve` come to its end because another process serves in place of this one.
@@ -270,7 +269,7 @@ class Server:
         WebSockets are closed with 1012, spread over so many seconds, so that their clients do not
         all come back at once; `request_stop` ends the spread.  From any thread.
         """
-        self._on_loop(partial(self._begin_drain, spread_seconds))
+        call_on(self._loop, partial(self._begin_drain, spread_seconds))
 
     def _begin_drain(self, spread_seconds: float) -> None:
         if not self._stop_asked.is_set():
@@ -279,15 +278,7 @@ class Server:
 
     def hurry(self) -> None:
         """Let a stop wait for nothing more; from any thread."""
-        self._on_loop(self._hurry.set)
-
-    def _on_loop(self, call: Callable[[], None]) -> None:
-        if self._loop is None:
-            call()
-            return
-        # A loop that has ended needs no telling.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call)
+        call_on(self._loop, self._hurry.set)
 
     def run(self, *, install_signals: bool = True) -> None:
         """Serve until SIGINT or SIGTERM, on a loop of its own; a second signal ends it at once."""

@@ -7,8 +7,6 @@ the access log.  Workers may be restarted while its sockets stay open.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import Any
 
 from channels.kit.types import Receive, Scope, Send
@@ -17,7 +15,7 @@ from channels.legacy.interface.inlet import Inlet
 from channels.legacy.interface.options import InterfaceOptions
 from channels.legacy.interface.reply_lane import FrameCache
 from channels.legacy.interface.websocket_bridge import SocketBridge
-from channels.server.loops import CLOSE_SECONDS
+from channels.server.loops import layer_on_this_loop
 from channels.status import answering
 
 
@@ -70,11 +68,10 @@ class InterfaceServer:
         """Let the layer do its I/O on the server's loop, and close it at the end."""
         layer = self._inlet.layer
         await receive()
-        is_owner = hasattr(layer, "adopt_loop") and layer.adopt_loop()
-        async with answering(layer, "interface", self.numbers):
+        async with (
+            layer_on_this_loop(layer),
+            answering(layer, "interface", self.numbers),
+        ):
             await send({"type": "lifespan.startup.complete"})
             await receive()
-        if is_owner:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(layer.close(), CLOSE_SECONDS)
         await send({"type": "lifespan.shutdown.complete"})
