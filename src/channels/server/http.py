@@ -86,7 +86,7 @@ class HttpSession:
         machine.receive_data(data)
         if machine.phase is not _DONE:
             self._advance()
-        elif machine.buffered_bytes >= self._read_ahead:
+        if machine.phase is _DONE and machine.buffered_bytes >= self._read_ahead:
             self._pause_reading()
 
     def eof_received(self) -> bool:
