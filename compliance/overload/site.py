@@ -26,8 +26,17 @@ class Site:
 
     def peak_bytes(self) -> int:
         """The most memory that it had since `forget_peak`."""
+        return self._bytes("VmHWM:")
+
+    def resident_bytes(self) -> int:
+        return self._bytes("VmRSS:")
+
+    def _bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+        return int(status.partition(name)[2].split()[0]) * 1024
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
     def forget_peak(self) -> None:
         """Let the peak be what it has now."""

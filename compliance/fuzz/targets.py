@@ -1,0 +1,88 @@
+"""What is fuzzed: each function takes bytes of anybody's and fails if a parser breaks its word.
+
+A parser's word: any bytes give events or the error that its errors page names, and the same ones
+however the network cuts them.  The first byte of an input says how the rest is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from tests.wire.peer import Outcome
+from tests.wire.reading import outline, read
+
+from channels.exceptions import RemoteProtocolError
+from channels.kit.limits import Limits
+from channels.wire import deflate
+from channels.wire.websocket import SENDABLE_CODES
+
+#: Small, so that inputs of some hundred bytes reach every bound.
+_HTTP1: Final = Limits(
+    max_request_line_bytes=256,
+    max_header_bytes=1024,
+    max_header_field_bytes=256,
+    max_headers=8,
+    max_body_bytes=200,
+)
+_WEBSOCKET: Final = Limits(max_message_bytes=200, max_frame_bytes=150, max_fragments=4)
+#: Codes for the application that no close frame may have: without a code, without a close frame.
+_TOLD: Final = SENDABLE_CODES | {1005, 1006}
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """The input behind the first byte, cut as that says."""
+    if not data:
+        return []
+    step, rest = data[0] % 16 + 1, data[1:]
+    return [rest[place : place + step] for place in range(0, len(rest), step)]
+
+
+def http1(data: bytes) -> None:
+    """Requests over HTTP/1.1."""
+    cut = _accepted(pieces(data))
+    whole = _accepted([data[1:]])
+    assert cut == whole, f"cut {cut}, whole {whole}"
+
+
+def _accepted(parts: Iterable[bytes]) -> list[object]:
+    # Which of two faults is seen first may depend on the cuts.
+    events = outline(read(parts, _HTTP1, eof=True))
+    return ["refused" if isinstance(item, int) else item for item in events]
+
+
+def websocket(data: bytes) -> None:
+    """Frames of an open WebSocket; a first byte of 128 and more: with permessage-deflate."""
+    compresses = bool(data) and data[0] >= 128
+    cut, whole = _outcome(pieces(data), compresses), _outcome([data[1:]], compresses)
+    assert cut.messages == whole.messages, f"cut {cut.messages}, whole {whole.messages}"
+    assert (cut.ended is None) == (whole.ended is None), f"cut {cut.ended}, whole {whole.ended}"
+    for each in (cut, whole):
+        if each.ended is not None:
+            code, _ = each.ended
+            assert code in _TOLD, f"the application is told {code}"
+            assert each.code_sent in {None, code}, f"told {code}, sent {each.code_sent}"
+
+
+def _outcome(parts: list[bytes], compresses: bool) -> Outcome:
+    agreed = deflate.negotiate(["permessage-deflate"]) if compresses else None
+    return Outcome(parts, _WEBSOCKET, agreed)
+
+
+def offers(data: bytes) -> None:
+    """The values of Sec-WebSocket-Extensions."""
+    values = data.decode("latin-1").split("\n")
+    try:
+        deflate.negotiate(values)
+    except RemoteProtocolError as refused:
+        status = refused.status
+    else:
+        return
+    assert status in {400, 431}, f"answered {status}"
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "http1": http1,
+    "websocket": websocket,
+    "offers": offers,
+}
