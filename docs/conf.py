@@ -26,6 +26,8 @@ html_copy_source = False
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+# Behind the theme's own search, which it adds to.
+html_js_files = [("site.js", {"defer": "defer"})]
 # Only what is typed is copied: no prompt, no answer.
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
