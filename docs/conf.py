@@ -8,6 +8,7 @@ from typing import Any
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
+from sphinx.search.en import SearchEnglish
 
 DOCS = Path(__file__).resolve().parent
 #: A link of Markdown to a place in this repository.
@@ -33,6 +34,13 @@ copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
 
 
+class SearchWithNumbers(SearchEnglish):
+    """Close codes, statuses and ports are words; see site.js for the other half."""
+
+    def word_filter(self, word: str) -> bool:
+        return (word.isdigit() and len(word) > 2) or super().word_filter(word)
+
+
 def name_what_is_outside(_app: Sphinx, page: str, source: list[str]) -> None:
     """Put a path in the place of a link that leaves the pages: the site has no such file."""
     folder = (DOCS / page).parent
@@ -50,5 +58,6 @@ def name_what_is_outside(_app: Sphinx, page: str, source: list[str]) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", name_what_is_outside)
+    app.add_search_language(SearchWithNumbers)
     app.add_lexer("haproxy", TextLexer)
     return {"parallel_read_safe": True}
