@@ -23,7 +23,7 @@ from channels.kit.types import Message
 from channels.layers.contract import Leased, WorkQueue
 from channels.layers.delivery import DEAD_LETTER, Delivery
 from channels.layers.process.link import Link
-from channels.layers.process.readers import Push, QueueReaders
+from channels.layers.process.queues import Push, Queues
 from channels.layers.process.reception import Reception
 
 logger = logging.getLogger("channels.layers")
@@ -144,10 +144,10 @@ class Leases:
         push: Puts a message into a dead-letter channel.
     """
 
-    def __init__(self, link: Link, reception: Reception, readers: QueueReaders, push: Push) -> None:
+    def __init__(self, link: Link, reception: Reception, queues: Queues, push: Push) -> None:
         self.counters = reception.counters
         self._link = link
-        self._readers = readers
+        self._queues = queues
         self._push = push
 
     @property
@@ -161,21 +161,25 @@ class Leases:
         """
         await self._link.start()
         while True:
-            taken = await self._readers.take(channel, is_plain=False)
-            event, leased = self._readers.open(taken), taken.leased
+            taken = await self._queues.take(channel)
+            event, leased = self._queues.open(taken), taken.leased
             if event is None:
                 continue
             try:
+                if taken.asked:
+                    # It was to be acknowledged for a `receive` that was cancelled.
+                    await self._queues.put_back(taken)
+                    continue
                 if leased.attempts > delivery.max_attempts:
                     reason = f"taken {leased.attempts - 1} times and never finished"
                     await self.bury(leased, event.message, delivery, reason)
                     continue
-            except ChannelLayerUnavailable as error:
+            except (ChannelFull, ChannelLayerUnavailable) as error:
                 # It comes again when its lease has run out.
                 logger.warning("A message of %s could not be put away: %s", channel, error)
                 continue
             except asyncio.CancelledError:
-                self._readers.keep(taken)
+                self._queues.keep(taken)
                 raise
             self.counters["leased"] += 1
             return event.message, Lease(self, leased, event.message, delivery)

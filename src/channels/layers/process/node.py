@@ -38,7 +38,6 @@ from channels.layers.process.local import LocalChannels, Policy
 from channels.layers.process.own import OwnChannels
 from channels.layers.process.port import Ports, watch_forks
 from channels.layers.process.queues import Queues
-from channels.layers.process.readers import QueueReaders
 from channels.layers.process.reception import Reception
 from channels.layers.seal import Seal
 
@@ -115,11 +114,10 @@ class Node:
             self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
         self.own = OwnChannels(self.reception, self.link, self.ports, self.codec, self._policy)
-        self.readers = QueueReaders(
+        self.queues = Queues(
             self.link, self.reception, self.ports, self.deliveries, self._push_message
         )
-        self.queues = Queues(self.link, self.readers)
-        self.leases = Leases(self.link, self.reception, self.readers, self._push_message)
+        self.leases = Leases(self.link, self.reception, self.queues, self._push_message)
         self.later = Later(
             self.local,
             self.reception,
@@ -287,7 +285,7 @@ class Node:
         """Let go of the broker; the next use connects again."""
         self.drops.say()
         if not self.link.is_direct and self.link.owner.current is not None:
-            await self.link.owner.call(self.readers.close, self.link.patience)
+            await self.link.owner.call(self.queues.close, self.link.patience)
         await self.link.close()
         if self.link.is_direct:
             self.local.clear()
@@ -345,7 +343,7 @@ class Node:
         return group == ALL_NODES or group in self.local.hub.groups
 
     def on_started(self) -> None:
-        self.readers.on_started()
+        self.queues.on_started()
 
     def on_lost(self) -> None:
         self.local.hub.drop_closed_loops()

@@ -1,57 +1,174 @@
-"""Queues that are read at most once: a message is acknowledged before it is handed over."""
+"""Queues as this process reads them: who waits, what the broker has leased for them, and its ack.
+
+A leased message is kept here until a reader takes it, and a reader is only woken: so one that is
+cancelled at any point takes nothing, and the next reader of that queue in this process gets the
+message first, which keeps the order of the queue.  If none comes soon the lease is released, and
+the message is at the head of its queue again.
+
+`receive` acknowledges before it hands over.  A reader that was cancelled meanwhile leaves a message
+of which nobody here knows whether the broker still has it.  The next reader acknowledges it once
+more; without one the release fails if it was acknowledged, and the only copy is sent again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+import contextlib
+import itertools
+import math
+import threading
+from bisect import insort
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 
-from channels.exceptions import ChannelLayerUnavailable
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope
+from channels.fanout.event import Event
+from channels.fanout.hub import running_loop
 from channels.kit.types import Message
+from channels.layers.contract import Leased
+from channels.layers.delivery import Deliveries
+from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.process.link import Link
-from channels.layers.process.read_queue import Taken
-from channels.layers.process.readers import QueueReaders
+from channels.layers.process.port import Ports
+from channels.layers.process.reception import Reception
 
+#: Sends (channel, message, seconds until it expires or None for never) to a queue.
+Push = Callable[[str, Message, float | None], Awaitable[None]]
+
+#: Lease of a message that is acknowledged as soon as it is here.
+PLAIN_LEASE_SECONDS: Final = 30.0
+#: How long a message on lease waits for the next reader, and a demand for one.
+GRACE_SECONDS: Final = 0.05
+#: The same for one that may be acknowledged: sent again, it comes after all others.
+KEEP_SECONDS: Final = 1.0
+#: Bounds `close` where the broker does not answer.
+CLOSE_SECONDS: Final = 0.3
 #: Between two attempts to acknowledge over a backend that is out of reach.
 _RETRY_SECONDS: Final = 0.1
+#: `Taken.until` of what the broker has forgotten.
+_OURS: Final = math.inf
+
+
+class Taken:
+    """A message that was leased to this process.
+
+    Attributes:
+        number: In the order of arrival.
+        until: When the lease is over, by this process's monotonic clock; infinity once it is known
+            to be acknowledged: this process has the only copy.
+        event: The message, once the envelope was opened.
+        asked: How often the broker was told to acknowledge it.
+    """
+
+    __slots__ = ("asked", "event", "leased", "number", "until")
+
+    def __init__(self, leased: Leased, number: int, until: float) -> None:
+        self.leased = leased
+        self.number = number
+        self.until = until
+        self.event: Event | None = None
+        self.asked = 0
+
+
+class ReadQueue:
+    """One queue as this process reads it."""
+
+    __slots__ = ("asked", "is_releasing", "is_timed", "kept", "seconds", "waiters", "woken")
+
+    def __init__(self, seconds: float) -> None:
+        #: How long its leases run.
+        self.seconds = seconds
+        self.waiters: deque[asyncio.Future[None]] = deque()
+        #: Waiters that were woken for a message and have not taken one yet.
+        self.woken: set[asyncio.Future[None]] = set()
+        #: Messages that no reader has taken, in the order of arrival.
+        self.kept: list[Taken] = []
+        #: How many the transport may still bring; not counted for a direct one, which is told all.
+        self.asked = 0
+        #: `asked` will be brought down to the readers there are, and what is left over released.
+        self.is_timed = False
+        #: Until all is released nothing is demanded or taken, which would overtake it.
+        self.is_releasing = False
+
+    @property
+    def is_used(self) -> bool:
+        return bool(
+            self.waiters
+            or self.woken
+            or self.kept
+            or self.asked
+            or self.is_timed
+            or self.is_releasing
+        )
+
+    @property
+    def left_over(self) -> int:
+        """How many messages no reader was woken for."""
+        return 0 if self.is_releasing else len(self.kept) - len(self.woken)
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """A reader that waited is gone."""
+        self.woken.discard(waiter)
+        with contextlib.suppress(ValueError):
+            self.waiters.remove(waiter)
+
+    def remove_left_over(self) -> list[Taken]:
+        """Remove and return the last messages, for which no reader was woken."""
+        at = len(self.kept) - self.left_over
+        self.kept, removed = self.kept[:at], self.kept[at:]
+        return removed
 
 
 class Queues:
-    """At-most-once delivery in this process; any thread and loop."""
+    """The readers of all queues in this process; any thread and loop.
 
-    def __init__(self, link: Link, readers: QueueReaders) -> None:
+    Args:
+        push: Sends a message again that was acknowledged and has no reader.
+    """
+
+    def __init__(
+        self, link: Link, reception: Reception, ports: Ports, deliveries: Deliveries, push: Push
+    ) -> None:
         self._link = link
-        self._readers = readers
+        self._reception = reception
+        self._clock = reception.clock
+        self._ports = ports
+        self._deliveries = deliveries
+        self._push = push
+        #: Guards the queues: readers are on any loop, and a direct transport calls on any thread.
+        self._lock = threading.Lock()
+        self._queues: dict[str, ReadQueue] = {}
+        self._numbers = itertools.count()
 
     async def receive(self, channel: str) -> Message:
-        """The next message of a queue.
+        """The next message of a queue, acknowledged.
 
         Cancel safety: a cancelled call takes nothing.
         """
         if not self._link.is_started:
             await self._link.start()
         while True:
-            taken = await self._readers.take(channel, is_plain=True)
-            event = self._readers.open(taken)
+            taken = await self.take(channel)
+            event = self.open(taken)
             if event is None:
                 continue
             try:
-                if taken.is_acknowledged or await self._acknowledge(taken):
+                if await self._acknowledge(taken):
                     return event.message
             except asyncio.CancelledError:
-                settle = partial(self._settle, taken)
-                self._link.tell(partial(self._readers.settle, channel, settle))
+                self.keep(taken)
                 raise
 
     async def _acknowledge(self, taken: Taken) -> bool:
         """Acknowledge a message; False if another reader may get it, or has it already."""
-        transport = self._link.transport
-        clock = self._readers.clock
+        transport, leased = self._link.transport, taken.leased
 
         def acknowledge() -> Awaitable[bool]:
             taken.asked += 1
-            return transport.acknowledge(taken.leased.queue, taken.leased.token)
+            return transport.acknowledge(leased.queue, leased.token)
 
         while True:
             try:
@@ -59,14 +176,208 @@ class Queues:
                     return True
                 # Where the answer to an earlier call was lost, a lease that could not have run out
                 # yet was ended by that call.
-                return taken.asked > 1 and clock.monotonic() < taken.until
+                return taken.asked > 1 and self._clock.monotonic() < taken.until
             except ChannelLayerUnavailable:
-                if not taken.asked or clock.monotonic() >= taken.until:
+                if not taken.asked or self._clock.monotonic() >= taken.until:
                     return False
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _settle(self, taken: Taken) -> None:
-        """Its reader was cancelled while the acknowledgement was under way: learn the answer."""
-        if await self._acknowledge(taken):
-            taken.is_acknowledged = True
-            self._readers.keep(taken)
+    async def take(self, channel: str) -> Taken:
+        """The next message of a queue, on lease unless it was `asked` for already.
+
+        Cancel safety: a cancelled call takes nothing.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        while True:
+            with self._lock:
+                queue = self._queue(channel)
+                queue.woken.discard(waiter)
+                if queue.kept and not queue.is_releasing:
+                    taken = queue.kept.pop(0)
+                    self._tidy(channel, queue)
+                    return taken
+                if waiter.done():
+                    waiter = waiter.get_loop().create_future()
+                queue.waiters.append(waiter)
+            self._balance(channel)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                with self._lock:
+                    queue.forget(waiter)
+                self._balance(channel)
+                raise
+
+    def open(self, taken: Taken) -> Event | None:
+        """The event in a message; None if it is void or unreadable, and then it is acknowledged."""
+        if taken.event is None:
+            leased = taken.leased
+            try:
+                data = leased.data
+                envelope = data if isinstance(data, Envelope) else decode_envelope(data)
+                taken.event = self._reception.open(envelope, leased.queue)
+            except MalformedEnvelope as error:
+                self._reception.count_malformed(error)
+            if taken.event is None:
+                acknowledge = self._link.transport.acknowledge
+                self._link.do_later(partial(acknowledge, leased.queue, leased.token))
+        return taken.event
+
+    def keep(self, taken: Taken) -> None:
+        """Its reader was cancelled: keep it for the next, in its place."""
+        with self._lock:
+            insort(self._queue(taken.leased.queue).kept, taken, key=attrgetter("number"))
+        self._balance(taken.leased.queue)
+
+    async def put_back(self, taken: Taken) -> None:
+        """End the lease of a message that no reader here takes, or send it again.
+
+        Raises:
+            ChannelLayerUnavailable: If the backend was out of reach for `send_timeout`.
+            ChannelFull: If there is no room to send it again.
+        """
+        if taken.until != _OURS:
+            is_released = await self._link.do(0, self._releasing(taken))
+            if is_released or not taken.asked or self._clock.monotonic() >= taken.until:
+                return
+            taken.until = _OURS
+        event, now = taken.event, self._clock.monotonic()
+        assert event is not None, "it was opened before it was acknowledged"
+        if event.deadline is not None and event.deadline <= now:
+            self._reception.counters["dropped_expired"] += 1
+            return
+        life = None if event.deadline is None else event.deadline - now
+        await self._push(taken.leased.queue, event.message, life)
+
+    async def close(self) -> None:
+        """Put back what no reader here has taken; on the owner loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                for channel in list(self._queues):
+                    await self._release(channel)
+
+    def on_started(self) -> None:
+        """The transport has been started, with nothing in demand; on the owner loop."""
+        for channel, queue in list(self._queues.items()):
+            queue.asked, queue.is_timed, queue.is_releasing = 0, False, False
+            self._balance(channel)
+
+    # What the transport is asked for, and what it brings.
+
+    def _on_leased(self, leased: Leased) -> None:
+        with self._lock:
+            queue = self._queue(leased.queue)
+            queue.asked = max(0, queue.asked - 1)
+            until = self._clock.monotonic() + queue.seconds
+            queue.kept.append(Taken(leased, next(self._numbers), until))
+            self._wake(queue)
+            if not queue.left_over:
+                return
+        if self._link.is_direct:
+            self._release_direct(leased.queue)
+        else:
+            self._balance_here(leased.queue)
+
+    def _balance(self, channel: str) -> None:
+        """Wake readers for what is here, demand the rest, and release what is left over."""
+        if not self._link.is_direct:
+            self._link.tell(partial(self._balance_here, channel))
+            return
+        told = -1
+        while True:
+            with self._lock:
+                queue = self._queue(channel)
+                self._wake(queue)
+                count, seconds = len(queue.waiters), queue.seconds
+                self._tidy(channel, queue)
+            # Again if another thread's reader came meanwhile, whose word may have come first.
+            if count <= told:
+                break
+            told = count
+            self._link.transport.demand(channel, count, seconds, self._on_leased)
+        self._release_direct(channel)
+
+    def _balance_here(self, channel: str) -> None:
+        with self._lock:
+            queue = self._queue(channel)
+            self._wake(queue)
+            count = len(queue.waiters)
+            is_idle = queue.left_over > 0 or count < queue.asked
+            if is_idle and not queue.is_timed:
+                queue.is_timed = True
+                wait = KEEP_SECONDS if any(taken.asked for taken in queue.kept) else GRACE_SECONDS
+                asyncio.get_running_loop().call_later(wait, self._calm, channel, queue)
+            self._tidy(channel, queue)
+        if count > queue.asked and not queue.is_releasing:
+            self._demand(channel, queue, count)
+
+    def _demand(self, channel: str, queue: ReadQueue, count: int) -> None:
+        queue.asked = count
+        self._link.transport.demand(channel, count, queue.seconds, self._on_leased)
+
+    def _calm(self, channel: str, queue: ReadQueue) -> None:
+        """No reader has come: demand less, and release what is left over."""
+        queue.is_timed = False
+        if len(queue.waiters) < queue.asked:
+            self._demand(channel, queue, len(queue.waiters))
+        if queue.left_over > 0:
+            with contextlib.suppress(RuntimeError):
+                # Unless the layer is closing.
+                self._link.owner.spawn(self._release(channel), "channel layer queues")
+        else:
+            with self._lock:
+                self._tidy(channel, queue)
+
+    async def _release(self, channel: str) -> None:
+        """Release what is left over, the last first: each comes to the head of the queue."""
+        with self._lock:
+            queue = self._queue(channel)
+            left_over = queue.remove_left_over()
+            queue.is_releasing = True
+        for taken in reversed(left_over):
+            try:
+                await self.put_back(taken)
+            except (ChannelFull, ChannelLayerUnavailable):
+                # One that is leased comes again when that has run out.
+                if taken.asked and self._clock.monotonic() < taken.until:
+                    self.keep(taken)
+        queue.is_releasing = False
+        self._balance_here(channel)
+
+    def _release_direct(self, channel: str) -> None:
+        """The same for a direct transport: at the head of its queue before this returns."""
+        with self._lock:
+            queue = self._queue(channel)
+            left_over = queue.remove_left_over()
+            self._tidy(channel, queue)
+        for taken in reversed(left_over):
+            self._link.do_later(self._releasing(taken))
+
+    def _releasing(self, taken: Taken) -> Callable[[], Coroutine[Any, Any, bool]]:
+        leased, release = taken.leased, self._link.transport.release
+        return partial(release, leased.queue, leased.token, 0.0, counted=False)
+
+    def _wake(self, queue: ReadQueue) -> None:
+        """Wake a reader for each message that is left over; under the lock."""
+        while queue.waiters and queue.left_over > 0:
+            waiter = queue.waiters.popleft()
+            loop = waiter.get_loop()
+            if loop is running_loop():
+                if waiter.done():
+                    continue
+                waiter.set_result(None)
+            elif not self._ports.post(loop, waiter):
+                continue
+            queue.woken.add(waiter)
+
+    def _queue(self, channel: str) -> ReadQueue:
+        queue = self._queues.get(channel)
+        if queue is None:
+            delivery = self._deliveries.find(channel)
+            seconds = PLAIN_LEASE_SECONDS if delivery is None else delivery.visibility_timeout
+            queue = self._queues[channel] = ReadQueue(seconds)
+        return queue
+
+    def _tidy(self, channel: str, queue: ReadQueue) -> None:
+        if not queue.is_used and self._queues.get(channel) is queue:
+            del self._queues[channel]

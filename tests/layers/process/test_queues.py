@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from channels.layers.process import readers
+from channels.layers.process import queues
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
 Make = Callable[..., LoopbackChannelLayer]
@@ -65,7 +65,7 @@ async def test_a_message_whose_acknowledgement_was_lost_is_delivered_once(make: 
 async def test_a_message_whose_lease_ran_out_meanwhile_is_left_to_others(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "PLAIN_LEASE_SECONDS", 0.1)
+    monkeypatch.setattr(queues, "PLAIN_LEASE_SECONDS", 0.1)
     layer, other = make(), make()
     await other.send("work", {"type": "x"})
     await layer.new_channel()
@@ -92,7 +92,7 @@ async def test_the_next_reader_gets_what_was_acknowledged_for_a_cancelled_one(ma
 async def test_what_was_acknowledged_and_nobody_reads_is_sent_again(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "KEEP_SECONDS", 0.02)
+    monkeypatch.setattr(queues, "KEEP_SECONDS", 0.02)
     layer, other = make(), make()
     await layer.send("work", {"type": "x"})
     reading = await read_until_acknowledging(layer)
@@ -119,5 +119,5 @@ async def test_a_queue_that_nobody_reads_any_more_is_forgotten(make: Make) -> No
     reading = asyncio.create_task(layer.receive("other"))
     await asyncio.sleep(0.01)
     reading.cancel()
-    await asyncio.sleep(2 * readers.GRACE_SECONDS)
-    assert not layer.node.readers._queues
+    await asyncio.sleep(2 * queues.GRACE_SECONDS)
+    assert not layer.node.queues._queues
