@@ -15,7 +15,8 @@ import pytest
 
 from channels import checks
 from channels.exceptions import ChannelsError, InvalidChannelLayerError
-from channels.layers.redaction import printable, without_secrets
+from channels.kit.printable import printable
+from channels.layers.redaction import without_secrets
 from channels.testing.layers.base import until
 from tests.cluster.servers import redis_server
 

@@ -8,26 +8,35 @@ members as ready tuples, one per loop, rebuilt only after a change.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 from channels.fanout.event import Event
+from channels.fanout.loop import EventDelivery, Loop, Round, deliver, post, running_loop
 from channels.fanout.member import Member
-from channels.fanout.round import EventDelivery, OverCapacityLog, Round, Tally, deliver
+from channels.kit.throttle import Throttle, and_more
 
-Loop = asyncio.AbstractEventLoop
+logger = logging.getLogger("channels.layers")
 
 #: Deliveries that may wait on the running loop before a sender in this process waits for them.
 _BACKLOG: Final = 64
-
-
-class Post(Protocol):
-    """Runs a callback on a loop of another thread, in the order of the calls."""
-
-    def __call__(self, loop: Loop, callback: Callable[[], None], /) -> bool:
-        """False if the loop is closed, or takes no more."""
+#: One line in so many seconds on groups with full members.
+_LOG_SECONDS: Final = 5.0
+#: What the statistics count, also if it is nothing.
+_COUNTED: Final = (
+    "delivered",
+    "delivered_as_frames",
+    "dropped_full",
+    "dropped_displaced",
+    "dropped_unread",
+    "expired",
+    "dropped_failed",
+    "dropped_backlog",
+)
 
 
 class Group:
@@ -73,7 +82,6 @@ class Hub:
     """Channels and groups of one process.
 
     Args:
-        post: Reaches loops of other threads.
         on_emptied: Called with a group's name when its last member has gone; under the lock, on
             the thread of whoever took it out.
         lock: Guards all registration; shared with whoever registers together with other steps.
@@ -81,7 +89,6 @@ class Hub:
 
     def __init__(
         self,
-        post: Post,
         *,
         on_emptied: Callable[[str], None] = lambda _: None,
         lock: threading.RLock | None = None,
@@ -92,14 +99,13 @@ class Hub:
         self.groups: dict[str, Group] = {}
         self._groups_of: dict[str, set[str]] = {}
         self._rounds: dict[Loop, Round] = {}
-        self._post = post
         self._on_emptied = on_emptied
         self._clock = clock
-        self._log = OverCapacityLog(clock)
+        self._log = Throttle(_LOG_SECONDS, clock)
         #: Told of a group some of whose members were full.
         self.on_full: Callable[[str], None] = lambda _: None
-        #: Counts of what was delivered off any loop, and of rounds whose loop has gone.
-        self._tally = Tally()
+        #: Of what was delivered off any loop, and of members and loops that are gone.
+        self._counts: Counter[str] = Counter()
 
     # Registration.
 
@@ -108,7 +114,7 @@ class Hub:
         with self.lock:
             former = self.channels.get(channel)
             if former is not None and former.mailbox is not member.mailbox:
-                self._tally_lane(self._tally, former)
+                _count_mailbox(self._counts, former)
             self.channels[channel] = member
             if member.loop is not None and member.loop not in self._rounds:
                 self._rounds[member.loop] = Round(member.loop, self._note_full, self._clock)
@@ -121,8 +127,8 @@ class Hub:
         with self.lock:
             member = self.channels.pop(channel, None)
             if member is not None:
-                self._tally_lane(self._tally, member)
-                self._tally.unread += member.mailbox.layer_size
+                _count_mailbox(self._counts, member)
+                self._counts["dropped_unread"] += member.mailbox.layer_size
             for name in list(self._groups_of.get(channel, ())):
                 self.discard(name, channel)
             return member
@@ -172,21 +178,14 @@ class Hub:
             for group in emptied:
                 self._on_emptied(group)
 
-    def drop_loop(self, loop: Loop) -> int:
-        """Detach all members of a loop that is closed; returns how many they were."""
-        with self.lock:
-            lost = [name for name, member in self.channels.items() if member.loop is loop]
-            for channel in lost:
-                self.detach(channel)
-            gone = self._rounds.pop(loop, None)
-            if gone is not None:
-                _add_tally(self._tally, gone.tally)
-            return len(lost)
-
-    def drop_closed_loops(self) -> int:
+    def drop_closed_loops(self) -> None:
         """Detach the members of all loops that are closed."""
         with self.lock:
-            return sum(self.drop_loop(loop) for loop in list(self._rounds) if loop.is_closed())
+            for loop in [loop for loop in self._rounds if loop.is_closed()]:
+                for channel, member in list(self.channels.items()):
+                    if member.loop is loop:
+                        self.detach(channel)
+                self._counts.update(self._rounds.pop(loop).counts)
 
     # Delivery.
 
@@ -236,7 +235,7 @@ class Hub:
         if loop is None:
             # Mailboxes that any thread may fill: no loop to be fair to.
             with self.lock:
-                deliver(delivery, len(delivery.members), self._tally)
+                deliver(delivery, len(delivery.members), self._counts)
             if delivery.full:
                 self._note_full(delivery)
             return True
@@ -245,16 +244,15 @@ class Hub:
             return False
         if loop is running_loop():
             return mine.submit(delivery)
-        if self._post(loop, lambda: self._arrive(mine, delivery)):
-            return True
-        self._tally.turned_away += len(delivery.members)
-        if loop.is_closed():
-            self.drop_loop(loop)
-        return False
 
-    @staticmethod
-    def _arrive(mine: Round, delivery: EventDelivery) -> None:
-        mine.submit(delivery)
+        def arrive() -> None:
+            mine.submit(delivery)
+
+        if post(loop, arrive):
+            return True
+        self._counts["dropped_backlog"] += len(delivery.members)
+        self.drop_closed_loops()
+        return False
 
     def _note_full(self, delivery: EventDelivery) -> None:
         if delivery.is_group:
@@ -263,49 +261,29 @@ class Hub:
 
     def report_full(self, group: str, full: int, members: int) -> None:
         """Log that members of a group were full, at most once in five seconds."""
-        self._log.report(group, full, members)
+        held_back = self._log.admit("over capacity")
+        if held_back is not None:
+            more = and_more(held_back)
+            logger.info("%s of %s channels over capacity in group %s%s", full, members, group, more)
 
     def statistics(self) -> dict[str, int]:
         """What deliveries came to since the hub was made."""
-        total = Tally()
         with self.lock:
-            for tally in self._tallies():
-                _add_tally(total, tally)
+            total = Counter(dict.fromkeys(_COUNTED, 0))
+            total.update(self._counts)
+            for mine in self._rounds.values():
+                # Copied in one step: that loop's thread counts on.
+                total.update(dict(mine.counts))
             for member in self.channels.values():
-                self._tally_lane(total, member)
+                _count_mailbox(total, member)
             return {
-                "delivered": total.delivered,
-                "delivered_as_frames": total.sunk,
-                "dropped_full": total.full,
-                "dropped_displaced": total.displaced,
-                "dropped_unread": total.unread,
-                "expired": total.expired,
-                "dropped_failed": total.failed,
-                "dropped_backlog": total.turned_away,
+                **total,
                 "local_channels": len(self.channels),
                 "local_groups": len(self.groups),
             }
 
-    @staticmethod
-    def _tally_lane(tally: Tally, member: Member) -> None:
-        """Add what a member's mailbox has dropped after it had taken it in."""
-        tally.displaced += member.mailbox.displaced
-        tally.expired += member.mailbox.expired
 
-    def _tallies(self) -> Iterator[Tally]:
-        yield self._tally
-        for mine in self._rounds.values():
-            yield mine.tally
-
-
-def running_loop() -> Loop | None:
-    """The loop that runs on this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-def _add_tally(total: Tally, part: Tally) -> None:
-    for name in Tally.__slots__:
-        setattr(total, name, getattr(total, name) + getattr(part, name))
+def _count_mailbox(counts: Counter[str], member: Member) -> None:
+    """Add what a member's mailbox has dropped after it had taken it in."""
+    counts["dropped_displaced"] += member.mailbox.displaced
+    counts["expired"] += member.mailbox.expired

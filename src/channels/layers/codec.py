@@ -6,10 +6,13 @@ cross a process boundary fails in development already.
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
+import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import msgpack
 
@@ -24,6 +27,11 @@ from channels.kit.types import Message
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 #: A packer that has packed more is let go of, with the buffer that it has grown.
 _KEEP_UP_TO: Final = 64 * 1024
+#: What MessagePack never uses: octets that begin with it are no message.
+_NO_MESSAGE: Final = b"\xc1"
+_COLLECTIONS: Final = (set, frozenset, deque)
+
+logger = logging.getLogger("channels.layers")
 
 
 class Serializer(Protocol):
@@ -83,6 +91,73 @@ class JsonSerializer:
     def loads(self, data: bytes) -> Message:
         message: Message = json.loads(data)
         return message
+
+
+class CopiedMessage(bytes):
+    """Goes where an encoded message goes; its octets only say how much memory it may take."""
+
+    message: Message
+
+
+class InProcessSerializer(MsgpackSerializer):
+    """The in-memory layer's own.
+
+    Users of upstream's in-memory layer, which copies messages, send objects in tests and in
+    development.  Here they arrive too: what MessagePack cannot carry (dates, decimals, sets, model
+    instances, integers of more than 64 bits) is copied by `copy.deepcopy` when it is sent and again
+    for each decoding.  One line per type in the log says that no layer which spans processes would
+    take it.  No octets stand for an object: what a client has sent is data.
+    """
+
+    #: Types that were told of already; some code makes types as it runs.
+    _MOST_TOLD: ClassVar[int] = 100
+    _told: ClassVar[set[type]] = set()
+
+    def dumps(self, message: Message) -> bytes:
+        try:
+            return super().dumps(message)
+        except (TypeError, OverflowError):
+            try:
+                return self._copied(message)
+            except Exception as error:
+                raise TypeError(f"it cannot be copied: {error}") from error
+
+    def loads(self, data: bytes) -> Message:
+        if isinstance(data, CopiedMessage):
+            return copy.deepcopy(data.message)
+        return super().loads(data)
+
+    def _copied(self, message: Message) -> CopiedMessage:
+        packer = msgpack.Packer(use_bin_type=True, default=self._measured)
+        copied = CopiedMessage(_NO_MESSAGE + packer.pack(message))
+        copied.message = copy.deepcopy(message)
+        return copied
+
+    def _measured(self, value: Any) -> bytes:
+        """About as many octets as a value takes that MessagePack cannot carry."""
+        kind = type(value)
+        if kind not in self._told and len(self._told) < self._MOST_TOLD:
+            self._told.add(kind)
+            logger.warning(
+                "A message holds a %s.%s. The in-memory layer copies it, but a layer that spans "
+                "processes refuses it: convert it first, to a str for instance.",
+                kind.__module__,
+                kind.__qualname__,
+            )
+        seen: set[int] = set()
+
+        def parts(value: Any) -> Any:
+            if id(value) in seen:
+                return None
+            seen.add(id(value))
+            # By its type: isinstance() would make a lazy object of Django's query the database.
+            if issubclass(type(value), _COLLECTIONS):
+                return list(value)
+            attributes = getattr(value, "__dict__", None)
+            return attributes if type(attributes) is dict else bytes(sys.getsizeof(value))
+
+        measured: bytes = msgpack.Packer(use_bin_type=True, default=parts).pack(value)
+        return measured
 
 
 _serializers: dict[str, Callable[[], Serializer]] = {

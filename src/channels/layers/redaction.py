@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from channels.exceptions import InvalidChannelLayerError
+from channels.kit.printable import printable
 
 HIDDEN: Final = "***"
 _ESCAPES: Final = (
@@ -24,7 +25,6 @@ _DELIMITERS: Final = re.compile(r"[/:@?#&=\s'\"\[\]]+")
 _HARMLESS: Final = frozenset(
     ("redis", "rediss", "unix", "amqp", "amqps", "nats", "tls", "postgresql")
 )
-_MOST_SHOWN: Final = 200
 
 
 def split_url(url: Any, schemes: Collection[str], *, option: str, expected: str) -> SplitResult:
@@ -69,20 +69,6 @@ def without_secrets(text: object, *settings: Any) -> str:
     for word in sorted(words, key=len, reverse=True):
         said = said.replace(word, HIDDEN)
     return printable(said)
-
-
-def printable(text: object, most: int = _MOST_SHOWN) -> str:
-    """A text for a log line: control characters escaped, and cut at so many characters."""
-    said = str(text)
-    cut = "..." if len(said) > most else ""
-    # Each printable character stays as it is, in any alphabet.
-    return (
-        "".join(
-            character if character.isprintable() else repr(character)[1:-1]
-            for character in said[:most]
-        )
-        + cut
-    )
 
 
 def _words(value: Any) -> Iterator[str]:

@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from channels.exceptions import InvalidChannelLayerError, MalformedEnvelope
-from channels.layers.copies import CopiedMessage
+from channels.layers.codec import CopiedMessage
 from channels.layers.envelope import Envelope, Kind
 
 _LABEL: Final = b"channels envelope 2 "

@@ -19,7 +19,7 @@ from django.contrib.auth.models import User
 
 from channels.exceptions import MessageTooLarge
 from channels.layers import InMemoryChannelLayer
-from channels.layers.copies import InProcessSerializer
+from channels.layers.codec import InProcessSerializer
 
 JOBS = {"jobs": {"dead_letter": "dead", "retry_delay": 0.0}}
 

@@ -6,7 +6,7 @@ import weakref
 
 from channels.kit.clock import ManualClock, SystemClock
 from channels.layers.process.alarm import Alarm
-from channels.layers.process.port import loop_thread
+from channels.layers.process.owner import loop_thread
 
 
 class Bell:

@@ -5,12 +5,11 @@ import threading
 import time
 
 from channels.layers.process.inboxes import Inbox
-from channels.layers.process.port import Ports
 from channels.testing.layers.base import soon
 
 
 def make(capacity: int = 10) -> Inbox:
-    return Inbox(threading.RLock(), Ports().post, time.monotonic, lambda: capacity, lambda: 1000)
+    return Inbox(threading.RLock(), time.monotonic, lambda: capacity, lambda: 1000)
 
 
 async def test_a_reader_cancelled_after_it_was_woken_wakes_the_next() -> None:

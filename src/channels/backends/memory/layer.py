@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from channels.backends.memory.engine import MemoryEngine, Taker
 from channels.backends.memory.holding import Holder
-from channels.backends.memory.views import ChannelView, LiveView
 from channels.kit.clock import Clock, SystemClock
+from channels.layers.codec import InProcessSerializer
 from channels.layers.contract import Capabilities, TransportEvents
-from channels.layers.copies import InProcessSerializer
 from channels.layers.envelope import Envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.layer import NodeChannelLayer
+
+V = TypeVar("V")
 
 MARK: Final = ".inmemory!"
 
@@ -229,3 +230,58 @@ class InMemoryChannelLayer(NodeChannelLayer):
                 )
             # What is written there would change nothing.
             return {name: MappingProxyType(members) for name, members in found.items()}
+
+
+class ChannelView:
+    """How many messages a channel holds; in the words of a queue."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def qsize(self) -> int:
+        return self._size
+
+    def empty(self) -> bool:
+        return self._size == 0
+
+
+class LiveView(MutableMapping[str, V]):
+    """A mapping that is read anew with each access.
+
+    Args:
+        delete: Called with a key that is there.
+    """
+
+    def __init__(self, read: Callable[[], dict[str, V]], delete: Callable[[str], None]) -> None:
+        self._read = read
+        self._delete = delete
+
+    def __getitem__(self, key: str) -> V:
+        return self._read()[key]
+
+    def __setitem__(self, key: str, value: V) -> None:
+        raise TypeError(
+            f"The in-memory layer's {key!r} cannot be set here: call its send() or group_add()."
+        )
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._read():
+            raise KeyError(key)
+        self._delete(key)
+
+    def clear(self) -> None:
+        # Not one by one until none is left: a channel that is being read stays.
+        for key in self._read():
+            self._delete(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __repr__(self) -> str:
+        return repr(self._read())

@@ -6,14 +6,14 @@ It runs on the layers' daemon thread, which is started by the first thing that m
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
+from channels.fanout.loop import post
 from channels.kit.clock import Clock
-from channels.layers.process.port import loop_thread
+from channels.layers.process.owner import loop_thread
 
 #: The timer looks again after so many seconds, whatever it was set to.
 LONGEST: Final = 3600.0
@@ -31,46 +31,30 @@ class Alarm:
     def __init__(self, clock: Clock, ring: Callable[[], float | None]) -> None:
         self._clock = clock
         self._ring = weakref.WeakMethod(ring)
-        self._lock = threading.Lock()
+        #: The time that the timer is set to; written on the thread, and by `cancel`.
         self._at = _NEVER
-        #: Rises with each new timer; one that was overtaken does nothing.
-        self._turn = 0
-        self._handle: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def set(self, at: float | None) -> None:
         """Ring at this time, unless an earlier one is set."""
-        with self._lock:
-            if at is None or at >= self._at:
-                return
-            self._at = at
-            self._turn += 1
-            turn = self._turn
-        loop = loop_thread.loop()
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._arm, turn, loop)
+        if at is not None and at < self._at:
+            post(loop_thread.loop(), partial(self._arm, at))
 
     def cancel(self) -> None:
-        """Ring no more until it is set again."""
-        with self._lock:
-            self._turn += 1
-            self._at = _NEVER
-            # Not cancelled, which is the other thread's affair: its turn is over.
-            self._handle = None
+        """Be set to nothing; a timer that runs already rings, to find nothing due."""
+        self._at, self._timer = _NEVER, None
 
-    def _arm(self, turn: int, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            if turn != self._turn:
-                return
-            if self._handle is not None:
-                self._handle.cancel()
-            wait = min(LONGEST, max(0.0, self._at - self._clock.monotonic()))
-            self._handle = loop.call_later(wait, self._due, turn)
+    def _arm(self, at: float) -> None:
+        if at < self._at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._at = at
+            wait = min(LONGEST, max(0.0, at - self._clock.monotonic()))
+            self._timer = asyncio.get_running_loop().call_later(wait, self._due)
 
-    def _due(self, turn: int) -> None:
-        with self._lock:
-            if turn != self._turn:
-                return
-            self._at, self._handle = _NEVER, None
+    def _due(self) -> None:
+        # First: what is set from here on may be missed by the look at what is due.
+        self._at, self._timer = _NEVER, None
         ring = self._ring()
-        if ring is not None:
-            self.set(ring())
+        if ring is not None and (at := ring()) is not None:
+            self._arm(at)

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from channels.fanout.hub import running_loop
-from channels.layers.process.port import OwnerLoop
+from channels.fanout.loop import running_loop
+from channels.layers.process.owner import OwnerLoop
 
 logger = logging.getLogger("channels.layers")
 

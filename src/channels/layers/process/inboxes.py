@@ -12,11 +12,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from channels.fanout.hub import running_loop
+from channels.fanout.loop import post, running_loop
 from channels.kit.types import Message
-from channels.layers.process.port import Post
-
-Loop = asyncio.AbstractEventLoop
 
 
 class Inbox:
@@ -24,7 +21,6 @@ class Inbox:
 
     Args:
         lock: The node's lock.
-        post: Wakes waiters of other loops.
         clock: Monotonic seconds, in which deadlines are.
         capacity: Unread events that `put_layer` lets in.
         capacity_bytes: Bytes of them; a single larger event still fits into an empty inbox.
@@ -35,7 +31,6 @@ class Inbox:
         "_clock",
         "_events",
         "_lock",
-        "_post",
         "_waiters",
         "capacity",
         "capacity_bytes",
@@ -47,13 +42,11 @@ class Inbox:
     def __init__(
         self,
         lock: threading.RLock,
-        post: Post,
         clock: Callable[[], float],
         capacity: Callable[[], int],
         capacity_bytes: Callable[[], int],
     ) -> None:
         self._lock = lock
-        self._post = post
         self._clock = clock
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
@@ -151,13 +144,6 @@ class Inbox:
             self._bytes = 0
             return everything
 
-    def drop_loop(self, loop: Loop) -> None:
-        """Forget waiters of a loop that is closed."""
-        with self._lock:
-            self._waiters = deque(
-                waiter for waiter in self._waiters if waiter.get_loop() is not loop
-            )
-
     def _wake(self) -> None:
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -166,5 +152,5 @@ class Inbox:
                 if not waiter.done():
                     waiter.set_result(None)
                     return
-            elif self._post(loop, waiter):
+            elif post(loop, waiter):
                 return

@@ -16,7 +16,6 @@ from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.layers.process.alarm import Alarm
 from channels.layers.process.local import LocalChannels
-from channels.layers.process.port import Ports
 from channels.layers.process.reception import Reception
 
 #: Bytes of all that is pending.
@@ -36,13 +35,11 @@ class Later:
         self,
         local: LocalChannels,
         reception: Reception,
-        ports: Ports,
         expiry: Callable[[], float],
         bound: int,
     ) -> None:
         self._local = local
         self._reception = reception
-        self._ports = ports
         self._clock = reception.clock
         self._expiry = expiry
         self._bound = bound
@@ -97,25 +94,14 @@ class Later:
             self._reception.counters["dropped_full"] += 1
 
     def _deliver(self, channel: str, payload: bytes) -> None:
-        counters = self._reception.counters
         message = self._reception.message(payload)
         if message is None:
             return
         event = Event(message, len(payload), self._clock.monotonic() + self._expiry())
-
-        def deliver() -> None:
-            try:
-                taken = self._local.deliver(channel, event)
-            except ChannelFull:
-                taken = False
-            if taken is False:
-                counters["dropped_full"] += 1
-
-        member = self._local.hub.channels.get(channel)
-        if member is None or member.loop is None:
-            deliver()
-        elif not self._ports.post(member.loop, deliver):
-            counters["dropped_gone"] += 1
+        try:
+            self._local.deliver(channel, event)
+        except ChannelFull:
+            self._reception.counters["dropped_full"] += 1
 
     def clear(self) -> None:
         """Forget all of it."""

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MessageTooLarge
 from channels.kit.types import Message
-from channels.layers.contract import Leased, WorkQueue
+from channels.layers.contract import Leased
 from channels.layers.delivery import DEAD_LETTER, Delivery
 from channels.layers.process.link import Link
 from channels.layers.process.queues import Push, Queues
@@ -49,6 +49,7 @@ class Lease:
         self.attempts = leased.attempts
         self.delivery = delivery
         self._leases = leases
+        self._queues = leases.queues
         self._leased = leased
         self._message = message
         self._is_over = False
@@ -68,7 +69,7 @@ class Lease:
         Raises:
             ChannelLayerUnavailable: If the backend was out of reach for `send_timeout`.
         """
-        return await self._end("acknowledged", self._leases.acknowledge)
+        return await self._end("acknowledged", self._queues.acknowledge)
 
     async def retry(self, delay: float | None = None, reason: str = "") -> bool:
         """This attempt failed: try again after `delay` seconds, or after the pause that is due.
@@ -79,7 +80,7 @@ class Lease:
         if self.attempts >= self.delivery.max_attempts:
             return await self.reject(reason or "every attempt failed")
         pause = self.delivery.pause_after(self.attempts) if delay is None else delay
-        return await self._end("retried", partial(self._leases.release, delay=pause, counted=True))
+        return await self._end("retried", partial(self._queues.release, delay=pause, counted=True))
 
     async def reject(self, reason: str) -> bool:
         """No attempt can succeed: to the dead-letter channel.  Returns and raises as `ack`."""
@@ -92,7 +93,7 @@ class Lease:
     async def give_back(self) -> bool:
         """This was no attempt: another reader shall have it now.  Returns and raises as `ack`."""
         return await self._end(
-            "given_back", partial(self._leases.release, delay=0.0, counted=False)
+            "given_back", partial(self._queues.release, delay=0.0, counted=False)
         )
 
     async def extend(self, seconds: float | None = None) -> bool:
@@ -103,7 +104,7 @@ class Lease:
         """
         if self._is_over:
             return False
-        return await self._leases.extend(
+        return await self._queues.extend(
             self._leased, self.delivery.visibility_timeout if seconds is None else seconds
         )
 
@@ -146,13 +147,9 @@ class Leases:
 
     def __init__(self, link: Link, reception: Reception, queues: Queues, push: Push) -> None:
         self.counters = reception.counters
+        self.queues = queues
         self._link = link
-        self._queues = queues
         self._push = push
-
-    @property
-    def _transport(self) -> WorkQueue:
-        return self._link.transport
 
     async def receive(self, channel: str, delivery: Delivery) -> tuple[Message, Lease]:
         """The next message of a queue, on lease; what is void or used up is seen to on the way.
@@ -161,14 +158,14 @@ class Leases:
         """
         await self._link.start()
         while True:
-            taken = await self._queues.take(channel)
-            event, leased = self._queues.open(taken), taken.leased
+            taken = await self.queues.take(channel)
+            event, leased = self.queues.open(taken), taken.leased
             if event is None:
                 continue
             try:
                 if taken.asked:
                     # It was to be acknowledged for a `receive` that was cancelled.
-                    await self._queues.put_back(taken)
+                    await self.queues.put_back(taken)
                     continue
                 if leased.attempts > delivery.max_attempts:
                     reason = f"taken {leased.attempts - 1} times and never finished"
@@ -179,79 +176,40 @@ class Leases:
                 logger.warning("A message of %s could not be put away: %s", channel, error)
                 continue
             except asyncio.CancelledError:
-                self._queues.keep(taken)
+                self.queues.keep(taken)
                 raise
             self.counters["leased"] += 1
             return event.message, Lease(self, leased, event.message, delivery)
 
-    # The ends of a lease.
-
-    async def acknowledge(self, leased: Leased) -> bool:
-        return await self._link.do(
-            0, lambda: self._transport.acknowledge(leased.queue, leased.token)
-        )
-
-    async def release(self, leased: Leased, delay: float, counted: bool) -> bool:
-        return await self._link.do(
-            0, lambda: self._transport.release(leased.queue, leased.token, delay, counted)
-        )
-
-    async def extend(self, leased: Leased, seconds: float) -> bool:
-        return await self._link.do(
-            0, lambda: self._transport.extend(leased.queue, leased.token, seconds)
-        )
-
     async def bury(self, leased: Leased, message: Message, delivery: Delivery, reason: str) -> bool:
         """Lay a message down in its dead-letter channel; it is there before it is gone here."""
-        if await self._write_letter(leased, message, delivery, reason):
-            return await self.acknowledge(leased)
-        # No room there: it waits where it is, and goes through no handler meanwhile.
-        self.counters["dead_letters_put_off"] += 1
-        return await self.release(leased, _PUT_OFF_SECONDS, counted=leased.attempts <= 1)
-
-    async def _write_letter(
-        self, leased: Leased, message: Message, delivery: Delivery, reason: str
-    ) -> bool:
-        target = delivery.dead_letter
-        note = (leased.queue, leased.attempts, reason)
+        fate, target = "was dropped", delivery.dead_letter
         # A dead letter that kills its reader too must not go round for ever.
-        if target is None or message.get("type") == DEAD_LETTER:
-            logger.error("A message of %s was dropped after %s attempts: %s", *note)
-            self.counters["dropped_dead"] += 1
-            return True
-        letter = {
-            "type": DEAD_LETTER,
-            "channel": leased.queue,
-            "message": message,
-            "reason": reason,
-            "attempts": leased.attempts,
-        }
-        try:
-            await self._push(target, letter, None)
-        except ChannelFull:
-            logger.error(
-                "A message of %s is dead after %s attempts (%s), and there is no room "
-                "for it in %s.",
-                *note,
-                target,
-            )
-            return False
-        except MessageTooLarge:
-            logger.error(
-                "A message of %s was dropped after %s attempts (%s): too long for a dead letter.",
-                *note,
-            )
-            self.counters["dropped_dead"] += 1
-            return True
+        if target is not None and message.get("type") != DEAD_LETTER:
+            letter = {
+                "type": DEAD_LETTER,
+                "channel": leased.queue,
+                "message": message,
+                "reason": reason,
+                "attempts": leased.attempts,
+            }
+            try:
+                await self._push(target, letter, None)
+                fate = f"went to {target}"
+            except ChannelFull:
+                fate = f"stays there, for there is no room for it in {target},"
+            except MessageTooLarge:
+                fate = "was dropped, too long for a dead letter,"
         logger.error(
-            "A message of %s went to %s after %s attempts: %s",
-            leased.queue,
-            target,
-            leased.attempts,
-            reason,
+            "A message of %s %s after %s attempts: %s", leased.queue, fate, leased.attempts, reason
         )
-        self.counters["dead_letters"] += 1
-        return True
+        if fate.startswith("stays"):
+            # It goes through no handler meanwhile.
+            self.counters["dead_letters_put_off"] += 1
+            is_counted = leased.attempts <= 1
+            return await self.queues.release(leased, _PUT_OFF_SECONDS, is_counted)
+        self.counters["dead_letters" if fate.startswith("went") else "dropped_dead"] += 1
+        return await self.queues.acknowledge(leased)
 
 
 def reason_of(error: BaseException) -> str:

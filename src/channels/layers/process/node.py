@@ -11,7 +11,6 @@ happens on the owner loop, unless it is direct.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections import Counter
@@ -20,6 +19,7 @@ from functools import partial
 from typing import Final, cast
 
 from channels.exceptions import InvalidChannelLayerError, NodeGone
+from channels.fanout.event import Event
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, Serializer
@@ -35,16 +35,13 @@ from channels.layers.process.later import Later, pack_later
 from channels.layers.process.leases import Leases
 from channels.layers.process.link import Link
 from channels.layers.process.local import LocalChannels, Policy
-from channels.layers.process.own import OwnChannels
-from channels.layers.process.port import Ports, watch_forks
+from channels.layers.process.owner import watch_forks
 from channels.layers.process.queues import Queues
 from channels.layers.process.reception import Reception
 from channels.layers.seal import Seal
 
 logger = logging.getLogger("channels.layers")
 
-#: Readings of counters that grow meanwhile.
-_TRIES: Final = 5
 #: After so many messages `receive` gives the loop a turn: many may wait, and nothing else would.
 _TURN: Final = 50
 #: What nodes ask of each other is void after this; who asks waits for seconds only.
@@ -90,13 +87,11 @@ class Node:
         """Take a new identity and forget everything local: at first, and in a forked child."""
         self.id = new_node()
         self.mark = self._fixed_mark or f".{self.id}!"
-        self.ports = Ports()
-        self.link = Link(self.transport, self._options, self.ports, self)
+        self.link = Link(self.transport, self._options, self)
         self.local = LocalChannels(
             self._policy,
             self._clock,
             self.mark,
-            self.ports.post,
             self.link.release,
         )
         self.reception = Reception(self.local, self.codec, self.seal, self._clock, self.transport)
@@ -113,15 +108,11 @@ class Node:
         self.control = Control(
             self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
-        self.own = OwnChannels(self.reception, self.link, self.ports, self.codec, self._policy)
-        self.queues = Queues(
-            self.link, self.reception, self.ports, self.deliveries, self._push_message
-        )
+        self.queues = Queues(self.link, self.reception, self.deliveries, self._push_message)
         self.leases = Leases(self.link, self.reception, self.queues, self._push_message)
         self.later = Later(
             self.local,
             self.reception,
-            self.ports,
             lambda: self._policy.expiry,
             self._options.max_delayed,
         )
@@ -145,7 +136,7 @@ class Node:
             if delay:
                 self.later.put(channel, payload, delay)
             else:
-                await self.own.send(channel, payload)
+                await self._send_own(channel, payload)
             return
         push: Callable[[], Awaitable[None]]
         if delay:
@@ -162,6 +153,16 @@ class Node:
         except NodeGone:
             # At most once: its process is gone, and the message with it.
             self.counters["dropped_gone"] += 1
+
+    async def _send_own(self, channel: str, payload: bytes) -> None:
+        """Deliver in this process, after what it has sent to groups before."""
+        echoes = self.reception.echoes
+        if echoes.awaited:
+            patience = self.link.patience + 2 * echoes.longest_seconds
+            await self.link.owner.call(echoes.wait, patience)
+        deadline = self._clock.monotonic() + self._policy.expiry
+        event = Event(self.codec.decode(payload), len(payload), deadline)
+        await self.local.send(channel, event, self._options.send_timeout)
 
     def _later_push(
         self, channel: str, node: str | None, payload: bytes, delay: float
@@ -193,8 +194,12 @@ class Node:
         """
         if self.local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
-        receive = self.own.receive if self.local.is_own(channel) else self.queues.receive
+        receive = self._receive_own if self.local.is_own(channel) else self.queues.receive
         return receive(channel) if self._received % _TURN else self._receive_next_turn(channel)
+
+    async def _receive_own(self, channel: str) -> Message:
+        await self.link.start()
+        return await self.local.receive(channel)
 
     async def _receive_next_turn(self, channel: str) -> Message:
         await asyncio.sleep(0)
@@ -206,7 +211,7 @@ class Node:
         if self._clock.monotonic() >= self.local.sweep_due:
             self.local.sweep()
         self._received += 1
-        return self.own.take(channel) if self._received % _TURN else None
+        return self.local.take(channel) if self._received % _TURN else None
 
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
@@ -299,14 +304,8 @@ class Node:
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began; the names say what they count.  Any thread."""
-        for _ in range(_TRIES):
-            # Another thread may count something for the first time while this one reads.
-            with contextlib.suppress(RuntimeError):
-                return self._count()
-        return self._count()
-
-    def _count(self) -> dict[str, int]:
-        total = Counter(self.counters)
+        # Copied in one step: another thread may count something for the first time meanwhile.
+        total = Counter(dict(self.counters))
         total["delayed_here"] = len(self.later)
         for part in (self.local.statistics(), self.link.statistics()):
             total.update(part)

@@ -45,7 +45,6 @@ class Outbox:
         self._order = itertools.count()
         #: Order of submission -> what tells it that its turn has come.
         self._line: dict[int, asyncio.Future[None]] = {}
-        self._is_sorted = True
         self._bytes = 0
         self._is_open = False
         self._is_closed = False
@@ -163,12 +162,14 @@ class Outbox:
                 f"replay_bytes={self.max_waiting_bytes})."
             )
         loop = asyncio.get_running_loop()
-        if self._line and next(reversed(self._line)) > order:
-            self._is_sorted = False
         self._bytes += size
         try:
+            is_late = bool(self._line) and next(reversed(self._line)) > order
             self._line[order] = loop.create_future()
-            while not self._is_first(order):
+            if is_late:
+                # Seldom, and nearly sorted: it was under way before others came.
+                self._line = dict(sorted(self._line.items()))
+            while not self._is_free or next(iter(self._line)) != order:
                 if self._is_free:
                     # Those before it have their turn and are about to wake up.
                     await asyncio.sleep(0)
@@ -182,24 +183,9 @@ class Outbox:
             del self._line[order]
             self._bytes -= size
 
-    def _is_first(self, order: int) -> bool:
-        """True if this one in the line is the next to start."""
-        if not self._is_free:
-            return False
-        self._sort()
-        return next(iter(self._line)) == order
-
-    def _sort(self) -> None:
-        if not self._is_sorted:
-            ordered = sorted(self._line.items())
-            self._line.clear()
-            self._line.update(ordered)
-            self._is_sorted = True
-
     def _let_go(self) -> None:
         """Give all in the line their turn, if operations may start."""
         if self._is_free:
-            self._sort()
             for turn in self._line.values():
                 if not turn.done():
                     turn.set_result(None)

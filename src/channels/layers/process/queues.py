@@ -19,20 +19,19 @@ import math
 import threading
 from bisect import insort
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from functools import partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope
 from channels.fanout.event import Event
-from channels.fanout.hub import running_loop
+from channels.fanout.loop import post, running_loop
 from channels.kit.types import Message
 from channels.layers.contract import Leased
 from channels.layers.delivery import Deliveries
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.process.link import Link
-from channels.layers.process.port import Ports
 from channels.layers.process.reception import Reception
 
 #: Sends (channel, message, seconds until it expires or None for never) to a queue.
@@ -130,12 +129,11 @@ class Queues:
     """
 
     def __init__(
-        self, link: Link, reception: Reception, ports: Ports, deliveries: Deliveries, push: Push
+        self, link: Link, reception: Reception, deliveries: Deliveries, push: Push
     ) -> None:
         self._link = link
         self._reception = reception
         self._clock = reception.clock
-        self._ports = ports
         self._deliveries = deliveries
         self._push = push
         #: Guards the queues: readers are on any loop, and a direct transport calls on any thread.
@@ -219,8 +217,7 @@ class Queues:
             except MalformedEnvelope as error:
                 self._reception.count_malformed(error)
             if taken.event is None:
-                acknowledge = self._link.transport.acknowledge
-                self._link.do_later(partial(acknowledge, leased.queue, leased.token))
+                self._link.do_later(partial(self.acknowledge, leased))
         return taken.event
 
     def keep(self, taken: Taken) -> None:
@@ -237,7 +234,7 @@ class Queues:
             ChannelFull: If there is no room to send it again.
         """
         if taken.until != _OURS:
-            is_released = await self._link.do(0, self._releasing(taken))
+            is_released = await self.release(taken.leased, 0.0, counted=False)
             if is_released or not taken.asked or self._clock.monotonic() >= taken.until:
                 return
             taken.until = _OURS
@@ -248,6 +245,20 @@ class Queues:
             return
         life = None if event.deadline is None else event.deadline - now
         await self._push(taken.leased.queue, event.message, life)
+
+    # The ends of a lease, as `WorkQueue` has them.
+
+    async def acknowledge(self, leased: Leased) -> bool:
+        end = self._link.transport.acknowledge
+        return await self._link.do(0, lambda: end(leased.queue, leased.token))
+
+    async def release(self, leased: Leased, delay: float, counted: bool) -> bool:
+        end = self._link.transport.release
+        return await self._link.do(0, lambda: end(leased.queue, leased.token, delay, counted))
+
+    async def extend(self, leased: Leased, seconds: float) -> bool:
+        extend = self._link.transport.extend
+        return await self._link.do(0, lambda: extend(leased.queue, leased.token, seconds))
 
     async def close(self) -> None:
         """Put back what no reader here has taken; on the owner loop."""
@@ -351,11 +362,7 @@ class Queues:
             left_over = queue.remove_left_over()
             self._tidy(channel, queue)
         for taken in reversed(left_over):
-            self._link.do_later(self._releasing(taken))
-
-    def _releasing(self, taken: Taken) -> Callable[[], Coroutine[Any, Any, bool]]:
-        leased, release = taken.leased, self._link.transport.release
-        return partial(release, leased.queue, leased.token, 0.0, counted=False)
+            self._link.do_later(partial(self.release, taken.leased, 0.0, counted=False))
 
     def _wake(self, queue: ReadQueue) -> None:
         """Wake a reader for each message that is left over; under the lock."""
@@ -366,7 +373,7 @@ class Queues:
                 if waiter.done():
                     continue
                 waiter.set_result(None)
-            elif not self._ports.post(loop, waiter):
+            elif not post(loop, waiter):
                 continue
             queue.woken.add(waiter)
 

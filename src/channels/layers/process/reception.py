@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -10,22 +11,68 @@ from typing import Final
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.kit.clock import Clock
+from channels.kit.printable import printable
 from channels.kit.types import Message
 from channels.layers.codec import Codec, UndecodableMessage
 from channels.layers.contract import Bus
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from channels.layers.names import new_sender
 from channels.layers.process.drops import DropLog
-from channels.layers.process.echoes import Echoes
 from channels.layers.process.local import LocalChannels
 from channels.layers.process.window import SeenWindow
-from channels.layers.redaction import printable
 from channels.layers.seal import Seal, UnauthenticEnvelope, check_address
 
 logger = logging.getLogger("channels.layers")
 
 #: More than an envelope has beside its message: head, name, seal, and when it is due.
 _MARGIN_OCTETS: Final = 1024
+
+
+class Echoes:
+    """The own envelopes under way to groups that this node has joined; waits on the owner loop.
+
+    They come back from the broker to their sender too, in the one order that all nodes see.  A send
+    to a channel of the own process is delivered without the broker: so that it does not overtake
+    them, it waits until what was published before has come back.
+
+    Attributes:
+        awaited: The number of the last one that is being published or was; 0: it has come back.
+            Set by the sender, on any thread.
+        longest_seconds: How long a broker may take for an envelope, and again for its echo; what
+            takes longer was lost, or its group was left.
+    """
+
+    def __init__(self, longest_seconds: float = 1.0) -> None:
+        self.awaited = 0
+        self.longest_seconds = longest_seconds
+        #: Number of an envelope -> who goes on when it has come back.
+        self._waiters: dict[int, asyncio.Future[None]] = {}
+
+    def seen(self, seq: int) -> None:
+        """It has come back, and with it all that was published before."""
+        if seq == self.awaited:
+            self.awaited = 0
+        if self._waiters and (waiter := self._waiters.pop(seq, None)) is not None:
+            waiter.set_result(None)
+
+    def settle(self) -> None:
+        """Await none: they may have been lost."""
+        self.awaited = 0
+        for waiter in self._waiters.values():
+            waiter.set_result(None)
+        self._waiters.clear()
+
+    async def wait(self) -> None:
+        """Until what has been published by now has come back, or is taken for lost."""
+        seq = self.awaited
+        if not seq:
+            return
+        waiter = self._waiters.get(seq)
+        if waiter is None:
+            waiter = self._waiters[seq] = asyncio.get_running_loop().create_future()
+        await asyncio.wait([waiter], timeout=2 * self.longest_seconds)
+        if not waiter.done():
+            self.seen(seq)
 
 
 class Reception:
@@ -202,6 +249,6 @@ class Reception:
             self.counters["dropped_malformed"] += 1
             count = self.counters["dropped_malformed"]
         if count % 1000 == 1:
-            logger.warning("Dropped a message that cannot be read: %s", printable(error))
+            logger.warning("Dropped a message that cannot be read: %s", printable(str(error)))
         if self.drops is not None and self.clock.monotonic() >= self.drops.due:
             self.drops.say()

@@ -16,75 +16,38 @@ WINDOW: Final = 4096
 #: Senders remembered; the one not heard of for longest is forgotten first.
 MAX_SENDERS: Final = 4096
 _MASK: Final = (1 << WINDOW) - 1
-#: Rising numbers that are noted one by one before their bits are set: to shift all of a window for
-#: each takes 0.5 µs, this 0.1.
-_NOTED: Final = 64
-
-
-class _Sender:
-    """The highest number of a sender, and which below it were seen."""
-
-    __slots__ = ("_bits", "_top", "highest", "noted")
-
-    def __init__(self, highest: int, bits: int) -> None:
-        self.highest = highest
-        #: What came after `_top`, whose bit is the lowest; each was higher than all before.
-        self.noted: list[int] = []
-        self._top = highest
-        self._bits = bits
-
-    def bits(self) -> int:
-        """One for each number that was seen; the lowest is the highest number's."""
-        if self.noted:
-            highest, recent = self.highest, 0
-            for seq in self.noted:
-                if highest - seq < WINDOW:
-                    recent |= 1 << highest - seq
-            self.noted.clear()
-            ahead = highest - self._top
-            kept = self._bits << ahead if ahead < WINDOW else 0
-            self._top, self._bits = highest, (kept | recent) & _MASK
-        return self._bits
-
-    def is_repeat(self, seq: int) -> bool:
-        """The same for one that is not higher."""
-        behind = self.highest - seq
-        if behind >= WINDOW:
-            return True
-        bits, bit = self.bits(), 1 << behind
-        self._bits = bits | bit
-        return bool(bits & bit)
 
 
 class SeenWindow:
     """Tells repeated (sender, sequence number) pairs from new ones."""
 
     def __init__(self, max_senders: int = MAX_SENDERS) -> None:
-        self._senders: OrderedDict[bytes, _Sender] = OrderedDict()
+        #: Sender -> its highest number, and a bit for each that was seen, the lowest for that one.
+        self._senders: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._max_senders = max_senders
 
     def is_repeat(self, sender: bytes, seq: int) -> bool:
         """True if this pair was asked for before, or is too old to tell."""
-        entry = self._senders.get(sender)
-        if entry is None:
+        if sender not in self._senders:
             if len(self._senders) >= self._max_senders:
                 self._senders.popitem(last=False)
-            self._senders[sender] = _Sender(seq, 1)
+            self._senders[sender] = (seq, 1)
             return False
-        if seq > entry.highest:
-            entry.highest = seq
-            entry.noted.append(seq)
-            if len(entry.noted) >= _NOTED:
-                entry.bits()
+        highest, bits = self._senders[sender]
+        ahead = seq - highest
+        if ahead > 0:
+            self._senders[sender] = (seq, (bits << min(ahead, WINDOW) | 1) & _MASK)
             self._senders.move_to_end(sender)
             return False
-        return entry.is_repeat(seq)
+        bit = 1 << min(-ahead, WINDOW)
+        self._senders[sender] = (highest, (bits | bit) & _MASK)
+        return ahead <= -WINDOW or bool(bits & bit)
 
     def entries(self) -> Iterator[tuple[bytes, int, int]]:
         """(sender, highest number, bits) of each, the one not heard of for longest first."""
-        for sender, entry in self._senders.items():
-            yield sender, entry.highest, entry.bits()
+        for sender, (highest, bits) in self._senders.items():
+            yield sender, highest, bits
 
     def restore(self, sender: bytes, highest: int, bits: int) -> None:
         """Take over what another window knew of a sender."""
-        self._senders[sender] = _Sender(highest, bits & _MASK)
+        self._senders[sender] = (highest, bits & _MASK)

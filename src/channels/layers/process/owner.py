@@ -1,14 +1,9 @@
-"""Between loops and threads: one owner loop for all I/O of a layer, and ports to the others.
+"""The one event loop that does all I/O of a layer, and the thread that runs it if no server does.
 
 A layer belongs to the process, not to a loop.  Its connections live on one loop: the server's or
 the worker's, which offers it by `adopt_loop`, or else a daemon thread's, started when it is needed.
 A loop that merely calls is not taken: a test's or `async_to_sync`'s may be gone the next moment.
-Whoever calls from elsewhere comes in through a port; nobody opens a connection for a call.
-
-A port carries many callbacks with one wake-up: 17 µs a call at 50 concurrent ones, where a wake-up
-for each costs 60.  What it carries is served in slices, so that ten thousand readers who are woken
-at once leave the loop its turns, and leave the garbage collector nothing that looks long-lived: it
-goes through a whole process when a quarter as many objects as that has survive two collections.
+Whoever calls from elsewhere comes in by one hop; nobody opens a connection for a call.
 """
 
 from __future__ import annotations
@@ -16,92 +11,19 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
-from channels.fanout.hub import running_loop
+from channels.fanout.loop import Loop, forget_ports, post, running_loop
 from channels.kit.greenlets import start_thread, wait_for
 from channels.kit.tasks import TaskScope
 
-logger = logging.getLogger("channels.layers")
-
 T = TypeVar("T")
-Loop = asyncio.AbstractEventLoop
-#: What to call; or whom to wake, which spares an object for each of a crowd.
-Call = Callable[[], None] | asyncio.Future[None]
-Post = Callable[[Loop, Call], bool]
-
-#: How many are served before the loop has its turn.
-SLICE: Final = 1000
-#: Callbacks that may wait for one loop; a loop that runs no more must not collect them for ever.
-MAX_WAITING: Final = 100_000
-
-
-class Port:
-    """Callbacks into one loop, from any thread, in order."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = weakref.ref(loop)
-        self._waiting: deque[Call] = deque()
-        self._is_woken = False
-
-    def post(self, callback: Call) -> bool:
-        """Run `callback` on the loop; False if it is closed or takes no more."""
-        loop = self._loop()
-        if loop is None or loop.is_closed() or len(self._waiting) >= MAX_WAITING:
-            return False
-        self._waiting.append(callback)
-        if self._is_woken:
-            return True
-        # Set before the call: whoever appends from now on is served by this wake-up.
-        self._is_woken = True
-        try:
-            loop.call_soon_threadsafe(self._serve)
-        except RuntimeError:
-            # Closed between the look and the call.
-            self._waiting.clear()
-            return False
-        return True
-
-    def _serve(self) -> None:
-        # Reset first: a callback appended from here on wakes the loop again.
-        self._is_woken = False
-        for _ in range(min(len(self._waiting), SLICE)):
-            call = self._waiting.popleft()
-            if isinstance(call, asyncio.Future):
-                if not call.done():
-                    call.set_result(None)
-                continue
-            try:
-                call()
-            except Exception:
-                logger.exception("A callback from another thread failed")
-        if self._waiting and not self._is_woken and (loop := self._loop()) is not None:
-            self._is_woken = True
-            loop.call_soon(self._serve)
-
-
-class Ports:
-    """The ports of one layer."""
-
-    def __init__(self) -> None:
-        self._ports: weakref.WeakKeyDictionary[Loop, Port] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
-
-    def post(self, loop: Loop, callback: Call, /) -> bool:
-        """Run `callback` on `loop`, or set it, if it is a future; False as `Port.post`."""
-        port = self._ports.get(loop)
-        if port is None:
-            with self._lock:
-                port = self._ports.setdefault(loop, Port(loop))
-        return port.post(callback)
 
 
 class _LoopThread:
@@ -187,7 +109,6 @@ class OwnerLoop:
     """The one loop that a layer's transport lives on.
 
     Args:
-        ports: The layer's ports.
         on_lost: Called when the owner loop was closed under the layer, before another takes over;
             on whatever thread found out.
         on_exit: Closes the layer, on its thread's loop, when the process ends.
@@ -195,11 +116,9 @@ class OwnerLoop:
 
     def __init__(
         self,
-        ports: Ports,
         on_lost: Callable[[], None],
         on_exit: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        self._ports = ports
         self._on_lost = on_lost
         self.on_exit = on_exit
         self._lock = threading.RLock()
@@ -247,7 +166,7 @@ class OwnerLoop:
         if loop is running_loop():
             callback()
             return True
-        return self._ports.post(loop, callback)
+        return post(loop, callback)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Start a task that belongs to the layer; only on the owner loop."""
@@ -272,19 +191,16 @@ class OwnerLoop:
         owner, mine = self._require(), asyncio.get_running_loop()
         if owner is mine:
             return await work()
-        answer: asyncio.Future[T] = mine.create_future()
         outcome = self._submit(owner, work)
-
-        def hand_over(done: Future[T]) -> None:
-            self._ports.post(mine, lambda: _copy(done, answer))
-
-        outcome.add_done_callback(hand_over)
+        done: asyncio.Future[None] = mine.create_future()
+        outcome.add_done_callback(lambda _: post(mine, done))
         # As asyncio.timeout, which takes 40 µs where a loop was made for this one call.
         timer = None
         if timeout_seconds is not None:
-            timer = mine.call_later(timeout_seconds, _give_up, answer)
+            timer = mine.call_later(timeout_seconds, _give_up, done)
         try:
-            return await answer
+            await done
+            return outcome.result()
         finally:
             outcome.cancel()
             if timer is not None:
@@ -321,10 +237,10 @@ class OwnerLoop:
 
         def give_up(done: Future[T]) -> None:
             if done.cancelled():
-                self._ports.post(owner, stop)
+                post(owner, stop)
 
         outcome.add_done_callback(give_up)
-        if not self._ports.post(owner, start):
+        if not post(owner, start):
             outcome.set_exception(
                 ChannelLayerUnavailable("The event loop that owns this layer has gone.")
             )
@@ -342,9 +258,9 @@ def _settle(done: asyncio.Task[T], outcome: Future[T]) -> None:
             outcome.set_result(done.result())
 
 
-def _give_up(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(
+def _give_up(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_exception(
             ChannelLayerUnavailable(
                 "The event loop that owns this layer's connections does not answer: it is blocked "
                 "or no longer runs."
@@ -352,32 +268,19 @@ def _give_up(answer: asyncio.Future[Any]) -> None:
         )
 
 
-def _copy(done: Future[T], answer: asyncio.Future[T]) -> None:
-    if answer.done() or done.cancelled():
-        return
-    if (error := done.exception()) is not None:
-        answer.set_exception(error)
-    else:
-        answer.set_result(done.result())
-
-
 def watch_forks(target: Any) -> None:
     """Call `target.after_fork()` in children of this process, for as long as it lives."""
-    _register_once()
     _watching.add(target)
 
 
 _watching: weakref.WeakSet[Any] = weakref.WeakSet()
-_registered: list[bool] = []
-
-
-def _register_once() -> None:
-    if not _registered:
-        _registered.append(True)
-        os.register_at_fork(after_in_child=_after_fork)
 
 
 def _after_fork() -> None:
+    forget_ports()
     loop_thread.forget()
     for target in list(_watching):
         target.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,221 @@
+"""What happens on one event loop: callbacks that other threads post, and deliveries to its members.
+
+Posted callbacks share a wake-up: that takes 17 µs a call at 50 concurrent ones, where a wake-up for
+each takes 60.  Deliveries keep the order in which they were submitted, over all groups and
+channels: whoever sends to a channel and then to a group it is in reaches it in that order.
+
+Both are served in slices.  A large group, or ten thousand readers who are woken at once, leave the
+loop its turns, and leave the garbage collector nothing that looks long-lived: it goes through a
+whole process when a quarter as many objects as that has survive two collections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from channels.fanout.event import Event
+from channels.fanout.member import Member
+
+logger = logging.getLogger("channels.layers")
+
+Loop = asyncio.AbstractEventLoop
+#: What to call; or whom to wake, which spares an object for each of a crowd.
+Call = Callable[[], None] | asyncio.Future[None]
+
+#: How many are served before the loop has its turn.
+SLICE_CALLS: Final = 1000
+#: Callbacks that may wait for one loop; a loop that runs no more must not collect them for ever.
+MAX_CALLS: Final = 100_000
+#: A slice ends after so many members or so many seconds; the loop then serves others.
+SLICE_MEMBERS: Final = 1000
+SLICE_SECONDS: Final = 0.002
+#: How many members are served between two looks at the clock.
+_STRIDE: Final = 100
+#: Deliveries that may wait for their turn on one loop; more are dropped and counted.
+MAX_WAITING: Final = 10_000
+
+
+def running_loop() -> Loop | None:
+    """The loop that runs on this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class Port:
+    """Callbacks into one loop, from any thread, in order."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = weakref.ref(loop)
+        self._waiting: deque[Call] = deque()
+        self._is_woken = False
+
+    def post(self, callback: Call) -> bool:
+        """Run `callback` on the loop; False if it is closed or takes no more."""
+        loop = self._loop()
+        if loop is None or loop.is_closed() or len(self._waiting) >= MAX_CALLS:
+            return False
+        self._waiting.append(callback)
+        if self._is_woken:
+            return True
+        # Set before the call: whoever appends from now on is served by this wake-up.
+        self._is_woken = True
+        try:
+            loop.call_soon_threadsafe(self._serve)
+        except RuntimeError:
+            # Closed between the look and the call.
+            self._waiting.clear()
+            return False
+        return True
+
+    def _serve(self) -> None:
+        # Reset first: a callback appended from here on wakes the loop again.
+        self._is_woken = False
+        for _ in range(min(len(self._waiting), SLICE_CALLS)):
+            call = self._waiting.popleft()
+            if isinstance(call, asyncio.Future):
+                if not call.done():
+                    call.set_result(None)
+                continue
+            try:
+                call()
+            except Exception:
+                logger.exception("A callback from another thread failed")
+        if self._waiting and not self._is_woken and (loop := self._loop()) is not None:
+            self._is_woken = True
+            loop.call_soon(self._serve)
+
+
+def post(loop: Loop, callback: Call) -> bool:
+    """Run `callback` on `loop`, or set it, if it is a future; False as `Port.post`."""
+    port = _ports.get(loop)
+    if port is None:
+        with _lock:
+            port = _ports.setdefault(loop, Port(loop))
+    return port.post(callback)
+
+
+_ports: weakref.WeakKeyDictionary[Loop, Port] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def forget_ports() -> None:
+    """In a forked child: what waits there is the parent's, and so may the lock be."""
+    global _lock  # noqa: PLW0603 - a fork's copy may be held for ever
+    _lock = threading.Lock()
+    _ports.clear()
+
+
+class EventDelivery:
+    """One event to the members of a group, or to one channel, and how far it has come."""
+
+    __slots__ = ("event", "full", "is_group", "members", "name", "reached")
+
+    def __init__(
+        self, name: str, event: Event, members: Sequence[Member], *, is_group: bool = True
+    ) -> None:
+        self.name = name
+        self.is_group = is_group
+        self.event = event
+        self.members = members
+        self.reached = 0
+        #: Members that were passed over because they were full.
+        self.full = 0
+
+
+def deliver(delivery: EventDelivery, stop: int, counts: Counter[str]) -> None:
+    """Serve the members from `delivery.reached` up to `stop`; no error of theirs leaves.
+
+    Args:
+        counts: What it came to, in the words of the statistics.
+    """
+    event, first = delivery.event, delivery.reached
+    message, size, deadline, prepared = event.message, event.size, event.deadline, event.prepared
+    whole = first == 0 and stop == len(delivery.members)
+    members = delivery.members if whole else delivery.members[first:stop]
+    full = framed = failed = 0
+    for member in members:
+        try:
+            if (
+                prepared is not None
+                and (sink := member.sink) is not None
+                and (form := sink.form) is not None
+                and member.mailbox.layer_is_clear
+            ):
+                sink.write(prepared.frame(form))
+                framed += 1
+            elif not member.mailbox.put_layer(message, size, deadline):
+                full += 1
+        except Exception:
+            failed += 1
+            if failed == 1:
+                logger.exception("A member of %s could not be reached", delivery.name)
+    delivery.reached = stop
+    delivery.full += full
+    counts["delivered"] += len(members) - full - framed - failed
+    counts["delivered_as_frames"] += framed
+    counts["dropped_full"] += full
+    counts["dropped_failed"] += failed
+
+
+class Round:
+    """The deliveries of one loop; `submit` is called on that loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_full: Callable[[EventDelivery], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._loop = loop
+        self._on_full = on_full
+        self._clock = clock
+        self._waiting: deque[EventDelivery] = deque()
+
+    def __len__(self) -> int:
+        """How many deliveries are not complete."""
+        return len(self._waiting)
+
+    def submit(self, delivery: EventDelivery) -> bool:
+        """Deliver now as far as a slice goes, the rest in later turns; False if dropped."""
+        if self._waiting:
+            if len(self._waiting) >= MAX_WAITING:
+                self.counts["dropped_backlog"] += len(delivery.members)
+                return False
+            self._waiting.append(delivery)
+        elif len(delivery.members) <= _STRIDE:
+            deliver(delivery, len(delivery.members), self.counts)
+            if delivery.full:
+                self._on_full(delivery)
+        else:
+            self._waiting.append(delivery)
+            self._serve()
+        return True
+
+    def _serve(self) -> None:
+        """One slice of what waits, small deliveries together."""
+        until = self._clock() + SLICE_SECONDS
+        budget = SLICE_MEMBERS
+        while self._waiting and budget > 0:
+            delivery = self._waiting[0]
+            left = len(delivery.members) - delivery.reached
+            step = min(left, budget, _STRIDE)
+            deliver(delivery, delivery.reached + step, self.counts)
+            budget -= max(1, step)
+            if step == left:
+                self._waiting.popleft()
+                if delivery.full:
+                    self._on_full(delivery)
+            if self._clock() >= until:
+                break
+        if self._waiting:
+            self._loop.call_soon(self._serve)
