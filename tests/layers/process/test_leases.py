@@ -210,14 +210,14 @@ async def test_delayed_messages_of_a_process_are_bounded_in_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(later, "MAX_BYTES", 2500)
-    layer = InMemoryChannelLayer(clock=(clock := ManualClock()))
+    layer = InMemoryChannelLayer()
     channel = await layer.new_channel()
     big = {"type": "x", "data": b"x" * 1000}
-    for _ in range(2):
-        await layer.send(channel, big, delay=5)
+    for delay in (0.02, 60):
+        await layer.send(channel, big, delay=delay)
     with pytest.raises(ChannelFull, match="2500 bytes"):
-        await layer.send(channel, big, delay=5)
-    clock.advance(5)
-    layer.node.later.tick()
-    await layer.send(channel, big, delay=5)
-    assert await layer.receive(channel) == big
+        await layer.send(channel, big, delay=60)
+    assert await asyncio.wait_for(layer.receive(channel), 10) == big
+    await layer.send(channel, big, delay=60)
+    await layer.close()
+    assert layer.statistics()["delayed_here"] == 0

@@ -5,17 +5,19 @@ One for a channel of another process is sent there at once and waits in that pro
 
 from __future__ import annotations
 
-import heapq
+import asyncio
 import itertools
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
-from channels.layers.process.alarm import Alarm
+from channels.fanout.loop import post
 from channels.layers.process.local import LocalChannels
+from channels.layers.process.owner import loop_thread
 from channels.layers.process.reception import Reception
 
 #: Bytes of all that is pending.
@@ -24,7 +26,7 @@ _DUE: Final = struct.Struct("!Q")
 
 
 class Later:
-    """What is due later; any thread.
+    """What is due later, on timers of the layers' thread; any thread may put.
 
     Args:
         expiry: Seconds for which a message may be unread once it is due.
@@ -32,26 +34,20 @@ class Later:
     """
 
     def __init__(
-        self,
-        local: LocalChannels,
-        reception: Reception,
-        expiry: Callable[[], float],
-        bound: int,
+        self, local: LocalChannels, reception: Reception, expiry: Callable[[], float], bound: int
     ) -> None:
         self._local = local
         self._reception = reception
-        self._clock = reception.clock
         self._expiry = expiry
         self._bound = bound
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        #: (due in monotonic seconds, number, channel, payload)
-        self._heap: list[tuple[float, int, str, bytes]] = []
+        #: Number -> channel, payload.
+        self._pending: dict[int, tuple[str, bytes]] = {}
         self._bytes = 0
-        self._alarm = Alarm(self._clock, self.tick)
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._pending)
 
     def put(self, channel: str, payload: bytes, delay: float) -> None:
         """Deliver after `delay` seconds.
@@ -59,29 +55,20 @@ class Later:
         Raises:
             ChannelFull: If `bound` are pending already.
         """
-        due = self._clock.monotonic() + delay
+        number = next(self._numbers)
         with self._lock:
-            if len(self._heap) >= self._bound or self._bytes + len(payload) > MAX_BYTES:
+            if len(self._pending) >= self._bound or self._bytes + len(payload) > MAX_BYTES:
                 raise ChannelFull(
-                    f"{len(self._heap)} delayed messages of {self._bytes} bytes are pending in "
+                    f"{len(self._pending)} delayed messages of {self._bytes} bytes are pending in "
                     f"this process already: the most are max_delayed={self._bound} and "
                     f"{MAX_BYTES} bytes."
                 )
             self._bytes += len(payload)
-            heapq.heappush(self._heap, (due, next(self._numbers), channel, payload))
-        self._alarm.set(due)
+            self._pending[number] = channel, payload
+        post(loop_thread.loop(), partial(self._start_timer, number, delay))
 
-    def tick(self) -> float | None:
-        """Deliver what is due; returns when the next is."""
-        while True:
-            with self._lock:
-                if not self._heap:
-                    return None
-                if self._heap[0][0] > self._clock.monotonic():
-                    return self._heap[0][0]
-                _, _, channel, payload = heapq.heappop(self._heap)
-                self._bytes -= len(payload)
-            self._deliver(channel, payload)
+    def _start_timer(self, number: int, delay: float) -> None:
+        asyncio.get_running_loop().call_later(delay, self._deliver, number)
 
     def keep(self, channel: str, content: bytes, now: float) -> None:
         """Another process has sent it to a channel of this one; `now` is the broker's time."""
@@ -93,22 +80,24 @@ class Later:
         except ChannelFull:
             self._reception.counters["dropped_full"] += 1
 
-    def _deliver(self, channel: str, payload: bytes) -> None:
-        message = self._reception.message(payload)
+    def _deliver(self, number: int) -> None:
+        with self._lock:
+            channel, payload = self._pending.pop(number, ("", b""))
+            self._bytes -= len(payload)
+        message = self._reception.message(payload) if channel else None
         if message is None:
             return
-        event = Event(message, len(payload), self._clock.monotonic() + self._expiry())
+        until = self._reception.clock.monotonic() + self._expiry()
         try:
-            self._local.deliver(channel, event)
+            self._local.deliver(channel, Event(message, len(payload), until))
         except ChannelFull:
             self._reception.counters["dropped_full"] += 1
 
     def clear(self) -> None:
         """Forget all of it."""
         with self._lock:
-            self._heap.clear()
+            self._pending.clear()
             self._bytes = 0
-        self._alarm.cancel()
 
 
 def pack_later(due: float, payload: bytes) -> bytes:
