@@ -109,20 +109,6 @@ def test_an_expired_one_is_dropped_when_it_is_due() -> None:
     assert bench.engine.expired == 1
 
 
-def test_what_finds_no_room_in_the_engine_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench()
-    bench.delay(1, 5)
-
-    def refuse(queue: str, envelope: Envelope, capacity: int) -> None:
-        raise ChannelFull
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.engine, "push", refuse)
-        assert bench.pass_time(5) is not None
-    bench.pass_time(1)
-    assert bench.pull(1) == [1]
-
-
 def test_leased_ones_are_out_of_reach_until_their_time() -> None:
     bench, one, two = Bench(), Reader(), Reader()
     bench.push(1, 2)

@@ -118,14 +118,17 @@ class MemoryEngine:
             )
         self.octets += size
 
-    def put_back(self, queue: str, envelopes: Sequence[Envelope]) -> None:
-        """Put envelopes back at the head, in their order, whatever the capacity.
+    def put_back(self, queue: str, envelopes: Sequence[Envelope], *, at_end: bool = False) -> None:
+        """Put envelopes back at the head, or at the end, in their order, whatever the bounds.
 
-        They have taken their room already.
+        They were accepted before, and have taken their room.
         """
         with self.lock:
-            entry = self._queue(queue)
-            entry.envelopes.extendleft(reversed(envelopes))
+            entry = self.queues.setdefault(queue, Queue())
+            if at_end:
+                entry.envelopes.extend(envelopes)
+            else:
+                entry.envelopes.extendleft(reversed(envelopes))
             self._serve(queue, entry)
 
     def demand(self, reader: object, queue: str, demand: Demand) -> None:

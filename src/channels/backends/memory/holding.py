@@ -11,18 +11,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
-from typing import Final
 
 from channels.backends.memory.engine import Demand, MemoryEngine, Taker, envelope_octets
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-
-#: Seconds until the next try when there is no room for what is due.
-_NO_ROOM_SECONDS: Final = 1.0
 
 
 class Held:
@@ -122,7 +117,7 @@ class Holder:
                 held.count()
             held.reader = None
             if delay <= 0:
-                self._return(held.queue, [held.envelope])
+                self.engine.put_back(held.queue, [held.envelope])
             else:
                 held.due = self._clock.monotonic() + delay
                 # Under a new token: this one is void.
@@ -155,32 +150,33 @@ class Holder:
                     held.count()
                     returned.setdefault(held.queue, []).append(held.envelope)
             for queue, envelopes in returned.items():
-                self._return(queue, envelopes)
+                self.engine.put_back(queue, envelopes)
 
     def tick(self) -> float | None:
         """Put what is due into its queue; returns when the next is, in monotonic seconds."""
         with self.engine.lock:
             now = self._clock.monotonic()
-            delayed: list[tuple[bytes, Held]] = []
+            delayed: list[Held] = []
             returned: dict[str, list[Envelope]] = {}
             while self._heap and self._heap[0][0] <= now:
                 due, token = heapq.heappop(self._heap)
                 held = self._held.get(token)
                 if held is None or held.due != due:
                     continue
-                if held.is_delayed:
-                    delayed.append((token, held))
-                    continue
                 del self._held[token]
+                if held.is_delayed:
+                    self._delayed -= 1
+                    delayed.append(held)
+                    continue
                 if held.reader is not None:
                     self.run_out += 1
                     held.count()
                 returned.setdefault(held.queue, []).append(held.envelope)
             # Readers may wait: those that were in the queue before come first.
             for queue, envelopes in returned.items():
-                self._return(queue, envelopes)
-            for token, held in delayed:
-                self._append(token, held)
+                self.engine.put_back(queue, envelopes)
+            for held in delayed:
+                self.engine.put_back(held.queue, [held.envelope], at_end=True)
             return self._heap[0][0] if self._heap else None
 
     def entries(self) -> Iterator[tuple[bytes, Held, float]]:
@@ -221,29 +217,6 @@ class Holder:
         heapq.heappush(self._heap, (held.due, token))
         if is_first:
             self.on_due(held.due)
-
-    def _return(self, queue: str, envelopes: list[Envelope]) -> None:
-        """Put what was held at the head of its queue."""
-        try:
-            self.engine.put_back(queue, envelopes)
-        except ChannelFull:
-            # As many queues as there may be; none for this one at the moment.
-            due = self._clock.monotonic() + _NO_ROOM_SECONDS
-            for envelope in envelopes:
-                self._hold(self._token(), Held(queue, envelope, due))
-
-    def _append(self, token: bytes, held: Held) -> None:
-        self.engine.octets -= envelope_octets(held.envelope)
-        try:
-            # The capacity was asked when it was sent: what was accepted is not dropped now.
-            self.engine.push(held.queue, held.envelope, sys.maxsize)
-        except ChannelFull:
-            self.engine.octets += envelope_octets(held.envelope)
-            held.due = self._clock.monotonic() + _NO_ROOM_SECONDS
-            heapq.heappush(self._heap, (held.due, token))
-        else:
-            del self._held[token]
-            self._delayed -= 1
 
     def _compact(self) -> None:
         """Leases that end early leave their place in the heap behind; do not let these grow."""

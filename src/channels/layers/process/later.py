@@ -76,7 +76,7 @@ class Later:
             due, payload = read_later(content)
             self.put(channel, payload, due - now)
         except MalformedEnvelope as error:
-            self._reception.count_malformed(error)
+            self._reception.losses.unreadable(error)
         except ChannelFull:
             self._reception.counters["dropped_full"] += 1
 

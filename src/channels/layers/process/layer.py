@@ -18,8 +18,8 @@ from channels.layers.delivery import Delivery
 from channels.layers.names import node_of
 from channels.layers.options import LayerOptions
 from channels.layers.outbound import outbound_message
-from channels.layers.process.gaps import GapListener
 from channels.layers.process.leases import Lease
+from channels.layers.process.losses import GapListener
 from channels.layers.process.node import Node
 
 T = TypeVar("T")

@@ -60,7 +60,7 @@ class LocalChannels:
         self.hub = Hub(on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
         self.policy = policy
-        self._clock = clock
+        self.clock = clock
         self._mark = mark
         #: When `sweep` has something to do, by the clock.
         self.sweep_due = float("-inf")
@@ -110,7 +110,7 @@ class LocalChannels:
             if inbox is None:
                 inbox = self.inboxes[channel] = Inbox(
                     self.lock,
-                    self._clock.monotonic,
+                    self.clock.monotonic,
                     partial(self.policy.get_capacity, channel),
                     partial(self.policy.get_capacity_bytes, channel),
                 )
@@ -244,7 +244,7 @@ class LocalChannels:
             entry = self.hub.groups.get(group)
             if entry is None:
                 return
-            now = self._clock.monotonic()
+            now = self.clock.monotonic()
             limit = now - self.policy.group_expiry
             while entry.added:
                 channel, added = next(iter(entry.added.items()))
@@ -259,7 +259,7 @@ class LocalChannels:
 
     def sweep(self) -> bool:
         """Drop what nobody reads, every quarter of `expiry`; False if it was not time yet."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if now < self.sweep_due:
             return False
         if not self._to_sweep:

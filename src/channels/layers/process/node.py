@@ -29,12 +29,11 @@ from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import ALL_NODES, local_part, new_node, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.process.control import Control
-from channels.layers.process.drops import DropLog
-from channels.layers.process.gaps import GapListener, Gaps
 from channels.layers.process.later import Later, pack_later
 from channels.layers.process.leases import Leases
 from channels.layers.process.link import Link
 from channels.layers.process.local import LocalChannels, Policy
+from channels.layers.process.losses import GapListener, Losses
 from channels.layers.process.owner import watch_forks
 from channels.layers.process.queues import Queues
 from channels.layers.process.reception import Reception
@@ -94,17 +93,15 @@ class Node:
             self.mark,
             self.link.release,
         )
-        self.reception = Reception(self.local, self.codec, self.seal, self._clock, self.transport)
+        self.losses = Losses(self._clock, self.statistics, self.gap_listeners, self.link.owner)
+        self.counters = self.losses.counters
+        self.local.hub.on_full = self.losses.note_full
+        self.reception = Reception(self.local, self.codec, self.seal, self.losses, self.transport)
         self.reception.on_control = self._on_control
         # As any send may take: a backend that is polled is seconds behind on a busy machine.
         self.reception.echoes.longest_seconds = self._options.send_timeout
-        self.drops = DropLog(self._clock, self.statistics)
-        self.reception.drops = self.drops
-        self.counters = self.reception.counters
         #: As in `TransportEvents`.
         self.on_frame = self.reception.on_frame
-        self.gaps = Gaps(self.gap_listeners, self.counters, self.link.owner)
-        self.local.hub.on_full = self.gaps.note_full
         self.control = Control(
             self.id, self.link, self.local, self.reception, self._control_envelope, self._options
         )
@@ -248,7 +245,7 @@ class Node:
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send an encoded message to a group; as `BaseChannelLayer.group_send`."""
         now = self._clock.monotonic()
-        if now >= self.local.sweep_due or now >= self.drops.due:
+        if now >= self.local.sweep_due or now >= self.losses.due:
             self._tidy_up()
         self.counters["group_sent"] += 1
         envelope = self._envelope(Kind.GROUP, group, payload)
@@ -273,8 +270,8 @@ class Node:
         now = self._clock.monotonic()
         if now >= self.local.sweep_due + patience:
             self.local.sweep()
-        if now >= self.drops.due:
-            self.drops.say()
+        if now >= self.losses.due:
+            self.losses.say()
 
     async def flush(self) -> None:
         """Forget all messages and groups, here and wherever the transport reaches."""
@@ -288,7 +285,7 @@ class Node:
 
     async def close(self) -> None:
         """Let go of the broker; the next use connects again."""
-        self.drops.say()
+        self.losses.say()
         if not self.link.is_direct and self.link.owner.current is not None:
             await self.link.owner.call(self.queues.close, self.link.patience)
         await self.link.close()
@@ -329,7 +326,7 @@ class Node:
 
     def on_gap(self, groups: Sequence[str] | None) -> None:
         self.reception.echoes.settle()
-        self.gaps.tell(groups)
+        self.losses.tell_gap(groups)
 
     # What the link asks.
 

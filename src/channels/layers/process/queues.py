@@ -215,7 +215,7 @@ class Queues:
                 envelope = data if isinstance(data, Envelope) else decode_envelope(data)
                 taken.event = self._reception.open(envelope, leased.queue)
             except MalformedEnvelope as error:
-                self._reception.count_malformed(error)
+                self._reception.losses.unreadable(error)
             if taken.event is None:
                 self._link.do_later(partial(self.acknowledge, leased))
         return taken.event

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
-from channels.kit.clock import Clock
 from channels.kit.printable import printable
 from channels.kit.types import Message
 from channels.layers.codec import Codec, UndecodableMessage
 from channels.layers.contract import Bus
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 from channels.layers.names import new_sender
-from channels.layers.process.drops import DropLog
 from channels.layers.process.local import LocalChannels
+from channels.layers.process.losses import Losses
 from channels.layers.process.window import SeenWindow
 from channels.layers.seal import Seal, UnauthenticEnvelope, check_address
 
@@ -84,11 +82,10 @@ class Reception:
     Attributes:
         sender: The identity of this node's own envelopes.
         on_control: Takes envelopes for the node itself, and their opened payloads.
-        drops: Says what was dropped.
     """
 
     def __init__(
-        self, local: LocalChannels, codec: Codec, seal: Seal | None, clock: Clock, bus: Bus
+        self, local: LocalChannels, codec: Codec, seal: Seal | None, losses: Losses, bus: Bus
     ) -> None:
         self.local = local
         self.sender = new_sender()
@@ -96,10 +93,10 @@ class Reception:
         # Such a bus neither repeats nor delays anything.
         self._is_direct = bus.capabilities.is_direct
         self.on_control: Callable[[Envelope, bytes], None] = lambda *_: None
-        self.counters: Counter[str] = Counter()
-        self.drops: DropLog | None = None
+        self.losses = losses
+        self.counters = losses.counters
         self.echoes = Echoes()
-        self.clock = clock
+        self.clock = local.clock
         self._codec = codec
         self._seal = seal
         self._seen = SeenWindow()
@@ -113,7 +110,7 @@ class Reception:
                 self._check_size(data)
             envelope = decode_envelope(data)
         except MalformedEnvelope as error:
-            self.count_malformed(error)
+            self.losses.unreadable(error)
         else:
             self.on_envelope(envelope)
 
@@ -124,7 +121,7 @@ class Reception:
             try:
                 payload = self._opened(envelope)
             except MalformedEnvelope as error:
-                self.count_malformed(error)
+                self.losses.unreadable(error)
                 return
         if not self._is_direct:
             if self._seen.is_repeat(envelope.sender, envelope.seq):
@@ -139,7 +136,7 @@ class Reception:
             else:
                 self._to_node(envelope, payload)
         except MalformedEnvelope as error:
-            self.count_malformed(error)
+            self.losses.unreadable(error)
         except Exception:
             # Nothing that comes in may stop what comes after it.
             self.counters["dropped_failed"] += 1
@@ -150,8 +147,8 @@ class Reception:
         # After its delivery: another thread may look, and deliver what comes after it.
         if self.echoes.awaited and envelope.sender == self.sender:
             self.echoes.seen(envelope.seq)
-        if self.drops is not None and self.clock.monotonic() >= self.drops.due:
-            self.drops.say()
+        if self.clock.monotonic() >= self.losses.due:
+            self.losses.say()
 
     def _to_group(self, envelope: Envelope, payload: bytes) -> None:
         name, hub = envelope.name, self.local.hub
@@ -195,7 +192,7 @@ class Reception:
                 payload = self._opened(envelope)
                 check_address(envelope, queue)
             except MalformedEnvelope as error:
-                self.count_malformed(error)
+                self.losses.unreadable(error)
                 return None
         return self._event(envelope, payload)
 
@@ -237,18 +234,5 @@ class Reception:
         try:
             return self._codec.decode(payload)
         except UndecodableMessage as error:
-            self.count_malformed(error)
+            self.losses.unreadable(error)
             return None
-
-    def count_malformed(self, error: Exception) -> None:
-        """Count what cannot be read, or opened; the first, and each thousandth, is logged."""
-        if isinstance(error, UnauthenticEnvelope):
-            self.counters["dropped_unauthentic"] += 1
-            count = self.counters["dropped_unauthentic"]
-        else:
-            self.counters["dropped_malformed"] += 1
-            count = self.counters["dropped_malformed"]
-        if count % 1000 == 1:
-            logger.warning("Dropped a message that cannot be read: %s", printable(str(error)))
-        if self.drops is not None and self.clock.monotonic() >= self.drops.due:
-            self.drops.say()
