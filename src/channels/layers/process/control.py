@@ -15,9 +15,7 @@ from typing import Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope, NodeGone
 from channels.layers.envelope import Envelope, Kind
-from channels.layers.options import LayerOptions
 from channels.layers.process.link import Link
-from channels.layers.process.local import LocalChannels
 from channels.layers.process.reception import Reception
 
 _HEAD: Final = struct.Struct("!Q17s")
@@ -37,17 +35,14 @@ class Control:
         self,
         node: str,
         link: Link,
-        local: LocalChannels,
         reception: Reception,
         envelope: Callable[[Kind, str, bytes], Envelope],
-        options: LayerOptions,
     ) -> None:
         self._node = node
         self._link = link
-        self._local = local
-        self._reception = reception
+        self._local = reception.local
+        self._counters = reception.counters
         self._envelope = envelope
-        self._options = options
         self._tokens = itertools.count(1)
         #: On the owner loop only.
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -67,7 +62,7 @@ class Control:
                 partial(self._ask_here, kind, node, group, channel), 2 * self._link.patience
             )
         except NodeGone:
-            self._reception.counters["dropped_gone"] += 1
+            self._counters["dropped_gone"] += 1
 
     async def _ask_here(self, kind: Kind, node: str, group: str, channel: str) -> None:
         token = next(self._tokens)
@@ -77,11 +72,11 @@ class Control:
         try:
             push = partial(self._link.transport.push_node, node, envelope)
             await self._link.do_here(len(envelope.payload), push)
-            async with asyncio.timeout(self._options.send_timeout):
+            async with asyncio.timeout(self._link.outbox.send_timeout):
                 await answer
         except TimeoutError:
             # No such process any more, or one that hangs: nothing to be a member.
-            self._reception.counters["unanswered"] += 1
+            self._counters["unanswered"] += 1
         finally:
             self._asked.pop(token, None)
 
@@ -107,9 +102,8 @@ class Control:
         self, kind: Kind, group: str, channel: str, asker: str, question: bytes
     ) -> None:
         """Another process changes the membership of a channel of ours."""
-        counters = self._reception.counters
         if not self._local.is_here(channel):
-            counters["dropped_gone"] += 1
+            self._counters["dropped_gone"] += 1
         elif kind is Kind.ADD:
             self._local.add(group, channel)
             await self._link.join_here(group)
@@ -120,7 +114,7 @@ class Control:
             push = partial(self._link.transport.push_node, asker, answer)
             await self._link.do_here(len(answer.payload), push)
         except (NodeGone, ChannelFull, ChannelLayerUnavailable):
-            counters["unanswered"] += 1
+            self._counters["unanswered"] += 1
 
 
 def pack_question(token: int, node: str, channel: str) -> bytes:

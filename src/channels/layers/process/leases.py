@@ -159,7 +159,7 @@ class Leases:
         await self._link.start()
         while True:
             taken = await self.queues.take(channel)
-            event, leased = self.queues.open(taken), taken.leased
+            event, leased = await self.queues.open(taken), taken.leased
             if event is None:
                 continue
             try:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -112,24 +112,6 @@ class Link:
             operation()
         else:
             self.owner.post(operation)
-
-    def do_later(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Do something that nobody waits for; what fails is let go."""
-        if self.is_direct:
-            # It never waits, so its first step is its last.
-            with contextlib.suppress(StopIteration, ChannelLayerUnavailable):
-                work().send(None)
-            return
-
-        async def do() -> None:
-            with contextlib.suppress(ChannelLayerUnavailable):
-                await work()
-
-        def spawn() -> None:
-            with contextlib.suppress(RuntimeError):
-                self.owner.spawn(do(), "channel layer, unawaited")
-
-        self.owner.post(spawn)
 
     @property
     def is_started(self) -> bool:

@@ -102,9 +102,7 @@ class Node:
         self.reception.echoes.longest_seconds = self._options.send_timeout
         #: As in `TransportEvents`.
         self.on_frame = self.reception.on_frame
-        self.control = Control(
-            self.id, self.link, self.local, self.reception, self._control_envelope, self._options
-        )
+        self.control = Control(self.id, self.link, self.reception, self._control_envelope)
         self.queues = Queues(self.link, self.reception, self.deliveries, self._push_message)
         self.leases = Leases(self.link, self.reception, self.queues, self._push_message)
         self.later = Later(

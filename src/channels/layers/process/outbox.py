@@ -13,6 +13,7 @@ as it starts, so the line is gone after a turn of the loop, however fast others 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -46,55 +47,41 @@ class Outbox:
         #: Order of submission -> what tells it that its turn has come.
         self._line: dict[int, asyncio.Future[None]] = {}
         self._bytes = 0
-        self._is_open = False
+        self._opened = asyncio.Event()
         self._is_closed = False
         #: How often the transport went down.
         self._failures = 0
         #: Operations under way, and those of them that were so when the transport last went down.
         self._started = 0
         self._unheard = 0
-        self._openers: list[asyncio.Future[None]] = []
 
     @property
     def is_open(self) -> bool:
         """True while the transport is up."""
-        return self._is_open
+        return self._opened.is_set()
 
     def __len__(self) -> int:
         return len(self._line)
 
     def open(self) -> None:
         """The transport is up: let the line go."""
-        self._is_open = True
+        self._opened.set()
         self.cause = ""
-        for waiter in self._openers:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._openers.clear()
         self._let_go()
 
     def shut(self) -> None:
         """The transport is down: operations wait from now on."""
-        if self._is_open:
-            self._is_open = False
+        if self.is_open:
+            self._opened.clear()
             self._failures += 1
             self._unheard = self._started
 
     async def wait_open(self, timeout_seconds: float) -> bool:
         """Until the transport is up; False if that takes longer."""
-        if self._is_open:
-            return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._openers.append(waiter)
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await waiter
-        except TimeoutError:
-            return False
-        finally:
-            if waiter in self._openers:
-                self._openers.remove(waiter)
-        return True
+                await self._opened.wait()
+        return self.is_open
 
     def close(self) -> None:
         """Who waits, or comes to wait, gets `ChannelLayerUnavailable`."""
@@ -118,7 +105,7 @@ class Outbox:
         order = next(self._order)
         try:
             with Deadline(self._deadlines) as deadline:
-                if not self._is_open or self._unheard or self._line:
+                if not self._opened.is_set() or self._unheard or self._line:
                     await self._wait_in_line(order, size)
                 while True:
                     failures = self._failures
@@ -148,7 +135,7 @@ class Outbox:
     @property
     def _is_free(self) -> bool:
         """True if operations may start."""
-        return self._is_open and not self._unheard
+        return self._opened.is_set() and not self._unheard
 
     async def _wait_in_line(self, order: int, size: int) -> None:
         """Until the operation may start, which it must do without waiting again."""

@@ -150,7 +150,7 @@ class Queues:
             await self._link.start()
         while True:
             taken = await self.take(channel)
-            event = self.open(taken)
+            event = await self.open(taken)
             if event is None:
                 continue
             try:
@@ -206,7 +206,7 @@ class Queues:
                 self._balance(channel)
                 raise
 
-    def open(self, taken: Taken) -> Event | None:
+    async def open(self, taken: Taken) -> Event | None:
         """The event in a message; None if it is void or unreadable, and then it is acknowledged."""
         if taken.event is None:
             leased = taken.leased
@@ -217,7 +217,8 @@ class Queues:
             except MalformedEnvelope as error:
                 self._reception.losses.unreadable(error)
             if taken.event is None:
-                self._link.do_later(partial(self.acknowledge, leased))
+                with contextlib.suppress(ChannelLayerUnavailable):
+                    await self.acknowledge(leased)
         return taken.event
 
     def keep(self, taken: Taken) -> None:
@@ -362,7 +363,9 @@ class Queues:
             left_over = queue.remove_left_over()
             self._tidy(channel, queue)
         for taken in reversed(left_over):
-            self._link.do_later(partial(self.release, taken.leased, 0.0, counted=False))
+            # It never waits, so its first step is its last.
+            with contextlib.suppress(StopIteration):
+                self.release(taken.leased, 0.0, counted=False).send(None)
 
     def _wake(self, queue: ReadQueue) -> None:
         """Wake a reader for each message that is left over; under the lock."""
