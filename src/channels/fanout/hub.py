@@ -42,14 +42,12 @@ _COUNTED: Final = (
 class Group:
     """The members of a group in this process."""
 
-    __slots__ = ("added", "known", "members", "oldest")
+    __slots__ = ("added", "known", "members")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
-        #: Channel -> when it was added, by the hub's clock; oldest first.
+        #: Channel -> when it was added last, by the hub's clock.
         self.added: dict[str, float] = {}
-        #: No member was added before this time; which is looked at without going through them.
-        self.oldest = float("inf")
         #: What `ready` gave, until a member comes or goes.
         self.known: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
 
@@ -58,9 +56,7 @@ class Group:
         if self.members.get(channel) is not member:
             self.members[channel] = member
             self.known = None
-        self.added.pop(channel, None)
         self.added[channel] = now
-        self.oldest = min(self.oldest, now)
 
     def drop(self, channel: str) -> None:
         if self.members.pop(channel, None) is not None:

@@ -179,8 +179,6 @@ class InMemoryChannelLayer(NodeChannelLayer):
         while local.sweep():
             # One call looks at a part.
             pass
-        for group in list(local.hub.groups):
-            local.expire_members(group)
 
     def _remove_from_groups(self, channel: str) -> None:
         """Take a channel out of all groups.  A name that tests of applications call."""

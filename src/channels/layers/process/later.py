@@ -88,10 +88,7 @@ class Later:
         if message is None:
             return
         until = self._reception.clock.monotonic() + self._expiry()
-        try:
-            self._local.deliver(channel, Event(message, len(payload), until))
-        except ChannelFull:
-            self._reception.counters["dropped_full"] += 1
+        self._local.deliver(channel, Event(message, len(payload), until))
 
     def clear(self) -> None:
         """Forget all of it."""

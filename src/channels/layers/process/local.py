@@ -3,7 +3,8 @@
 A channel is here if a consumer is attached under its name, or if it bears this node's mark.  One
 that bears the mark and has no consumer gets an inbox when something comes for it or when it is
 read.  Nobody may ever read it, so inboxes are swept: what is past its deadline goes, and a channel
-whose messages expired unread leaves its groups, because its reader is gone.
+whose messages expired unread leaves its groups, because its reader is gone.  An attached consumer
+runs, so its memberships last.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class LocalChannels:
         #: When `sweep` has something to do, by the clock.
         self.sweep_due = float("-inf")
         self._to_sweep: list[str] = []
+        #: Messages for one more unread inbox than there may be.
+        self._refused = 0
 
     def is_own(self, channel: str) -> bool:
         """True if the name bears this node's mark."""
@@ -130,11 +133,7 @@ class LocalChannels:
             self.hub.detach(channel)
 
     def deliver(self, channel: str, event: Event) -> bool | None:
-        """Deliver to a channel that is here; as `Hub.deliver`.
-
-        Raises:
-            ChannelFull: If it is one more unread inbox than there may be.
-        """
+        """Deliver to a channel that is here; as `Hub.deliver`."""
         member = self.hub.channels.get(channel)
         if member is not None and not isinstance(member.mailbox, Inbox):
             return self.hub.deliver(channel, event)
@@ -142,10 +141,8 @@ class LocalChannels:
         with self.lock:
             if channel not in self.hub.channels:
                 if len(self.inboxes) >= MAX_UNREAD_INBOXES:
-                    raise ChannelFull(
-                        f"{len(self.inboxes)} channels of this process hold unread messages "
-                        "already."
-                    )
+                    self._refused += 1
+                    return False
                 self.inbox(channel)
             return self.hub.deliver(channel, event)
 
@@ -167,7 +164,8 @@ class LocalChannels:
         if taken is False:
             raise ChannelFull(
                 f"{channel} holds its capacity of unread messages, in number or in bytes: see the "
-                "layer's options capacity and capacity_bytes."
+                "layer's options capacity and capacity_bytes. Or it has no reader, as "
+                f"{MAX_UNREAD_INBOXES} other channels of this process."
             )
 
     async def _deliver_on(
@@ -180,7 +178,7 @@ class LocalChannels:
         def there() -> None:
             try:
                 taken.append(self.deliver(channel, event))
-            except (KeyError, ChannelFull):
+            except KeyError:
                 taken.append(False)
             post(told.get_loop(), told)
 
@@ -238,27 +236,11 @@ class LocalChannels:
             if self.hub.discard(group, channel):
                 self.tidy(channel)
 
-    def expire_members(self, group: str) -> None:
-        """Drop members that were added longer ago than `group_expiry`, but no attached consumer."""
-        with self.lock:
-            entry = self.hub.groups.get(group)
-            if entry is None:
-                return
-            now = self.clock.monotonic()
-            limit = now - self.policy.group_expiry
-            while entry.added:
-                channel, added = next(iter(entry.added.items()))
-                entry.oldest = added
-                if added > limit:
-                    return
-                if self.is_attached(channel):
-                    # It runs, so it is a member; to the end of the line with it.
-                    entry.put(channel, entry.members[channel], now)
-                else:
-                    self.discard(group, channel)
-
     def sweep(self) -> bool:
-        """Drop what nobody reads, every quarter of `expiry`; False if it was not time yet."""
+        """Drop what nobody reads, and memberships that were not refreshed.
+
+        Every quarter of the shorter of `expiry` and `group_expiry`; False if it was not time yet.
+        """
         now = self.clock.monotonic()
         if now < self.sweep_due:
             return False
@@ -271,18 +253,19 @@ class LocalChannels:
             except IndexError:
                 # The last one, or another thread had it.
                 break
-            self._sweep_inbox(channel)
+            self._sweep_inbox(channel, now - self.policy.group_expiry)
         if not self._to_sweep:
-            self.sweep_due = now + self.policy.expiry / 4
+            self.sweep_due = now + min(self.policy.expiry, self.policy.group_expiry) / 4
         return True
 
-    def _sweep_inbox(self, channel: str) -> None:
+    def _sweep_inbox(self, channel: str, oldest: float) -> None:
         with self.lock:
             inbox = self.inboxes.get(channel)
-            if inbox is None or inbox.readers:
+            if inbox is None:
                 return
-            if inbox.drop_expired():
-                for group in self.hub.groups_of(channel):
+            is_deserted = not inbox.readers and inbox.drop_expired() > 0
+            for group in self.hub.groups_of(channel):
+                if is_deserted or self.hub.groups[group].added[channel] <= oldest:
                     self.hub.discard(group, channel)
             self.tidy(channel)
 
@@ -297,5 +280,6 @@ class LocalChannels:
     def statistics(self) -> dict[str, int]:
         with self.lock:
             counts = self.hub.statistics()
+            counts["dropped_full"] += self._refused
             counts["inboxes"] = len(self.inboxes)
             return counts

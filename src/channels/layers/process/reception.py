@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from channels.exceptions import ChannelFull, MalformedEnvelope
+from channels.exceptions import MalformedEnvelope
 from channels.fanout.event import Event
 from channels.kit.printable import printable
 from channels.kit.types import Message
@@ -155,8 +155,8 @@ class Reception:
         group = hub.groups.get(name)
         if group is None:
             return
-        if group.oldest <= self.clock.monotonic() - self.local.policy.group_expiry:
-            self.local.expire_members(name)
+        if self.clock.monotonic() >= self.local.sweep_due:
+            self.local.sweep()
         event = self._event(envelope, payload)
         if event is not None:
             hub.publish(name, event)
@@ -166,13 +166,9 @@ class Reception:
             self.counters["dropped_gone"] += 1
             return
         event = self._event(envelope, payload)
-        if event is None:
-            return
-        try:
+        if event is not None:
             # The sender is on another process: that its message was dropped shows in the counts.
             self.local.deliver(envelope.name, event)
-        except ChannelFull:
-            self.counters["dropped_full"] += 1
 
     def _to_node(self, envelope: Envelope, payload: bytes) -> None:
         due = envelope.deadline
