@@ -54,7 +54,8 @@ class HubMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.emptied: list[str] = []
-        self.hub = Hub(on_emptied=self.emptied.append)
+        self.hub = Hub()
+        self.hub.on_emptied = self.emptied.append
         self.mailboxes: dict[str, Mailbox] = {}
         self.groups: dict[str, set[str]] = {group: set() for group in GROUPS}
         self.expected: dict[str, list[int]] = {}
@@ -283,7 +284,8 @@ async def test_what_was_counted_stays_when_its_members_have_gone() -> None:
 async def test_members_of_no_loop_are_reached_at_once_and_their_groups_end() -> None:
     emptied: list[str] = []
     told: list[str] = []
-    hub = Hub(on_emptied=emptied.append)
+    hub = Hub()
+    hub.on_emptied = emptied.append
     hub.on_full = told.append
     box = Mailbox(MailboxBounds(capacity=2, capacity_bytes=10))
     hub.attach("c", Member(box, None))
@@ -316,7 +318,8 @@ async def test_a_mailbox_that_is_replaced_is_counted_once() -> None:
 
 async def test_forgetting_groups_keeps_channels() -> None:
     emptied: list[str] = []
-    hub = Hub(on_emptied=emptied.append)
+    hub = Hub()
+    hub.on_emptied = emptied.append
     mailbox = attach(hub, "c")
     attach(hub, "d", "h")
     hub.forget_groups()

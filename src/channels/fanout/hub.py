@@ -78,15 +78,12 @@ class Hub:
     """Channels and groups of one process.
 
     Args:
-        on_emptied: Called with a group's name when its last member has gone; under the lock, on
-            the thread of whoever took it out.
         lock: Guards all registration; shared with whoever registers together with other steps.
     """
 
     def __init__(
         self,
         *,
-        on_emptied: Callable[[str], None] = lambda _: None,
         lock: threading.RLock | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -95,7 +92,9 @@ class Hub:
         self.groups: dict[str, Group] = {}
         self._groups_of: dict[str, set[str]] = {}
         self._rounds: dict[Loop, Round] = {}
-        self._on_emptied = on_emptied
+        #: Called with a group's name when its last member has gone; under the lock, on the thread
+        #: of whoever took it out.
+        self.on_emptied: Callable[[str], None] = lambda _: None
         self._clock = clock
         self._log = Throttle(_LOG_SECONDS, clock)
         #: Told of a group some of whose members were full.
@@ -153,7 +152,7 @@ class Hub:
                 del self._groups_of[channel]
             if not entry.members:
                 del self.groups[group]
-                self._on_emptied(group)
+                self.on_emptied(group)
             return True
 
     def is_member(self, channel: str) -> bool:
@@ -172,7 +171,7 @@ class Hub:
             self.groups.clear()
             self._groups_of.clear()
             for group in emptied:
-                self._on_emptied(group)
+                self.on_emptied(group)
 
     def drop_closed_loops(self) -> None:
         """Detach the members of all loops that are closed."""

@@ -161,9 +161,11 @@ def deliver(delivery: EventDelivery, stop: int, counts: Counter[str]) -> None:
     delivery.reached = stop
     delivery.full += full
     counts["delivered"] += len(members) - full - framed - failed
-    counts["delivered_as_frames"] += framed
-    counts["dropped_full"] += full
-    counts["dropped_failed"] += failed
+    if framed:
+        counts["delivered_as_frames"] += framed
+    if full or failed:
+        counts["dropped_full"] += full
+        counts["dropped_failed"] += failed
 
 
 class Round:

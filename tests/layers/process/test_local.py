@@ -29,7 +29,6 @@ def test_an_inbox_that_is_tidied_away_takes_no_message_with_it(hurried_threads: 
         InMemoryChannelLayer(capacity=10**6),
         SystemClock(),
         ".node!",
-        lambda _: None,
     )
     count, channel = 30_000, "specific.node!x"
     got: list[int] = []

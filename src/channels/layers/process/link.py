@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -37,12 +37,6 @@ class LinkOwner(TransportEvents, Protocol):
     id: str
     counters: Counter[str]
 
-    def wanted_groups(self) -> Iterable[str]:
-        """The groups that must be joined."""
-
-    def is_wanted(self, group: str) -> bool:
-        """Whether this group must be."""
-
     def on_started(self) -> None:
         """The transport has been started: tell it again what queues are in demand."""
 
@@ -53,14 +47,24 @@ class LinkOwner(TransportEvents, Protocol):
 class Link:
     """One transport for one node.
 
+    Args:
+        groups: Those that have members in this process, as they are at any time.
+
     `do` may be called on any loop; names that end in `_here` on the owner loop only.
     """
 
-    def __init__(self, transport: Transport, options: LayerOptions, node: LinkOwner) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        options: LayerOptions,
+        groups: Collection[str],
+        node: LinkOwner,
+    ) -> None:
         self.transport = transport
         self.is_direct = transport.capabilities.is_direct
         self.owner = OwnerLoop(self._owner_lost, self._close_here)
         self._options = options
+        self._groups = groups
         self._node = node
         self._renew()
 
@@ -77,10 +81,7 @@ class Link:
         self._resumption: asyncio.Task[Any] | None = None
         self.outbox = Outbox(options.send_timeout, options.replay_messages, options.replay_bytes)
         self.subscriptions = Subscriptions(
-            self.transport,
-            is_wanted=self._node.is_wanted,
-            spawn=self.owner.spawn,
-            linger=options.linger,
+            self.transport, self._groups, self.owner.spawn, options.linger
         )
 
     @property
@@ -197,7 +198,7 @@ class Link:
     async def _resume(self, kept: bool) -> None:
         # What the broker kept from an earlier loop of this process, this link does not know of.
         knows = kept and self._is_ready
-        await self.subscriptions.resume(knows, self._node.wanted_groups())
+        await self.subscriptions.resume(knows)
         if not self._is_up:
             return
         if self._was_up and not kept:

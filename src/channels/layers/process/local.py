@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -47,7 +46,6 @@ class LocalChannels:
 
     Args:
         mark: How names of this node's channels end before their local part: ".node!".
-        on_emptied: Called when a group has lost its last member here.
     """
 
     def __init__(
@@ -55,10 +53,9 @@ class LocalChannels:
         policy: Policy,
         clock: Clock,
         mark: str,
-        on_emptied: Callable[[str], None],
     ) -> None:
         self.lock = threading.RLock()
-        self.hub = Hub(on_emptied=on_emptied, lock=self.lock, clock=clock.monotonic)
+        self.hub = Hub(lock=self.lock, clock=clock.monotonic)
         self.inboxes: dict[str, Inbox] = {}
         self.policy = policy
         self.clock = clock

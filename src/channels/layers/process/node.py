@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -86,13 +86,10 @@ class Node:
         """Take a new identity and forget everything local: at first, and in a forked child."""
         self.id = new_node()
         self.mark = self._fixed_mark or f".{self.id}!"
-        self.link = Link(self.transport, self._options, self)
-        self.local = LocalChannels(
-            self._policy,
-            self._clock,
-            self.mark,
-            self.link.release,
-        )
+        self.local = LocalChannels(self._policy, self._clock, self.mark)
+        groups = self.local.hub.groups
+        self.link = Link(self.transport, self._options, groups, self)
+        self.local.hub.on_emptied = self.link.release
         self.losses = Losses(self._clock, self.statistics, self.gap_listeners, self.link.owner)
         self.counters = self.losses.counters
         self.local.hub.on_full = self.losses.note_full
@@ -327,14 +324,6 @@ class Node:
         self.losses.tell_gap(groups)
 
     # What the link asks.
-
-    def wanted_groups(self) -> Iterable[str]:
-        with self.local.lock:
-            # Last: a node that is found in this one has joined all others.
-            return [*self.local.hub.groups, ALL_NODES]
-
-    def is_wanted(self, group: str) -> bool:
-        return group == ALL_NODES or group in self.local.hub.groups
 
     def on_started(self) -> None:
         self.queues.on_started()

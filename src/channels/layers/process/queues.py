@@ -300,14 +300,15 @@ class Queues:
             with self._lock:
                 queue = self._queue(channel)
                 self._wake(queue)
-                count, seconds = len(queue.waiters), queue.seconds
+                count, seconds, left_over = len(queue.waiters), queue.seconds, queue.left_over
                 self._tidy(channel, queue)
             # Again if another thread's reader came meanwhile, whose word may have come first.
             if count <= told:
                 break
             told = count
             self._link.transport.demand(channel, count, seconds, self._on_leased)
-        self._release_direct(channel)
+        if left_over > 0:
+            self._release_direct(channel)
 
     def _balance_here(self, channel: str) -> None:
         with self._lock:

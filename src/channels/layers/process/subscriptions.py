@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, Final
 
 from channels.exceptions import TransportDown
 from channels.layers.contract import Bus
+from channels.layers.names import ALL_NODES
 
 logger = logging.getLogger("channels.layers")
 
@@ -23,10 +24,10 @@ BATCH: Final = 500
 
 
 class Subscriptions:
-    """Joins and leaves groups as `is_wanted` asks.
+    """Joins the groups that are wanted, and leaves the others.
 
     Args:
-        is_wanted: Whether a group has members in this process now; any thread may change that.
+        wanted: The groups that have members in this process now; any thread may change that.
         spawn: Starts a task of the layer.
         linger: Seconds from the last member's leaving to the group's.
     """
@@ -34,13 +35,12 @@ class Subscriptions:
     def __init__(
         self,
         bus: Bus,
-        *,
-        is_wanted: Callable[[str], bool],
+        wanted: Collection[str],
         spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[Any]],
         linger: float,
     ) -> None:
         self._bus = bus
-        self._is_wanted = is_wanted
+        self._wanted = wanted
         self._spawn = spawn
         self._linger = linger
         #: Group -> True: joined; False: it is being joined or left, or that was interrupted.
@@ -85,11 +85,12 @@ class Subscriptions:
         del self._timers[group]
         self._look_at(group)
 
-    async def resume(self, kept: bool, groups: Iterable[str]) -> None:
-        """Connected again: finish what was begun, or join all of `groups` again."""
+    async def resume(self, kept: bool) -> None:
+        """Connected again: finish what was begun, or join all groups again."""
         if not kept:
             self.forget()
-            self._pending.update(dict.fromkeys([*groups, *self._waiters]))
+            # The last: a node that is found in this one has joined all others.
+            self._pending.update(dict.fromkeys([*list(self._wanted), *self._waiters, ALL_NODES]))
         self._start()
         if self._runner is not None:
             await asyncio.wait([self._runner])
@@ -119,6 +120,9 @@ class Subscriptions:
         except TransportDown:
             # What was not done is still pending; `resume` starts again.
             return
+
+    def _is_wanted(self, group: str) -> bool:
+        return group == ALL_NODES or group in self._wanted
 
     def _is_needed(self, group: str) -> bool:
         return group in self._waiters or self._is_wanted(group)
