@@ -94,14 +94,8 @@ class ReadQueue:
 
     @property
     def is_used(self) -> bool:
-        return bool(
-            self.waiters
-            or self.woken
-            or self.kept
-            or self.asked
-            or self.is_timed
-            or self.is_releasing
-        )
+        parts = (self.waiters, self.woken, self.kept)
+        return any(parts) or self.asked > 0 or self.is_timed or self.is_releasing
 
     @property
     def left_over(self) -> int:
@@ -190,10 +184,12 @@ class Queues:
             with self._lock:
                 queue = self._queue(channel)
                 queue.woken.discard(waiter)
-                if queue.kept and not queue.is_releasing:
+                while queue.kept and not queue.is_releasing:
                     taken = queue.kept.pop(0)
-                    self._tidy(channel, queue)
-                    return taken
+                    # The loop of a reader that was woken for it may have ended long ago.
+                    if taken.until > self._clock.monotonic():
+                        self._tidy(channel, queue)
+                        return taken
                 if waiter.done():
                     waiter = waiter.get_loop().create_future()
                 queue.waiters.append(waiter)
@@ -283,12 +279,9 @@ class Queues:
             until = self._clock.monotonic() + queue.seconds
             queue.kept.append(Taken(leased, next(self._numbers), until))
             self._wake(queue)
-            if not queue.left_over:
-                return
-        if self._link.is_direct:
-            self._release_direct(leased.queue)
-        else:
-            self._balance_here(leased.queue)
+            is_awaited = queue.left_over <= 0
+        if not is_awaited:
+            self._balance(leased.queue)
 
     def _balance(self, channel: str) -> None:
         """Wake readers for what is here, demand the rest, and release what is left over."""
@@ -308,7 +301,9 @@ class Queues:
             told = count
             self._link.transport.demand(channel, count, seconds, self._on_leased)
         if left_over > 0:
-            self._release_direct(channel)
+            # It never waits: the first step is the last, and these are at the head of their queue.
+            with contextlib.suppress(StopIteration):
+                self._release(channel).send(None)
 
     def _balance_here(self, channel: str) -> None:
         with self._lock:
@@ -355,18 +350,7 @@ class Queues:
                 if taken.asked and self._clock.monotonic() < taken.until:
                     self.keep(taken)
         queue.is_releasing = False
-        self._balance_here(channel)
-
-    def _release_direct(self, channel: str) -> None:
-        """The same for a direct transport: at the head of its queue before this returns."""
-        with self._lock:
-            queue = self._queue(channel)
-            left_over = queue.remove_left_over()
-            self._tidy(channel, queue)
-        for taken in reversed(left_over):
-            # It never waits, so its first step is its last.
-            with contextlib.suppress(StopIteration):
-                self.release(taken.leased, 0.0, counted=False).send(None)
+        self._balance(channel)
 
     def _wake(self, queue: ReadQueue) -> None:
         """Wake a reader for each message that is left over; under the lock."""
