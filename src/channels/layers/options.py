@@ -30,8 +30,8 @@ class LayerOptions:
         86400.0,
         unit="seconds",
         minimum=0.001,
-        help="membership ends after this, or up to a quarter later, unless refreshed; not that of a "
-        "consumer that runs",
+        help="membership ends after this, or up to a quarter later, unless refreshed; not that of "
+        "a consumer that runs",
     )
     capacity: int = option(
         100, unit="messages", minimum=1, help="unread messages that a channel may hold"

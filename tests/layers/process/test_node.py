@@ -247,6 +247,20 @@ async def test_a_group_is_left_when_it_has_stayed_empty(make: Make, broker: Loop
     assert await soon(layer.receive(channel)) == {"type": "x"}
 
 
+async def test_a_group_that_is_empty_again_when_it_is_joined_is_left(
+    make: Make, broker: LoopbackBroker
+) -> None:
+    layer = make(linger=0.0)
+    channel = await layer.new_channel()
+    joins = broker.calls["join"]
+    adding = asyncio.create_task(layer.group_add("room", channel))
+    while broker.calls["join"] == joins:  # noqa: ASYNC110 - the loop's own turns count
+        await asyncio.sleep(0)
+    layer.node.local.discard("room", channel)
+    await adding
+    await until(lambda: layer.node.id not in broker.groups["room"], "the node to leave")
+
+
 async def test_many_joins_go_in_few_calls(make: Make, broker: LoopbackBroker) -> None:
     layer = make()
     channel = await layer.new_channel()
