@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -246,7 +247,7 @@ class ChannelView:
         return self._size == 0
 
 
-class LiveView(MutableMapping[str, V]):
+class LiveView(UserDict[str, V]):
     """A mapping that is read anew with each access.
 
     Args:
@@ -257,8 +258,9 @@ class LiveView(MutableMapping[str, V]):
         self._read = read
         self._delete = delete
 
-    def __getitem__(self, key: str) -> V:
-        return self._read()[key]
+    @property
+    def data(self) -> dict[str, V]:  # type: ignore[override]
+        return self._read()
 
     def __setitem__(self, key: str, value: V) -> None:
         raise TypeError(
@@ -266,20 +268,11 @@ class LiveView(MutableMapping[str, V]):
         )
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._read():
+        if key not in self:
             raise KeyError(key)
         self._delete(key)
 
     def clear(self) -> None:
         # Not one by one until none is left: a channel that is being read stays.
-        for key in self._read():
+        for key in self.data:
             self._delete(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._read())
-
-    def __len__(self) -> int:
-        return len(self._read())
-
-    def __repr__(self) -> str:
-        return repr(self._read())

@@ -291,7 +291,6 @@ class Node:
     def after_fork(self) -> None:
         """In a forked child: another node, without the parent's loops, sockets and members."""
         self.link.abandon()
-        self.later.clear()
         self._become_new()
 
     def statistics(self) -> dict[str, int]:
