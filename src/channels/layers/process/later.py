@@ -16,6 +16,7 @@ from typing import Final
 from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.fanout.loop import post
+from channels.layers.codec import UndecodableMessage
 from channels.layers.process.local import LocalChannels
 from channels.layers.process.owner import loop_thread
 from channels.layers.process.reception import Reception
@@ -84,8 +85,12 @@ class Later:
         with self._lock:
             channel, payload = self._pending.pop(number, ("", b""))
             self._bytes -= len(payload)
-        message = self._reception.message(payload) if channel else None
-        if message is None:
+        if not channel:
+            return
+        try:
+            message = self._reception.codec.decode(payload)
+        except UndecodableMessage as error:
+            self._reception.losses.unreadable(error)
             return
         until = self._reception.clock.monotonic() + self._expiry()
         self._local.deliver(channel, Event(message, len(payload), until))

@@ -9,8 +9,6 @@ from typing import Final
 
 from channels.exceptions import MalformedEnvelope
 from channels.fanout.event import Event
-from channels.kit.printable import printable
-from channels.kit.types import Message
 from channels.layers.codec import Codec, UndecodableMessage
 from channels.layers.contract import Bus
 from channels.layers.envelope import Envelope, Kind, decode_envelope
@@ -97,32 +95,34 @@ class Reception:
         self.counters = losses.counters
         self.echoes = Echoes()
         self.clock = local.clock
-        self._codec = codec
+        self.codec = codec
         self._seal = seal
         self._seen = SeenWindow()
 
     def on_frame(self, data: bytes | Envelope) -> None:
-        if isinstance(data, Envelope):
-            self.on_envelope(data)
-            return
+        """As in `TransportEvents`."""
         try:
-            if len(data) > self._codec.max_bytes:
-                self._check_size(data)
-            envelope = decode_envelope(data)
-        except MalformedEnvelope as error:
+            if isinstance(data, Envelope):
+                self._admit(data)
+            else:
+                if len(data) > self.codec.max_bytes:
+                    self._check_size(data)
+                self._admit(decode_envelope(data))
+        except (MalformedEnvelope, UndecodableMessage) as error:
             self.losses.unreadable(error)
-        else:
-            self.on_envelope(envelope)
+        except Exception:
+            # Nothing that comes in may stop what comes after it.
+            self.counters["dropped_failed"] += 1
+            if self.counters["dropped_failed"] % 1000 == 1:
+                logger.exception("An envelope could not be delivered")
+        if self.clock.monotonic() >= self.losses.due:
+            self.losses.say()
 
-    def on_envelope(self, envelope: Envelope) -> None:
+    def _admit(self, envelope: Envelope) -> None:
         payload = envelope.payload
         # First of all: what is forged must not make what is genuine look repeated.
         if envelope.is_sealed or self._seal is not None:
-            try:
-                payload = self._opened(envelope)
-            except MalformedEnvelope as error:
-                self.losses.unreadable(error)
-                return
+            payload = self._opened(envelope)
         if not self._is_direct:
             if self._seen.is_repeat(envelope.sender, envelope.seq):
                 self.counters["dropped_repeated"] += 1
@@ -135,20 +135,10 @@ class Reception:
                 self._to_channel(envelope, payload)
             else:
                 self._to_node(envelope, payload)
-        except MalformedEnvelope as error:
-            self.losses.unreadable(error)
-        except Exception:
-            # Nothing that comes in may stop what comes after it.
-            self.counters["dropped_failed"] += 1
-            if self.counters["dropped_failed"] % 1000 == 1:
-                logger.exception(
-                    "An envelope for %s could not be delivered", printable(envelope.name)
-                )
-        # After its delivery: another thread may look, and deliver what comes after it.
-        if self.echoes.awaited and envelope.sender == self.sender:
-            self.echoes.seen(envelope.seq)
-        if self.clock.monotonic() >= self.losses.due:
-            self.losses.say()
+        finally:
+            # After its delivery: another thread may look, and deliver what comes after it.
+            if self.echoes.awaited and envelope.sender == self.sender:
+                self.echoes.seen(envelope.seq)
 
     def _to_group(self, envelope: Envelope, payload: bytes) -> None:
         name, hub = envelope.name, self.local.hub
@@ -183,14 +173,14 @@ class Reception:
         None if it is void, cannot be read or, sealed, was not sent there; that is counted.
         """
         payload = envelope.payload
-        if envelope.is_sealed or self._seal is not None:
-            try:
+        try:
+            if envelope.is_sealed or self._seal is not None:
                 payload = self._opened(envelope)
                 check_address(envelope, queue)
-            except MalformedEnvelope as error:
-                self.losses.unreadable(error)
-                return None
-        return self._event(envelope, payload)
+            return self._event(envelope, payload)
+        except (MalformedEnvelope, UndecodableMessage) as error:
+            self.losses.unreadable(error)
+            return None
 
     def _opened(self, envelope: Envelope) -> bytes:
         """The payload of an envelope where one of the two, it or this layer, knows of seals.
@@ -209,12 +199,16 @@ class Reception:
         Raises:
             MalformedEnvelope: If it is.
         """
-        most = self._codec.max_bytes
+        most = self.codec.max_bytes
         if len(data) > most + _MARGIN_OCTETS:
             raise MalformedEnvelope(f"{len(data)} bytes are over max_message_bytes={most}.")
 
     def _event(self, envelope: Envelope, payload: bytes) -> Event | None:
-        """The event in an opened envelope, or None if it is void or cannot be read."""
+        """The event in an opened envelope, or None if it is void.
+
+        Raises:
+            UndecodableMessage: If it cannot be read.
+        """
         until = None
         if envelope.deadline:
             # By this process's monotonic clock.
@@ -222,13 +216,4 @@ class Reception:
             if until <= self.clock.monotonic():
                 self.counters["dropped_expired"] += 1
                 return None
-        message = self.message(payload)
-        return None if message is None else Event(message, len(payload), until)
-
-    def message(self, payload: bytes) -> Message | None:
-        """The message of an opened payload, or None, counted and logged, if there is none."""
-        try:
-            return self._codec.decode(payload)
-        except UndecodableMessage as error:
-            self.losses.unreadable(error)
-            return None
+        return Event(self.codec.decode(payload), len(payload), until)
