@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from channels.fanout.event import Event
-from channels.fanout.loop import EventDelivery, Loop, Round, deliver, post, running_loop
+from channels.fanout.loop import EventDelivery, Loop, Round, deliver, running_loop
 from channels.fanout.member import Member
 from channels.kit.throttle import Throttle, and_more
 
@@ -237,15 +237,8 @@ class Hub:
         mine = self._rounds.get(loop)
         if mine is None:
             return False
-        if loop is running_loop():
-            return mine.submit(delivery)
-
-        def arrive() -> None:
-            mine.submit(delivery)
-
-        if post(loop, arrive):
+        if mine.submit(delivery):
             return True
-        self._counts["dropped_backlog"] += len(delivery.members)
         self.drop_closed_loops()
         return False
 

@@ -18,6 +18,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from channels.fanout.event import Event
@@ -27,7 +28,7 @@ logger = logging.getLogger("channels.layers")
 
 Loop = asyncio.AbstractEventLoop
 #: What to call; or whom to wake, which spares an object for each of a crowd.
-Call = Callable[[], None] | asyncio.Future[None]
+Call = Callable[[], object] | asyncio.Future[None]
 
 #: How many are served before the loop has its turn.
 SLICE_CALLS: Final = 1000
@@ -169,7 +170,7 @@ def deliver(delivery: EventDelivery, stop: int, counts: Counter[str]) -> None:
 
 
 class Round:
-    """The deliveries of one loop; `submit` is called on that loop."""
+    """The deliveries of one loop."""
 
     def __init__(
         self,
@@ -188,7 +189,12 @@ class Round:
         return len(self._waiting)
 
     def submit(self, delivery: EventDelivery) -> bool:
-        """Deliver now as far as a slice goes, the rest in later turns; False if dropped."""
+        """Deliver as far as a slice goes, the rest in later turns; any thread; False if dropped."""
+        if self._loop is not running_loop():
+            if post(self._loop, partial(self.submit, delivery)):
+                return True
+            self.counts["dropped_backlog"] += len(delivery.members)
+            return False
         if self._waiting:
             if len(self._waiting) >= MAX_WAITING:
                 self.counts["dropped_backlog"] += len(delivery.members)

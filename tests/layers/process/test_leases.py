@@ -16,6 +16,7 @@ from channels.kit.clock import ManualClock
 from channels.kit.mailbox import Mailbox
 from channels.layers import InMemoryChannelLayer
 from channels.layers.process import later
+from channels.testing.layers.base import until
 from tests.layers.loopback import LoopbackBroker, LoopbackChannelLayer
 
 JOBS = {"jobs": {"retry_delay": 0.0, "dead_letter": "dead", "max_attempts": 2}}
@@ -58,6 +59,23 @@ async def test_a_reader_waits_through_a_cut(make: Make) -> None:
     layer.transport.restore()
     message, _ = await asyncio.wait_for(reading, 10)
     assert message == {"type": "x"}
+
+
+async def test_what_a_cancelled_receive_has_acknowledged_is_not_leased_but_sent_again(
+    make: Make,
+) -> None:
+    layer, other = make(), make()
+    await layer.new_channel()
+    await other.send("jobs", {"type": "x"})
+    layer.transport.lose_answers = 1
+    reading = asyncio.create_task(layer.receive("jobs"))
+    await until(lambda: len(layer.node.link.outbox) == 1, "the acknowledgement")
+    reading.cancel()
+    await asyncio.wait([reading])
+    layer.transport.restore()
+    message, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
+    assert message == {"type": "x"}
+    assert await lease.ack()
 
 
 async def test_what_a_closed_process_had_on_lease_comes_back(make: Make) -> None:
