@@ -254,27 +254,21 @@ class Codec:
             f"cannot carry ({error}). Convert it first, to a str for instance."
         )
 
-    def _find_culprit(self, value: Any) -> tuple[str, Any]:
-        """Where the first part stands that cannot be encoded alone, and that part."""
-        path = ""
-        # Deeper than this the depth itself is what is wrong.
-        for _ in range(32):
-            step = next(self._bad_parts(value), None)
-            if step is None:
-                break
-            path, value = path + step[0], step[1]
-        return path, value
+    def _find_culprit(self, value: Any, path: str = "", depth: int = 32) -> tuple[str, Any]:
+        """Where the first part stands that cannot be encoded alone, and that part.
 
-    def _bad_parts(self, value: Any) -> Any:
+        Args:
+            depth: Deeper than this the depth itself is what is wrong.
+        """
+        parts: list[tuple[str, Any]] = []
         if isinstance(value, dict):
             parts = [(f"[{key!r}]", part) for key, part in value.items()]
             parts += [(f" key {key!r}", key) for key in value if not isinstance(key, str)]
         elif isinstance(value, list | tuple):
             parts = [(f"[{index}]", part) for index, part in enumerate(value)]
-        else:
-            return
-        for step, part in parts:
+        for step, part in parts if depth else ():
             try:
                 self._serializer.dumps({"": part})
             except (TypeError, ValueError, OverflowError, RecursionError):
-                yield step, part
+                return self._find_culprit(part, path + step, depth - 1)
+        return path, value

@@ -4,12 +4,14 @@ import asyncio
 import threading
 import time
 
+from channels.layers import InMemoryChannelLayer
 from channels.layers.process.inboxes import Inbox
 from channels.testing.layers.base import soon
 
 
 def make(capacity: int = 10) -> Inbox:
-    return Inbox(threading.RLock(), time.monotonic, lambda: capacity, lambda: 1000)
+    policy = InMemoryChannelLayer(capacity=capacity, capacity_bytes=1000)
+    return Inbox(threading.RLock(), time.monotonic, policy, "channel")
 
 
 async def test_a_reader_cancelled_after_it_was_woken_wakes_the_next() -> None:

@@ -11,9 +11,21 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from channels.fanout.loop import post, running_loop
 from channels.kit.types import Message
+
+
+class Policy(Protocol):
+    """What a layer's settings say; they may change while it runs."""
+
+    expiry: float
+    group_expiry: float
+
+    def get_capacity(self, channel: str) -> int: ...
+
+    def get_capacity_bytes(self, channel: str) -> int: ...
 
 
 class Inbox:
@@ -22,18 +34,18 @@ class Inbox:
     Args:
         lock: The node's lock.
         clock: Monotonic seconds, in which deadlines are.
-        capacity: Unread events that `put_layer` lets in.
-        capacity_bytes: Bytes of them; a single larger event still fits into an empty inbox.
+        policy: Says how many unread events `put_layer` lets in, and how many bytes of them; a
+            single larger event still fits into an empty inbox.
     """
 
     __slots__ = (
         "_bytes",
+        "_channel",
         "_clock",
         "_events",
         "_lock",
+        "_policy",
         "_waiters",
-        "capacity",
-        "capacity_bytes",
         "displaced",
         "expired",
         "readers",
@@ -43,13 +55,13 @@ class Inbox:
         self,
         lock: threading.RLock,
         clock: Callable[[], float],
-        capacity: Callable[[], int],
-        capacity_bytes: Callable[[], int],
+        policy: Policy,
+        channel: str,
     ) -> None:
         self._lock = lock
         self._clock = clock
-        self.capacity = capacity
-        self.capacity_bytes = capacity_bytes
+        self._policy = policy
+        self._channel = channel
         #: How many `receive()` calls are under way.
         self.readers = 0
         #: Events dropped because nobody took them in time.
@@ -87,7 +99,10 @@ class Inbox:
             return True
 
     def _is_over(self, size: int) -> bool:
-        return len(self._events) >= self.capacity() or self._bytes + size > self.capacity_bytes()
+        policy, channel = self._policy, self._channel
+        return len(self._events) >= policy.get_capacity(
+            channel
+        ) or self._bytes + size > policy.get_capacity_bytes(channel)
 
     async def get(self) -> Message:
         """The next event, a copy one level deep.

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from channels.exceptions import ChannelFull
 from channels.fanout.event import Event
@@ -22,23 +21,12 @@ from channels.fanout.member import Member
 from channels.kit.clock import Clock
 from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox, MailboxBounds
 from channels.kit.types import Message
-from channels.layers.process.inboxes import Inbox
+from channels.layers.process.inboxes import Inbox, Policy
 
 #: Inboxes that may exist without a reader; a message for one more is dropped.
 MAX_UNREAD_INBOXES: Final = 10_000
 #: Inboxes looked at in one step of a sweep.
 _SWEEP_STEP: Final = 1000
-
-
-class Policy(Protocol):
-    """What a layer's settings say; they may change while it runs."""
-
-    expiry: float
-    group_expiry: float
-
-    def get_capacity(self, channel: str) -> int: ...
-
-    def get_capacity_bytes(self, channel: str) -> int: ...
 
 
 class LocalChannels:
@@ -109,10 +97,7 @@ class LocalChannels:
             inbox = self.inboxes.get(channel)
             if inbox is None:
                 inbox = self.inboxes[channel] = Inbox(
-                    self.lock,
-                    self.clock.monotonic,
-                    partial(self.policy.get_capacity, channel),
-                    partial(self.policy.get_capacity_bytes, channel),
+                    self.lock, self.clock.monotonic, self.policy, channel
                 )
                 self.hub.attach(channel, Member(inbox, None))
             return inbox

@@ -29,10 +29,11 @@ from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import ALL_NODES, local_part, new_node, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.process.control import Control
+from channels.layers.process.inboxes import Policy
 from channels.layers.process.later import Later, pack_later
 from channels.layers.process.leases import Leases
 from channels.layers.process.link import Link
-from channels.layers.process.local import LocalChannels, Policy
+from channels.layers.process.local import LocalChannels
 from channels.layers.process.losses import GapListener, Losses
 from channels.layers.process.owner import watch_forks
 from channels.layers.process.queues import Queues
