@@ -116,16 +116,14 @@ class Subscriptions:
             while self._pending:
                 batch = list(self._pending)[:BATCH]
                 await self._join([group for group in batch if self._is_needed(group)])
+                # Also what has been joined for a member that is gone again.
                 await self._leave([group for group in batch if not self._is_needed(group)])
         except TransportDown:
             # What was not done is still pending; `resume` starts again.
             return
 
-    def _is_wanted(self, group: str) -> bool:
-        return group == ALL_NODES or group in self._wanted
-
     def _is_needed(self, group: str) -> bool:
-        return group in self._waiters or self._is_wanted(group)
+        return group == ALL_NODES or group in self._wanted or group in self._waiters
 
     async def _join(self, groups: Sequence[str]) -> None:
         new = [group for group in groups if not self.is_joined(group)]
@@ -140,8 +138,6 @@ class Subscriptions:
             for waiter in self._waiters.pop(group, ()):
                 if not waiter.done():
                     waiter.set_result(None)
-            if not self._is_wanted(group):
-                self.release(group)
 
     async def _leave(self, groups: Sequence[str]) -> None:
         await self._change(self._bus.leave, [group for group in groups if group in self._joined])
