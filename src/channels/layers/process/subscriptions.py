@@ -140,8 +140,14 @@ class Subscriptions:
                     waiter.set_result(None)
 
     async def _leave(self, groups: Sequence[str]) -> None:
-        await self._change(self._bus.leave, [group for group in groups if group in self._joined])
-        for group in groups:
+        known = {group: self._joined[group] for group in groups if group in self._joined}
+        # Before the last look: whoever adds a member on another thread after it finds them so.
+        self._joined.update(dict.fromkeys(known, False))
+        leaving = [group for group in groups if not self._is_needed(group)]
+        for group in known.keys() - leaving:
+            self._joined[group] = known[group]
+        await self._change(self._bus.leave, [group for group in leaving if group in known])
+        for group in leaving:
             self._joined.pop(group, None)
             # Someone may have come while it was leaving.
             if not self._is_needed(group):
