@@ -99,10 +99,9 @@ class Inbox:
             return True
 
     def _is_over(self, size: int) -> bool:
-        policy, channel = self._policy, self._channel
-        return len(self._events) >= policy.get_capacity(
-            channel
-        ) or self._bytes + size > policy.get_capacity_bytes(channel)
+        if len(self._events) >= self._policy.get_capacity(self._channel):
+            return True
+        return self._bytes + size > self._policy.get_capacity_bytes(self._channel)
 
     async def get(self) -> Message:
         """The next event, a copy one level deep.
