@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 import weakref
 from collections import Counter, deque
@@ -99,19 +98,16 @@ def post(loop: Loop, callback: Call) -> bool:
     """Run `callback` on `loop`, or set it, if it is a future; False as `Port.post`."""
     port = _ports.get(loop)
     if port is None:
-        with _lock:
-            port = _ports.setdefault(loop, Port(loop))
+        # One step of the interpreter's: two threads get the same port.
+        port = _ports.setdefault(loop, Port(loop))
     return port.post(callback)
 
 
 _ports: weakref.WeakKeyDictionary[Loop, Port] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 def forget_ports() -> None:
-    """In a forked child: what waits there is the parent's, and so may the lock be."""
-    global _lock  # noqa: PLW0603 - a fork's copy may be held for ever
-    _lock = threading.Lock()
+    """In a forked child: what waits there is the parent's."""
     _ports.clear()
 
 
