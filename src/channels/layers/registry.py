@@ -12,7 +12,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
@@ -26,13 +26,10 @@ Configs = Mapping[str, Mapping[str, Any]]
 _SETTINGS_MODULE: Final = "channels.settings"
 
 
-class _SettingsModule(Protocol):
-    def channel_layer_configs(self) -> Configs: ...
-
-
 def settings_configs() -> Configs:
     """CHANNEL_LAYERS of the Django settings; empty where Django is not set up."""
-    return cast(_SettingsModule, importlib.import_module(_SETTINGS_MODULE)).channel_layer_configs()
+    configs: Configs = importlib.import_module(_SETTINGS_MODULE).channel_layer_configs()
+    return configs
 
 
 class ChannelLayerManager:
