@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import struct
 import threading
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -17,7 +16,6 @@ from channels.exceptions import ChannelFull, MalformedEnvelope
 from channels.fanout.event import Event
 from channels.fanout.loop import post
 from channels.layers.codec import UndecodableMessage
-from channels.layers.process.local import LocalChannels
 from channels.layers.process.owner import loop_thread
 from channels.layers.process.reception import Reception
 
@@ -30,16 +28,12 @@ class Later:
     """What is due later, on timers of the layers' thread; any thread may put.
 
     Args:
-        expiry: Seconds for which a message may be unread once it is due.
         bound: How many may be pending.
     """
 
-    def __init__(
-        self, local: LocalChannels, reception: Reception, expiry: Callable[[], float], bound: int
-    ) -> None:
-        self._local = local
+    def __init__(self, reception: Reception, bound: int) -> None:
+        self._local = reception.local
         self._reception = reception
-        self._expiry = expiry
         self._bound = bound
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -92,7 +86,7 @@ class Later:
         except UndecodableMessage as error:
             self._reception.losses.unreadable(error)
             return
-        until = self._reception.clock.monotonic() + self._expiry()
+        until = self._reception.clock.monotonic() + self._local.policy.expiry
         self._local.deliver(channel, Event(message, len(payload), until))
 
     def clear(self) -> None:

@@ -103,12 +103,7 @@ class Node:
         self.control = Control(self.id, self.link, self.reception, self._control_envelope)
         self.queues = Queues(self.link, self.reception, self.deliveries, self._push_message)
         self.leases = Leases(self.link, self.reception, self.queues, self._push_message)
-        self.later = Later(
-            self.local,
-            self.reception,
-            lambda: self._policy.expiry,
-            self._options.max_delayed,
-        )
+        self.later = Later(self.reception, self._options.max_delayed)
         self._seq = itertools.count(1)
         self._received = 0
 
