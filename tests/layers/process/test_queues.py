@@ -107,6 +107,24 @@ async def test_the_next_reader_gets_what_was_acknowledged_for_a_cancelled_one(
         assert (await soon(layer.receive("work")))["number"] == number
 
 
+async def test_what_may_be_acknowledged_is_kept_longer_than_the_demand_for_others(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "GRACE_SECONDS", 0.01)
+    layer, other = make(), make()
+    first, second = [await read_until_waiting(layer) for _ in range(2)]
+    layer.transport.lose_answers = 1
+    await other.send("work", {"type": "x", "number": 0})
+    second.cancel()
+    await until(lambda: len(layer.node.link.outbox) == 1, "the acknowledgement to wait")
+    first.cancel()
+    await asyncio.wait([first, second])
+    await other.send("work", {"type": "x", "number": 1})
+    layer.transport.restore()
+    await asyncio.sleep(0.03)
+    assert [(await soon(layer.receive("work")))["number"] for _ in range(2)] == [0, 1]
+
+
 async def test_what_several_cancelled_readers_left_comes_in_its_order(make: Make) -> None:
     layer, other = make(), make()
     readings = [await read_until_waiting(layer) for _ in range(2)]

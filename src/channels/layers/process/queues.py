@@ -75,7 +75,16 @@ class Taken:
 class ReadQueue:
     """One queue as this process reads it."""
 
-    __slots__ = ("asked", "is_releasing", "is_timed", "kept", "seconds", "waiters", "woken")
+    __slots__ = (
+        "asked",
+        "is_releasing",
+        "is_timed",
+        "keep_until",
+        "kept",
+        "seconds",
+        "waiters",
+        "woken",
+    )
 
     def __init__(self, seconds: float) -> None:
         #: How long its leases run.
@@ -85,6 +94,8 @@ class ReadQueue:
         self.woken: set[asyncio.Future[None]] = set()
         #: Messages that no reader has taken, in the order of arrival.
         self.kept: list[Taken] = []
+        #: What is left over is not released before.
+        self.keep_until = -math.inf
         #: How many the transport may still bring; not counted for a direct one, which is told all.
         self.asked = 0
         #: `asked` will be brought down to the readers there are, and what is left over released.
@@ -220,7 +231,10 @@ class Queues:
     def keep(self, taken: Taken) -> None:
         """Its reader was cancelled: keep it for the next, in its place."""
         with self._lock:
-            insort(self._queue(taken.leased.queue).kept, taken, key=attrgetter("number"))
+            queue = self._queue(taken.leased.queue)
+            insort(queue.kept, taken, key=attrgetter("number"))
+            if taken.asked:
+                queue.keep_until = self._clock.monotonic() + KEEP_SECONDS
         self._balance(taken.leased.queue)
 
     async def put_back(self, taken: Taken) -> None:
@@ -313,7 +327,7 @@ class Queues:
             is_idle = queue.left_over > 0 or count < queue.asked
             if is_idle and not queue.is_timed:
                 queue.is_timed = True
-                wait = KEEP_SECONDS if any(taken.asked for taken in queue.kept) else GRACE_SECONDS
+                wait = max(GRACE_SECONDS, queue.keep_until - self._clock.monotonic())
                 asyncio.get_running_loop().call_later(wait, self._calm, channel, queue)
             self._tidy(channel, queue)
         if count > queue.asked and not queue.is_releasing:
@@ -328,13 +342,12 @@ class Queues:
         queue.is_timed = False
         if len(queue.waiters) < queue.asked:
             self._demand(channel, queue, len(queue.waiters))
-        if queue.left_over > 0:
+        if queue.left_over > 0 and self._clock.monotonic() >= queue.keep_until:
             with contextlib.suppress(RuntimeError):
                 # Unless the layer is closing.
                 self._link.owner.spawn(self._release(channel), "channel layer queues")
         else:
-            with self._lock:
-                self._tidy(channel, queue)
+            self._balance_here(channel)
 
     async def _release(self, channel: str) -> None:
         """Release what is left over, the last first: each comes to the head of the queue."""
