@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("site", ["redis", "redis-pubsub"], indirect
 
 async def counted(layer: Any, nodes: int) -> None:
     """Until a layer has found so many processes on its server."""
-    await until(lambda: layer.transport.shards[0].nodes == nodes, f"{nodes} processes")
+    await until(lambda: layer.transport.nodes == nodes, f"{nodes} processes")
 
 
 async def restart(server: OwnServer) -> None:
@@ -55,7 +55,7 @@ async def test_sends_wait_for_a_process_that_is_not_back(site: Site, make_layer:
         await counted(near, 2)
         other.kill()
         await restart(site.server)
-        await until(lambda: near.transport.shards[0].line.is_held, "the knowledge of it")
+        await until(lambda: near.transport.is_settling, "the knowledge of it")
         held = asyncio.get_running_loop().time()
         await publish(near, PublisherLog("p"), 1, group="room")
         assert asyncio.get_running_loop().time() - held > 1.2

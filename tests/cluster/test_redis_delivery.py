@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from channels.backends.redis import shard as redis_shard
+from channels.backends.redis import transport as redis_transport
+from channels.exceptions import ChannelFull
 from channels.layers import RedisChannelLayer
 from tests.cluster.servers import OwnServer, redis_server
 from tests.cluster.sites import redis_command
+from tests.cluster.traffic import until
 
 DELIVERY = {"jobs": {"visibility_timeout": 1.0, "max_attempts": 20, "dead_letter": "dead"}}
 
@@ -38,6 +40,11 @@ def clients(redis: OwnServer) -> int:
     return redis_command(redis.port, "CLIENT LIST").count(b" addr=")
 
 
+def waiting(redis: OwnServer, queue: str) -> int:
+    """How many processes wait for a queue."""
+    return int(redis_command(redis.port, "ZCARD", f"asgi:w:{queue}")[1:])
+
+
 async def test_two_connections_however_many_queues_are_read(
     make_layer: Callable[..., RedisChannelLayer], redis: OwnServer
 ) -> None:
@@ -52,20 +59,18 @@ async def test_two_connections_however_many_queues_are_read(
 
 
 async def test_a_process_that_died_while_it_waited_is_passed_over(
-    make_layer: Callable[..., RedisChannelLayer],
+    make_layer: Callable[..., RedisChannelLayer], redis: OwnServer
 ) -> None:
     alive, dead = make_layer(), make_layer()
     for layer in (alive, dead):
         layer.adopt_loop()
     reading = asyncio.create_task(alive.receive("work"))
-    await asyncio.sleep(0.05)
+    await until(lambda: waiting(redis, "work") == 1)
     lost = asyncio.create_task(dead.receive("work"))
-    await asyncio.sleep(0.05)
+    await until(lambda: waiting(redis, "work") == 2)
     # As one that was killed: its lease has run out, and Redis has it noted as waiting still.
-    for shard in dead.transport.shards:
-        shard.abandon()
-    calls = alive.transport.shards[0].calls
-    await calls.line.call("DEL", calls.keys.lease(dead.node.id))
+    dead.transport.abandon()
+    assert redis_command(redis.port, "DEL", f"asgi:al:{dead.node.id}") == b":1\r\n"
     await alive.send("work", {"type": "x"})
     assert await asyncio.wait_for(reading, 2) == {"type": "x"}
     lost.cancel()
@@ -73,19 +78,42 @@ async def test_a_process_that_died_while_it_waited_is_passed_over(
 
 
 async def test_a_process_that_does_not_take_what_it_was_woken_for_delays_it_by_a_look(
-    make_layer: Callable[..., RedisChannelLayer], monkeypatch: pytest.MonkeyPatch
+    make_layer: Callable[..., RedisChannelLayer],
+    redis: OwnServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(redis_shard, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(redis_transport, "LOOK_SECONDS", 0.2)
     alive, stuck = make_layer(), make_layer()
     reading = asyncio.create_task(alive.receive("work"))
-    await asyncio.sleep(0.05)
+    await until(lambda: waiting(redis, "work") == 1)
     lost = asyncio.create_task(stuck.receive("work"))
-    await asyncio.sleep(0.05)
-    monkeypatch.setattr(stuck.transport.shards[0].queues, "_ask", lambda _: None)
+    await until(lambda: waiting(redis, "work") == 2)
+    transport: Any = stuck.transport
+    monkeypatch.setattr(transport._leases, "_ask", lambda _: None)
     await alive.send("work", {"type": "x"})
     assert await asyncio.wait_for(reading, 2) == {"type": "x"}
     lost.cancel()
     await asyncio.wait([lost])
+
+
+async def test_a_push_whose_answer_was_lost_is_not_made_twice(
+    make_layer: Callable[..., RedisChannelLayer], redis: OwnServer
+) -> None:
+    layer = make_layer(channel_capacity={"short": 1})
+    await layer.send("short", {"type": "x"})
+    transport: Any = layer.transport
+    connection = transport._commands
+    connection.on_reply = lambda _: None
+    sends = [layer.send(name, {"type": "x"}) for name in ("long", "short", "long")]
+    tasks = [asyncio.create_task(send) for send in sends]
+    await until(lambda: redis_command(redis.port, "LLEN", "asgi:q:long") == b":2\r\n")
+    # In the order of the pushes: room that there is now does not change what was answered.
+    assert redis_command(redis.port, "DEL", "asgi:q:short") == b":1\r\n"
+    connection.close()
+    answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert [type(answer) for answer in answers] == [type(None), ChannelFull, type(None)]
+    assert redis_command(redis.port, "LLEN", "asgi:q:long") == b":2\r\n"
+    assert layer.statistics()["replayed"] == 3
 
 
 async def test_what_does_not_expire_does_not_vanish_with_its_queue(

@@ -98,7 +98,6 @@ PARTS: Final[dict[str, Metric]] = {
     "disconnected": _counter("connections_lost", "Connections to the backend that broke."),
     "lost": _counter("connections_lost", "Connections to the backend that broke."),
     "closed_rudely": _counter("closed_rudely", "Ends in which the backend was not told in time."),
-    "reader_reconnected": _counter("reader_reconnected", "Connections of the reader that broke."),
     "inbox_overflows": _counter("inbox_overflows", "Times that this process's inbox was full."),
     "gaps": _counter("connection_gaps", "Connections after which messages may be missing."),
     "hosted": _counter("hub_hosted", "Times that this process became the hub."),

@@ -52,6 +52,65 @@ async def test_each_reply_comes_once_and_in_order_however_it_is_cut(ends: Ends) 
     assert got.empty()
 
 
+async def test_answers_find_their_calls(ends: Ends) -> None:
+    connection, writer = ends
+    calls = [connection.call("A", number) for number in range(3)]
+    writer.write(b":10\r\n-ERR no\r\n:12\r\n")
+    assert await calls[0] == 10
+    with pytest.raises(ResponseError, match="no"):
+        await calls[1]
+    assert await calls[2] == 12
+
+
+async def test_the_calls_of_one_turn_leave_in_order_and_in_two_writes(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, _ = ends
+    written: list[bytes] = []
+    monkeypatch.setattr(connection, "write", written.append)
+    for number in range(4):
+        connection.call("A", number)
+    await asyncio.sleep(0)
+    connection.call("A", 4)
+    await asyncio.sleep(0)
+    packed = [pack(("A", number)) for number in range(5)]
+    assert written == [packed[0], b"".join(packed[1:4]), packed[4]]
+
+
+async def test_a_cancelled_call_costs_nobody_else_anything(ends: Ends) -> None:
+    connection, writer = ends
+    first, second = connection.call("A"), connection.call("B")
+    first.cancel()
+    writer.write(b":1\r\n:2\r\n")
+    assert await second == 2
+
+
+async def test_the_end_is_told_to_all_calls(ends: Ends) -> None:
+    connection, writer = ends
+    waiting = [connection.call("A"), connection.call("B")]
+    writer.close()
+    for call in waiting:
+        with pytest.raises(Broken):
+            await call
+    with pytest.raises(Broken, match="ended"):
+        await connection.call("C")
+
+
+async def test_it_is_silent_while_a_call_waits_and_nothing_comes(ends: Ends) -> None:
+    connection, writer = ends
+    now = asyncio.get_running_loop().time()
+    assert connection.silent(now + 10) == 0
+    calls = [connection.call("A"), connection.call("B")]
+    assert 9 < connection.silent(now + 10) <= 10
+    connection.heard -= 5
+    writer.write(b":1\r\n")
+    await calls[0]
+    assert 9 < connection.silent(now + 10) <= 10
+    writer.write(b":2\r\n")
+    await calls[1]
+    assert connection.silent(now + 10) == 0
+
+
 @pytest.mark.parametrize("said", [b"-NOSCRIPT gone\r\n", b"-MOVED 1 a:2\r\n", b"-READONLY\r\n"])
 async def test_a_server_that_is_not_the_right_one_now_is_left(ends: Ends, said: bytes) -> None:
     connection, writer = ends
@@ -88,7 +147,7 @@ async def test_a_connection_that_ended_before_it_was_served_is_not_waited_for(
     else:
         writer.close()
     with pytest.raises((Broken, OSError)):
-        await connection.ask("PING")
+        await connection.call("PING")
     with pytest.raises((Broken, OSError)):
         await connection.serve()
     # Nobody reads it, and it is no error.

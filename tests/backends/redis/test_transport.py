@@ -1,11 +1,10 @@
-"""The Redis layers' settings, their line of commands, and how keys are shared out."""
+"""The Redis layers' settings, how they connect, and how keys are shared out."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,10 @@ from redis.crc import key_slot
 from channels.backends.redis import RedisSentinelChannelLayer
 from channels.backends.redis.cluster import spread_tags
 from channels.backends.redis.hosts import make_host
-from channels.backends.redis.keys import Keys
-from channels.backends.redis.line import CommandConnection
-from channels.backends.redis.transport import rendezvous
+from channels.backends.redis.operations import key_base
+from channels.backends.redis.sharded import rendezvous
 from channels.backends.shell import Broken
-from channels.exceptions import (
-    ChannelLayerUnavailable,
-    InvalidChannelLayerError,
-    InvalidOption,
-    TransportDown,
-)
+from channels.exceptions import InvalidChannelLayerError, InvalidOption, TransportDown
 from channels.layers import RedisChannelLayer, RedisPubSubChannelLayer
 from channels.layers.registry import ChannelLayerManager
 from tests.cluster.servers import redis_server
@@ -158,8 +151,8 @@ def test_a_clusters_tags_lie_in_equal_parts(count: int) -> None:
 
 
 def test_all_keys_of_a_tag_are_in_one_slot() -> None:
-    keys = Keys("asgi", "7")
-    found = [keys.epoch, keys.inbox("n"), keys.group("g"), keys.queue("q{x}"), *keys.held]
+    base = key_base("asgi", "7")
+    found = [f"{base}{name}" for name in ("hd", "in:n", "q:q{x}")]
     assert {key_slot(key.encode()) for key in found} == {key_slot(b"7")}
 
 
@@ -207,7 +200,7 @@ async def test_a_password_that_is_refused_is_told_without_it(
     with redis_server(tmp_path) as server:
         place = f"127.0.0.1:{server.port}"
         first = await make_host({"address": f"redis://{place}"}).open()
-        await first.ask("CONFIG", "SET", "requirepass", "right")
+        await first.call("CONFIG", "SET", "requirepass", "right")
         first.close()
         with pytest.raises(Broken) as raised:
             # A database is selected in the greeting, so that its error is one of opening.
@@ -221,151 +214,3 @@ async def test_what_ends_after_a_layer_was_closed_does_no_harm() -> None:
     transport.demand("work", 0, 1.0, lambda _: None)
     with pytest.raises(TransportDown):
         await transport.join(["room"])
-
-
-# The line.
-
-
-class FakeServer:
-    """Speaks as Redis to one line: answers PING at once and WAIT when told."""
-
-    def __init__(self) -> None:
-        self.commands: list[bytes] = []
-        self.got: asyncio.Queue[bytes] = asyncio.Queue()
-        self.writer: asyncio.StreamWriter | None = None
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writer = writer
-        try:
-            while count := await reader.readline():
-                words = []
-                for _ in range(int(count[1:])):
-                    length = int((await reader.readline())[1:])
-                    words.append((await reader.readexactly(length + 2))[:-2])
-                command = b" ".join(words)
-                if command.startswith(b"CLIENT"):
-                    writer.write(b"+OK\r\n")
-                else:
-                    self.commands.append(command)
-                    self.got.put_nowait(command)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    def answer(self, data: bytes) -> None:
-        assert self.writer is not None
-        self.writer.write(data)
-
-
-class Opened:
-    """A line that serves on a connection to a fake server."""
-
-    def __init__(self, answer_seconds: float = 5.0) -> None:
-        self.server = FakeServer()
-        self.line = CommandConnection(answer_seconds)
-        self.opened = asyncio.Event()
-        self.task: asyncio.Task[None]
-
-    async def greet(self) -> None:
-        self.line.open()
-        self.opened.set()
-
-    async def start(self, port: int) -> None:
-        connection = await make_host({"port": port, "host": "127.0.0.1"}).open()
-        self.task = asyncio.create_task(self.line.serve(connection, self.greet))
-        await self.opened.wait()
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[Opened]:
-    made = Opened(answer_seconds=0.2)
-    listener = await asyncio.start_server(made.server.serve, "127.0.0.1", 0)
-    await made.start(listener.sockets[0].getsockname()[1])
-    yield made
-    made.task.cancel()
-    await asyncio.gather(made.task, return_exceptions=True)
-    listener.close()
-    await asyncio.sleep(0.01)
-
-
-async def test_answers_find_their_calls(opened: Opened) -> None:
-    calls = [asyncio.create_task(opened.line.call("A", number)) for number in range(3)]
-    for _ in calls:
-        await opened.server.got.get()
-    opened.server.answer(b":10\r\n-ERR no\r\n:12\r\n")
-    assert await calls[0] == 10
-    with pytest.raises(ChannelLayerUnavailable, match="no"):
-        await calls[1]
-    assert await calls[2] == 12
-    assert opened.server.commands == [b"A 0", b"A 1", b"A 2"]
-
-
-async def test_a_cancelled_call_costs_nobody_else_anything(opened: Opened) -> None:
-    first, second = (asyncio.create_task(opened.line.call(word)) for word in ("A", "B"))
-    for _ in range(2):
-        await opened.server.got.get()
-    first.cancel()
-    opened.server.answer(b":1\r\n:2\r\n")
-    assert await second == 2
-    assert first.cancelled()
-
-
-async def test_a_call_cancelled_before_it_is_written_is_not_written(opened: Opened) -> None:
-    # Of one turn, so that only the first has left when the second is cancelled.
-    calls = [asyncio.create_task(opened.line.call(word)) for word in "ABC"]
-    await asyncio.sleep(0)
-    calls[1].cancel()
-    for _ in range(2):
-        await opened.server.got.get()
-    opened.server.answer(b":1\r\n:3\r\n")
-    assert [await calls[0], await calls[2]] == [1, 3]
-    assert opened.server.commands == [b"A", b"C"]
-
-
-async def test_held_calls_wait_and_urgent_ones_do_not(opened: Opened) -> None:
-    opened.line.hold(0.05)
-    held = asyncio.create_task(opened.line.call("HELD"))
-    await asyncio.sleep(0)
-    urgent = asyncio.create_task(opened.line.call_first("URGENT"))
-    assert await opened.server.got.get() == b"URGENT"
-    opened.server.answer(b":1\r\n")
-    assert await urgent == 1
-    assert await opened.server.got.get() == b"HELD"
-    opened.server.answer(b":2\r\n")
-    assert await held == 2
-
-
-async def test_a_break_is_told_to_all_and_leaves_the_marks(opened: Opened) -> None:
-    mark = (b"sender", 7)
-    written = asyncio.create_task(opened.line.call("A", mark=mark, index=3))
-    await opened.server.got.get()
-    assert opened.server.writer is not None
-    opened.server.writer.close()
-    with pytest.raises(TransportDown):
-        await written
-    with pytest.raises(Broken):
-        await opened.task
-    with pytest.raises(TransportDown):
-        await opened.line.call("B")
-    assert opened.line.unsure == [(mark, 3)]
-
-
-async def test_a_server_that_does_not_answer_is_given_up(opened: Opened) -> None:
-    with pytest.raises(TransportDown):
-        await opened.line.call("A")
-    with pytest.raises(Broken, match="not answered"):
-        await opened.task
-
-
-@pytest.mark.parametrize(
-    "refusal", ["NOSCRIPT x", "READONLY x", "MOVED 1 127.0.0.1:1", "LOADING x"]
-)
-async def test_a_server_that_is_the_wrong_one_now_is_left(opened: Opened, refusal: str) -> None:
-    call = asyncio.create_task(opened.line.call("A"))
-    await opened.server.got.get()
-    opened.server.answer(f"-{refusal}\r\n".encode())
-    with pytest.raises(TransportDown):
-        await call
-    with pytest.raises(Broken):
-        await opened.task

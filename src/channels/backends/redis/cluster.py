@@ -48,7 +48,7 @@ class SlotServer:
     async def _open_by(self, host: Host) -> RedisConnection:
         connection = await host.open()
         try:
-            slots = await connection.ask("CLUSTER", "SLOTS")
+            slots = await connection.call("CLUSTER", "SLOTS")
         finally:
             connection.close()
         name, port = self._owner(slots)

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, cast
 from channels.backends.redis.clients import Clients, create_pool
 from channels.backends.redis.cluster import SlotServer, spread_tags
 from channels.backends.redis.hosts import decode_hosts, make_host
-from channels.backends.redis.keys import Keys
+from channels.backends.redis.inbox import StreamInbox, SubscriptionInbox
+from channels.backends.redis.operations import key_base
 from channels.backends.redis.options import RedisOptions
-from channels.backends.redis.pubsub import PubSubShard
-from channels.backends.redis.shard import Shard
-from channels.backends.redis.transport import RedisTransport, ShardServer
+from channels.backends.redis.sharded import ShardedTransport
+from channels.backends.redis.transport import Availability, RedisServer, RedisTransport
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, InvalidChannelLayerError
 from channels.kit.printable import printable
 from channels.kit.types import Message
@@ -46,7 +46,9 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         InvalidOption: If an option is out of bounds.
     """
 
-    kind: ClassVar[type[Shard]]
+    inbox: ClassVar[type[StreamInbox | SubscriptionInbox]]
+
+    transport: RedisTransport | ShardedTransport
 
     def __init__(
         self,
@@ -63,7 +65,11 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         self.hosts = entries
         self.prefix = check_prefix(prefix)
         servers = make_servers(entries, connection_kwargs, own.cluster_shards)
-        self.transport = RedisTransport(servers, self.prefix, own, lambda: self.expiry, self.kind)
+        availability = Availability(len(servers))
+        shards = [
+            RedisTransport(server, self.prefix, own, self.inbox, availability) for server in servers
+        ]
+        self.transport = shards[0] if len(shards) == 1 else ShardedTransport(shards)
         self._clients = Clients(entries)
         super().__init__(self.transport, options)
 
@@ -82,8 +88,8 @@ class BaseRedisChannelLayer(NodeChannelLayer):
         return shard_of(value, self.ring_size)
 
     def _group_key(self, group: str) -> bytes:
-        """The key of a group on its host: a set of the processes with members, unless pub/sub."""
-        return Keys(self.prefix).group(group).encode()
+        """The key of a group on its host: a set of the processes with members."""
+        return f"{key_base(self.prefix)}g:{group}".encode()
 
     def connection(self, index: int) -> Any:
         """redis-py's client on a host, for what the application itself keeps there.
@@ -137,7 +143,7 @@ class BaseRedisChannelLayer(NodeChannelLayer):
 class RedisChannelLayer(BaseRedisChannelLayer):
     """Channels and groups over Redis, Valkey, or anything that speaks as they do."""
 
-    kind = Shard
+    inbox = StreamInbox
 
 
 class RedisPubSubChannelLayer(BaseRedisChannelLayer):
@@ -150,7 +156,7 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
         on_reconnect: The same, when it is back.
     """
 
-    kind = PubSubShard
+    inbox = SubscriptionInbox
     #: Octets of a group's name in UTF-8.
     MAX_GROUP_NAME_BYTES: ClassVar[int] = 1000
 
@@ -168,8 +174,9 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
         super().__init__(hosts, prefix, **config)
         self.on_disconnect = check_hook("on_disconnect", on_disconnect)
         self.on_reconnect = check_hook("on_reconnect", on_reconnect)
-        self.transport.on_disconnect = lambda: self._tell(self.on_disconnect)
-        self.transport.on_reconnect = lambda: self._tell(self.on_reconnect)
+        availability = self.transport.availability
+        availability.on_disconnect = lambda: self._tell(self.on_disconnect)
+        availability.on_reconnect = lambda: self._tell(self.on_reconnect)
 
     def require_valid_group_name(self, name: str) -> bool:
         """True for any text: programs for today's layer name groups by e-mail addresses and URLs.
@@ -266,7 +273,7 @@ def make_servers(
     entries: Sequence[Mapping[str, Any]],
     common: Mapping[str, Any] | None,
     cluster_shards: int,
-) -> list[ShardServer]:
+) -> list[RedisServer]:
     """The shards: each host, or slots of the cluster that the hosts belong to."""
     hosts = [make_host(entry, common) for entry in entries]
     if cluster_shards:

@@ -1,245 +1,428 @@
 """What Redis does in one step: Lua for Redis 5 and later, Valkey, KeyDB.
 
-Deadlines are read from the envelopes themselves: eight octets after nineteen, milliseconds since
-1970 (`channels.layers.envelope`).  Time is the server's.
+Each name below follows `<prefix>:`, or `<prefix>:{<tag>}:` where all keys of a shard must be in one
+slot of a Redis Cluster; in the scripts that is `base`.
 
-A call that fills queues carries an index that rises with each such call of a process.  The last
-one is kept per process, so that after a lost connection it can be asked which calls were carried
-out; what an old connection still brings then, late, is refused by its lower index.
+    al:<node>       lease of a live process: "<chain>:<connection>", the connection that began an
+                    unbroken row of leases, and the present one; either begins with the kind of the
+                    process's inbox
+    in:<node>       its inbox: a stream of envelopes (kind s), or what it is subscribed to (p)
+    ov:<node>       groups of which its inbox was too full to take an envelope
+    ot:<node>       those of which it is being told
+    sq:<session>    index of the last call of a process that filled a queue
+    sf:<session>    list: indexes of those that found it full
+    g:<group>       set: nodes with members of the group
+    gx:<group>      hash: queue that is a member -> "<expires in ms>:<capacity>"
+    q:<channel>     list: a queue of envelopes
+    hd              sorted set: what is delayed, by its token and the ms when it is due
+    hl              sorted set: what is on lease, or to be tried again later; the same
+    hb              hash: token -> queue and envelope of both
+    w:<channel>     sorted set: processes that wait for a queue, by when they began to
+
+Deadlines are read from the envelopes themselves: eight octets after nineteen, milliseconds since
+1970 (`channels.layers.envelope`); the attempts are the six upper bits of the second.  Time is the
+server's.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Sequence
 from typing import Any, Final
 
-from channels.backends.redis import queue_scripts
-from channels.backends.redis.line import STALE, CommandConnection
-from channels.backends.redis.queue_scripts import APPEND, NOW
+#: How a script refuses a command of a process that Redis has forgotten.
+STALE: Final = "STALELEASE"
 
-#: A connection's commands hold only while the process's lease says so.  Else
-#: Redis has forgotten the process (its lease ran out, FLUSHALL), or a newer connection has taken
-#: over and this command had been left in an old connection's socket.  The answer begins with STALE,
-#: which breaks the connection: the next one joins the process's groups again.
+#: KEYS[1] is the process's lease and ARGV[1] what the connection that asks wrote there.  If that is
+#: not what it says, Redis has forgotten the process (its lease ran out, FLUSHALL), or a newer
+#: connection has taken over and this command had been left in an old connection's socket.  STALE
+#: breaks the connection: the next one joins the process's groups again.
 _FENCE: Final = f"""
-local function is_stale(lease, token)
-  return redis.call('GET', lease) ~= token
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return redis.error_reply('{STALE} the lease of this process is not what it was')
 end
-local stale = redis.error_reply('{STALE} the lease of this process is not what it was')
+local base = ARGV[2]
 """
 
-#: KEYS epoch lease sequence refused; ARGV word lease_ms index keep_ms epoch_ms connection chain
-#: -> epoch, whether the lease has run on since `chain` began, last index carried out, refused
-#: indexes, now.  A lease says "<chain>:<connection>": the connection that began an unbroken row of
-#: leases, and the present one.  Where an answer is lost, the chain still tells the next connection.
+_NOW: Final = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+"""
+
+#: `deliver` brings something to a process: 1, -1 its inbox is full, -2 it is gone.
+_DELIVER: Final = """
+local function deliver(node, data, bound)
+  local lease = redis.call('GET', base .. 'al:' .. node)
+  local inbox = base .. 'in:' .. node
+  if not lease then
+    redis.call('DEL', inbox)
+    return -2
+  end
+  if string.sub(lease, 1, 1) == 'p' then
+    redis.call('PUBLISH', inbox, data)
+    return 1
+  end
+  local length = redis.call('XLEN', inbox)
+  if length >= bound then return -1 end
+  redis.call('XADD', inbox, '*', 'e', data)
+  if length == 0 then redis.call('PEXPIRE', inbox, 60000) end
+  return 1
+end
+"""
+
+#: `expire` drops what has expired from a queue's head and says whether there was any.
+_EXPIRE: Final = """
+local function deadline_of(data)
+  return #data >= 27 and struct.unpack('>I8', data, 20) or 0
+end
+local function expire(queue)
+  local expired = false
+  local first = redis.call('LINDEX', queue, 0)
+  while first do
+    local deadline = deadline_of(first)
+    if deadline == 0 or deadline > now then break end
+    redis.call('LPOP', queue)
+    expired = true
+    first = redis.call('LINDEX', queue, 0)
+  end
+  return expired
+end
+"""
+
+#: `place` puts an envelope at a queue's end or head, and `wake` tells the process that began to
+#: wait for it last: by a zero octet and the queue's name in its inbox.  `attempted` counts up or
+#: down.
+_PLACE: Final = (
+    _NOW
+    + _DELIVER
+    + _EXPIRE
+    + """
+local function wake(name)
+  repeat
+    local node = redis.call('ZPOPMAX', base .. 'w:' .. name)[1]
+  until not node or deliver(node, '\\0' .. name, math.huge) == 1
+end
+local function place(name, data, to_head)
+  local queue = base .. 'q:' .. name
+  redis.call(to_head and 'LPUSH' or 'RPUSH', queue, data)
+  local deadline = deadline_of(data)
+  -- Ten years, if it does not expire.
+  local life = 315360000000
+  if deadline > 0 then life = math.max(1000, deadline - now + 60000) end
+  if redis.call('PTTL', queue) < life then
+    redis.call('PEXPIRE', queue, string.format('%.0f', life))
+  end
+  wake(name)
+end
+local function attempted(data, by)
+  if #data < 27 then return data, 0 end
+  local count = math.max(0, math.min(63, math.floor(string.byte(data, 2) / 4) + by))
+  return string.sub(data, 1, 1) .. string.char(count * 4) .. string.sub(data, 3), count
+end
+"""
+)
+
+#: `hold` keeps an envelope back from its queue, `let_go` gives both back and forgets them.
+_HOLD: Final = """
+local function hold(set, token, due, name, data)
+  redis.call('ZADD', base .. set, string.format('%.0f', due), token)
+  redis.call('HSET', base .. 'hb', token, struct.pack('>I2', #name) .. name .. data)
+end
+local function let_go(set, token)
+  if redis.call('ZREM', base .. set, token) == 0 then return end
+  local body = redis.call('HGET', base .. 'hb', token)
+  redis.call('HDEL', base .. 'hb', token)
+  if not body then return end
+  local length = struct.unpack('>I2', body)
+  return string.sub(body, 3, 2 + length), string.sub(body, 3 + length)
+end
+"""
+
+# The life of a process.
+
+#: KEYS lease; ARGV connection base chain session lease_ms
+#: -> whether the lease has run on since `chain` began, what names this run of the server (nothing
+#: if its rules forbid to ask), last index carried out, refused indexes, now
 OPEN: Final = (
-    NOW
+    _NOW
     + """
-local epoch = redis.call('GET', KEYS[1])
-if not epoch then
-  epoch = ARGV[1] .. ':' .. now
-  redis.call('SET', KEYS[1], epoch)
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-local chain = string.match(redis.call('GET', KEYS[2]) or '', '^[^:]*')
-local alive = (chain ~= '' and chain == ARGV[7]) and 1 or 0
-if alive == 0 then chain = ARGV[6] end
-redis.call('SET', KEYS[2], chain .. ':' .. ARGV[6], 'PX', ARGV[2])
-local last = redis.call('HGET', KEYS[3], 'i') or '0'
-if tonumber(ARGV[3]) > tonumber(last) then redis.call('HSET', KEYS[3], 'i', ARGV[3]) end
-redis.call('PEXPIRE', KEYS[3], ARGV[4])
-local refused = redis.call('LRANGE', KEYS[4], 0, -1)
-redis.call('DEL', KEYS[4])
-return {epoch, alive, last, refused, tostring(now)}
+local base, session = ARGV[2], ARGV[4]
+local chain = string.match(redis.call('GET', KEYS[1]) or '', '^[^:]*')
+local alive = (chain ~= '' and chain == ARGV[3]) and 1 or 0
+if alive == 0 then chain = ARGV[1] end
+redis.call('SET', KEYS[1], chain .. ':' .. ARGV[1], 'PX', ARGV[5])
+local refused = redis.call('LRANGE', base .. 'sf:' .. session, 0, -1)
+redis.call('DEL', base .. 'sf:' .. session)
+local info = redis.pcall('INFO', 'server')
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+local last = redis.call('GET', base .. 'sq:' .. session) or '0'
+return {alive, run, last, refused, tostring(now)}
 """
 )
 
-#: KEYS epoch lease inbox overflow sequence; ARGV lease_ms keep_ms epoch_ms token
-#: -> epoch, now, groups that overflowed.  A lease that ran out is not taken up again: by then
-#: the process may have been taken out of its groups.
+#: KEYS lease; ARGV token base node session lease_ms group_of_all knows
+#: -> now, groups that overflowed (again, unless it `knows`, for an answer may be lost), processes.
+#: A lease that ran out is not taken up again: by then the process may have been taken out of its
+#: groups.  One process of all is looked at, whether it lives.  A subscription brings an empty
+#: message, without which it is found dead.
 RENEW: Final = (
-    NOW
-    + _FENCE
+    _FENCE
+    + _NOW
+    + _DELIVER
     + """
-if is_stale(KEYS[2], ARGV[4]) then return stale end
-local epoch = redis.call('GET', KEYS[1]) or ''
-redis.call('PEXPIRE', KEYS[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[3], ARGV[2])
-redis.call('PEXPIRE', KEYS[5], ARGV[2])
-local full = {}
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  full = redis.call('SMEMBERS', KEYS[4])
-  redis.call('DEL', KEYS[4])
+local node, session, all = ARGV[3], ARGV[4], base .. 'g:' .. ARGV[6]
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PEXPIRE', base .. 'in:' .. node, 60000)
+redis.call('PEXPIRE', base .. 'sq:' .. session, 60000)
+local overflow, told = base .. 'ov:' .. node, base .. 'ot:' .. node
+if ARGV[7] == '1' then redis.call('DEL', told) end
+if redis.call('EXISTS', told) == 0 and redis.call('EXISTS', overflow) == 1 then
+  redis.call('RENAME', overflow, told)
 end
-return {epoch, tostring(now), full}
+local full = redis.call('SMEMBERS', told)
+local other = redis.call('SRANDMEMBER', all)
+if other and redis.call('EXISTS', base .. 'al:' .. other) == 0 then
+  redis.call('SREM', all, other)
+end
+if string.sub(ARGV[1], 1, 1) == 'p' then deliver(node, '', 0) end
+return {tostring(now), full, redis.call('SCARD', all)}
 """
 )
 
-#: KEYS lease inbox overflow sequence refused; ARGV token
+#: KEYS lease; ARGV token base node session
 CLOSE: Final = (
     _FENCE
     + """
-if is_stale(KEYS[1], ARGV[1]) then return stale end
-for i = 1, #KEYS do redis.call('DEL', KEYS[i]) end
-return 1
+local node, session = ARGV[3], ARGV[4]
+redis.call('DEL', KEYS[1], base .. 'in:' .. node, base .. 'ov:' .. node, base .. 'ot:' .. node)
+redis.call('DEL', base .. 'sq:' .. session, base .. 'sf:' .. session)
 """
 )
 
-#: KEYS lease; ARGV token base node life_ms group...
+#: KEYS lease; ARGV token base node SADD/SREM group...
+#: A group is remembered for a day, and joined again before that (`transport.REJOIN_SECONDS`).
 JOIN: Final = (
     _FENCE
     + """
-if is_stale(KEYS[1], ARGV[1]) then return stale end
 for i = 5, #ARGV do
-  local group = ARGV[2] .. 'g:' .. ARGV[i]
-  redis.call('SADD', group, ARGV[3])
-  redis.call('PEXPIRE', group, ARGV[4])
+  local group = base .. 'g:' .. ARGV[i]
+  redis.call(ARGV[4], group, ARGV[3])
+  redis.call('PEXPIRE', group, 86400000)
 end
-return 1
 """
 )
 
-#: KEYS lease; ARGV token base node group...
-LEAVE: Final = (
-    _FENCE
-    + """
-if is_stale(KEYS[1], ARGV[1]) then return stale end
-for i = 4, #ARGV do redis.call('SREM', ARGV[2] .. 'g:' .. ARGV[i], ARGV[3]) end
-return 1
-"""
-)
+# Groups and inboxes.
 
-#: KEYS group; ARGV base -> how many nodes of the group are alive
-NODES: Final = """
-local alive = 0
-for _, node in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  if redis.call('EXISTS', ARGV[1] .. 'al:' .. node) == 1 then
-    alive = alive + 1
-  else
-    redis.call('SREM', KEYS[1], node)
-  end
-end
-return alive
-"""
-
-#: KEYS inbox its_lease lease; ARGV envelope bound keep_ms token -> 1, -1 full, -2 no such node
+#: KEYS lease; ARGV token base node envelope bound -> 1, -1 full, -2 no such node
 PUSH_NODE: Final = (
     _FENCE
+    + _DELIVER
     + """
-if is_stale(KEYS[3], ARGV[4]) then return stale end
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('DEL', KEYS[1])
-  return -2
-end
-local length = redis.call('XLEN', KEYS[1])
-if length >= tonumber(ARGV[2]) then return -1 end
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-if length == 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-return 1
+return deliver(ARGV[3], ARGV[4], tonumber(ARGV[5]))
 """
 )
 
-#: KEYS group group_queues sequence lease; ARGV base group envelope bound keep_ms life_ms index
-#: deferring token
-#: -> 0, or {queues that were full, queues, inboxes that were full, queue, capacity, ...}: with
-#: `deferring` the queues are named for the caller to fill, since they are on other servers.
+#: KEYS lease; ARGV token base group envelope bound
+#: -> 0, or {inboxes that were full, queue, capacity, ...}: the group's queues are for the caller to
+#: fill, since they may be on other servers.
 PUBLISH: Final = (
-    NOW
-    + _FENCE
-    + APPEND
+    _FENCE
+    + _NOW
+    + _DELIVER
+    + _EXPIRE
     + """
-if is_stale(KEYS[4], ARGV[9]) then return stale end
-local base, group, data = ARGV[1], ARGV[2], ARGV[3]
-local bound, keep = tonumber(ARGV[4]), ARGV[5]
-local deferring = ARGV[8] == '1'
-local queues = redis.call('HGETALL', KEYS[2])
-if #queues > 0 and not deferring then
-  local last = redis.call('HGET', KEYS[3], 'i')
-  if last and tonumber(ARGV[7]) <= tonumber(last) then return 0 end
-  redis.call('HSET', KEYS[3], 'i', ARGV[7])
-end
-local nodes = redis.call('SMEMBERS', KEYS[1])
-local missed = 0
-for i = 1, #nodes do
-  local node = nodes[i]
-  local inbox = base .. 'in:' .. node
-  if redis.call('EXISTS', base .. 'al:' .. node) == 0 then
-    redis.call('SREM', KEYS[1], node)
-    redis.call('DEL', inbox)
-  else
-    local length = redis.call('XLEN', inbox)
-    if length >= bound then
-      missed = missed + 1
-      redis.call('SADD', base .. 'ov:' .. node, group)
-      redis.call('PEXPIRE', base .. 'ov:' .. node, keep)
-    else
-      redis.call('XADD', inbox, '*', 'e', data)
-      if length == 0 then redis.call('PEXPIRE', inbox, keep) end
-    end
+local group, bound = ARGV[3], tonumber(ARGV[5])
+local found = {0}
+for _, node in ipairs(redis.call('SMEMBERS', base .. 'g:' .. group)) do
+  local taken = deliver(node, ARGV[4], bound)
+  if taken == -2 then
+    redis.call('SREM', base .. 'g:' .. group, node)
+  elseif taken == -1 then
+    found[1] = found[1] + 1
+    redis.call('SADD', base .. 'ov:' .. node, group)
+    redis.call('PEXPIRE', base .. 'ov:' .. node, 60000)
   end
 end
-local full, members, deferred = 0, 0, {}
+local queues = redis.call('HGETALL', base .. 'gx:' .. group)
 for i = 1, #queues, 2 do
   local expires, capacity = string.match(queues[i + 1], '^(%d+):(%d+)$')
-  local queue = base .. 'q:' .. queues[i]
   -- What expired unread has no reader: it leaves its groups, or it would fill for ever.
-  if tonumber(expires) <= now or (not deferring and expire(queue)) then
-    redis.call('HDEL', KEYS[2], queues[i])
-  elseif deferring then
-    deferred[#deferred + 1] = queues[i]
-    deferred[#deferred + 1] = capacity
+  if tonumber(expires) <= now or expire(base .. 'q:' .. queues[i]) then
+    redis.call('HDEL', base .. 'gx:' .. group, queues[i])
   else
-    members = members + 1
-    if not append(base, queues[i], data, tonumber(capacity), tonumber(ARGV[6])) then
-      full = full + 1
-    end
+    found[#found + 1] = queues[i]
+    found[#found + 1] = tonumber(capacity)
   end
 end
-if full == 0 and missed == 0 and #deferred == 0 then return 0 end
-return {full, members, missed, unpack(deferred)}
+return #found == 1 and found[1] == 0 and 0 or found
 """
 )
 
-#: KEYS group_queues; ARGV queue value life_ms base
+#: KEYS lease; ARGV token base group queue expires_ms capacity
 ADD_QUEUE: Final = (
-    NOW
-    + APPEND
+    _FENCE
+    + _NOW
+    + _EXPIRE
     + """
+local group = base .. 'gx:' .. ARGV[3]
 -- Who joins lives: what expired before must not take it out of the group again.
-expire(ARGV[4] .. 'q:' .. ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+expire(base .. 'q:' .. ARGV[4])
+redis.call('HSET', group, ARGV[4], ARGV[5] .. ':' .. ARGV[6])
+local life = math.max(1, ARGV[5] - now)
+if redis.call('PTTL', group) < life then
+  redis.call('PEXPIRE', group, string.format('%.0f', life))
+end
+"""
+)
+
+# Queues.
+
+#: KEYS lease; ARGV token base queue envelope session index limit due_ms
+#: -> 1, 0 full.  Without a due time the limit is the queue's capacity, else that of all that is
+#: delayed.
+PUSH: Final = (
+    _FENCE
+    + _PLACE
+    + _HOLD
+    + """
+local name, data, session, index, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local due, queue, count = tonumber(ARGV[8]), base .. 'q:' .. ARGV[3], 0
+if due > 0 then
+  count = redis.call('ZCARD', base .. 'hd')
+else
+  expire(queue)
+  count = redis.call('LLEN', queue)
+end
+if count >= limit then
+  redis.call('RPUSH', base .. 'sf:' .. session, index)
+  redis.call('LTRIM', base .. 'sf:' .. session, -1000, -1)
+  redis.call('PEXPIRE', base .. 'sf:' .. session, 60000)
+  return 0
+end
+if due > 0 then
+  hold('hd', session .. ':' .. index, due, name, data)
+else
+  place(name, data, false)
+end
+redis.call('SET', base .. 'sq:' .. session, index, 'PX', 60000)
 return 1
+"""
+)
+
+#: KEYS lease; ARGV token base queue name count lease_ms node -> {{token, envelope, attempts}, ...}
+#: The tokens are the name and a number.  The same name again, after its answer was lost, gives what
+#: it gave, as far as it is there still.  If there is less than `count`, the process waits for the
+#: queue from now on; if there is more, one that waits beside it is woken, since whom it was to
+#: serve may have died.
+LEASE: Final = (
+    _FENCE
+    + _PLACE
+    + _HOLD
+    + """
+local name, most = ARGV[3], tonumber(ARGV[5])
+local queue, waiting = base .. 'q:' .. name, base .. 'w:' .. name
+local taken = {}
+for i = 1, most do
+  local body = redis.call('HGET', base .. 'hb', ARGV[4] .. i)
+  if body then
+    local data, count = attempted(string.sub(body, 3 + #name), 0)
+    taken[#taken + 1] = {ARGV[4] .. i, data, count}
+  end
+end
+if #taken > 0 then return taken end
+expire(queue)
+for i = 1, most do
+  local data = redis.call('LPOP', queue)
+  if not data then break end
+  local attempt, count = attempted(data, 1)
+  hold('hl', ARGV[4] .. i, now + ARGV[6], name, attempt)
+  taken[i] = {ARGV[4] .. i, attempt, count}
+end
+if #taken < most then
+  redis.call('ZADD', waiting, now, ARGV[7])
+  redis.call('PEXPIRE', waiting, 60000)
+else
+  redis.call('ZREM', waiting, ARGV[7])
+  if redis.call('EXISTS', queue) == 1 then wake(name) end
+end
+return taken
+"""
+)
+
+#: KEYS lease; ARGV token base lease_token -> whether that lease was running
+ACKNOWLEDGE: Final = (
+    _FENCE
+    + _HOLD
+    + """
+return let_go('hl', ARGV[3]) and 1 or 0
+"""
+)
+
+#: KEYS lease; ARGV token base lease_token delay_ms counted -> as ACKNOWLEDGE
+RELEASE: Final = (
+    _FENCE
+    + _PLACE
+    + _HOLD
+    + """
+local name, data = let_go('hl', ARGV[3])
+if not name then return 0 end
+if ARGV[5] == '0' then data = attempted(data, -1) end
+if tonumber(ARGV[4]) <= 0 then
+  place(name, data, true)
+else
+  -- Another token: that of the lease is void.
+  hold('hl', ARGV[3] .. 'r', now + ARGV[4], name, data)
+end
+return 1
+"""
+)
+
+#: KEYS lease; ARGV token base lease_token lease_ms -> as ACKNOWLEDGE
+EXTEND: Final = (
+    _FENCE
+    + _NOW
+    + """
+if not redis.call('ZSCORE', base .. 'hl', ARGV[3]) then return 0 end
+redis.call('ZADD', base .. 'hl', string.format('%.0f', now + ARGV[4]), ARGV[3])
+return 1
+"""
+)
+
+#: KEYS lease; ARGV token base most -> ms until the next is due or -1, how many leases had run out
+TICK: Final = (
+    _FENCE
+    + _PLACE
+    + _HOLD
+    + """
+local run_out, wait = 0, -1
+for _, set in ipairs({'hl', 'hd'}) do
+  local due = redis.call('ZRANGEBYSCORE', base .. set, '-inf', now, 'LIMIT', 0, ARGV[3])
+  for i = 1, #due do
+    -- To the head go the later ones first.
+    local token = due[set == 'hl' and #due + 1 - i or i]
+    local name, data = let_go(set, token)
+    if name then place(name, data, set == 'hl') end
+    if set == 'hl' and string.sub(token, -1) ~= 'r' then run_out = run_out + 1 end
+  end
+  local first = redis.call('ZRANGE', base .. set, 0, 0, 'WITHSCORES')
+  if first[2] then
+    local left = math.max(0, first[2] - now)
+    if wait < 0 or left < wait then wait = left end
+  end
+end
+return {wait, run_out}
 """
 )
 
 ALL: Final = (
-    OPEN,
-    RENEW,
-    CLOSE,
-    JOIN,
-    LEAVE,
-    NODES,
-    PUSH_NODE,
-    PUBLISH,
-    ADD_QUEUE,
-    *queue_scripts.ALL,
+    *(OPEN, RENEW, CLOSE, JOIN, PUSH_NODE, PUBLISH, ADD_QUEUE),
+    *(PUSH, LEASE, ACKNOWLEDGE, RELEASE, EXTEND, TICK),
 )
 _DIGESTS: Final = {
     source: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest() for source in ALL
 }
 
 
-def evaluation(source: str, keys: Sequence[str], *arguments: Any) -> tuple[Any, ...]:
-    """The command that runs one of these scripts, which `load` has brought to the server."""
-    return ("EVALSHA", _DIGESTS[source], len(keys), *keys, *arguments)
-
-
-async def load(line: CommandConnection) -> None:
-    """Bring all scripts to the server.  One that loses them breaks the line, which loads again."""
-    # In one round trip: a process is away for as long as this takes.
-    loads = [line.call_first("SCRIPT", "LOAD", source) for source in ALL]
-    await asyncio.gather(*loads)
+def evaluation(source: str, lease: str, *arguments: Any) -> tuple[Any, ...]:
+    """The command that runs one of these scripts, once the server has it."""
+    return ("EVALSHA", _DIGESTS[source], 1, lease, *arguments)
