@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 
 from channels.backends.lease_reader import LeaseReader
-from channels.backends.postgres.calls import Call, CallQueue, target_hash
-from channels.backends.postgres.readers import TableLeases, pack_token, read_token
+from channels.backends.postgres.calls import (
+    Call,
+    CallQueue,
+    TableLeases,
+    pack_token,
+    read_token,
+    target_hash,
+)
 from channels.backends.ticker import Ticker
 from channels.layers.contract import Leased
-from channels.layers.envelope import Envelope, Kind, attempted
 
 
 class Database:
@@ -28,16 +33,13 @@ class Database:
 
     async def answer(self, *payloads: bytes) -> None:
         """The answer to what was asked; the first call gets these."""
-        first = self._asked[0].extra if self._asked else 0
-        self.calls.settle([(0, 0)] * len(self._asked), dict(enumerate(payloads, first)))
+        token = self._asked[0].extra if self._asked else 0
+        leased = [(token, number, 3, payload) for number, payload in enumerate(payloads, 1)]
+        self.calls.settle([(0, 0)] * len(self._asked), leased)
         await asyncio.sleep(0)
 
     def demand(self, count: int, queue: str = "work") -> None:
         self.readers.demand(queue, count, 1.5, self.leased.append)
-
-
-def envelope(seq: int) -> Envelope:
-    return Envelope(Kind.CHANNEL, "work", b"x", sender=b"12345678", seq=seq)
 
 
 async def test_one_question_at_a_time_for_as_many_as_are_wanted() -> None:
@@ -47,13 +49,13 @@ async def test_one_question_at_a_time_for_as_many_as_are_wanted() -> None:
     (call,) = database.asked()
     assert (call.kind, call.number, call.hash) == ("l", 2, target_hash("asgi", "q", "work"))
     assert call.deadline == 1500
-    await database.answer(attempted(envelope(1).encoded, 3))
+    await database.answer(b"x")
     (again,) = database.asked()
     assert again.number == 2, "one of the three has come"
     await database.answer()
     assert not database.asked()
     (leased,) = database.leased
-    assert (leased.queue, leased.attempts, leased.token) == ("work", 3, pack_token(call.extra))
+    assert leased == ("work", b"x", pack_token(call.extra, 1), 3)
 
 
 async def test_a_wake_up_during_a_question_asks_again() -> None:
@@ -76,19 +78,11 @@ async def test_leases_of_two_questions_have_other_tokens() -> None:
     for _ in range(20):
         database.demand(1)
         (call,) = database.asked()
-        assert 0 < call.extra < 2**63 - 1000
+        assert 0 < call.extra < 2**63
         tokens.add(call.extra)
         await database.answer()
         database.demand(0)
     assert len(tokens) == 20
-
-
-async def test_bytes_that_are_no_envelope_come_too() -> None:
-    database = Database()
-    database.demand(1)
-    database.asked()
-    await database.answer(b"!")
-    assert (database.leased[0].data, database.leased[0].attempts) == (b"!", 1)
 
 
 async def test_what_is_leased_while_it_closes_is_put_back() -> None:
@@ -97,12 +91,12 @@ async def test_what_is_leased_while_it_closes_is_put_back() -> None:
     (call,) = database.asked()
     quiescing = asyncio.create_task(database.readers.quiesce())
     await asyncio.sleep(0)
-    await database.answer(envelope(1).encoded)
+    await database.answer(b"x")
     assert not database.leased
     while not database.calls.is_waiting:  # noqa: ASYNC110 - it takes its turn
         await asyncio.sleep(0)
     (back,) = database.asked()
-    assert (back.kind, back.extra) == ("u", call.extra)
+    assert (back.kind, back.hash, back.extra) == ("u", 1, call.extra)
     await database.answer()
     await quiescing
     database.demand(1)
@@ -142,10 +136,11 @@ async def test_a_question_whose_answer_was_lost_is_asked_again_with_its_token() 
     database.demand(0)
     (again,) = database.asked()
     assert (again.extra, again.number) == (call.extra, 1)
-    await database.answer(envelope(1).encoded)
-    assert [leased.token for leased in database.leased] == [pack_token(call.extra)]
+    await database.answer(b"x")
+    assert [leased.token for leased in database.leased] == [pack_token(call.extra, 1)]
 
 
 def test_a_token_that_is_none() -> None:
-    assert read_token(pack_token(5)) == 5
-    assert [read_token(token) for token in (b"", b"123", bytes(9), b"\xff" * 8)] == [0] * 4
+    assert read_token(pack_token(5, 7)) == (7, 5)
+    for token in (b"", b"123", bytes(15), b"\xff" * 16, bytes(8) + b"\xff" * 8):
+        assert read_token(token) == (0, 0)

@@ -76,9 +76,9 @@ async def test_a_process_that_was_paused_is_told_what_it_missed(
     store, resumed = layer.node.transport.session._store, asyncio.Event()
     wait = store.wait
 
-    async def pause(wanted: Any) -> Any:
+    async def pause() -> Any:
         await resumed.wait()
-        return await wait(wanted)
+        return await wait()
 
     monkeypatch.setattr(store, "wait", pause)
     await layer.group_send("room", {"type": "awake"})

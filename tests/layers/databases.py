@@ -128,7 +128,7 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     """What the names of `DatabaseChannelLayer`'s tables begin with there; dropped at the end."""
     from django.db import connections
 
-    from channels.backends.database.tables import make_tables
+    from channels.backends.database.tables import Tables
 
     tables = f"t_{uuid.uuid4().hex[:12]}"
     yield tables
@@ -137,7 +137,7 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     )
     connections.settings["drop"] = configured["drop"]
     with django_db_blocker.unblock():
-        make_tables(tables).drop("drop")
+        Tables(tables, "drop").drop()
         connections["drop"].close()
     del connections["drop"]
     del connections.settings["drop"]

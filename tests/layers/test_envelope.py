@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.exceptions import MalformedEnvelope
-from channels.layers.envelope import MOST_ATTEMPTS, Envelope, Kind, attempted, decode_envelope
+from channels.layers.envelope import Envelope, Kind, decode_envelope
 
 U64 = st.integers(0, 2**64 - 1)
 FIELDS = ("kind", "name", "payload", "sender", "seq", "deadline")
@@ -65,15 +65,3 @@ def test_attempts_travel_with_it(attempts: int, read: int) -> None:
     decoded = decode_envelope(envelope.encoded)
     assert decoded.attempts == read
     assert decoded.payload == b"payload"
-
-
-def test_attempts_are_counted_in_the_octets() -> None:
-    envelope = Envelope(Kind.CHANNEL, "work", b"x", sender=b"12345678", seq=1)
-    data = envelope.encoded
-    for attempts in (1, 2, 3):
-        data = attempted(data, 1)
-        assert decode_envelope(data).attempts == attempts
-    assert attempted(data, -3) == envelope.encoded, "nothing else has changed"
-    assert decode_envelope(attempted(data, -9)).attempts == 0
-    assert decode_envelope(attempted(data, 1000)).attempts == MOST_ATTEMPTS
-    assert attempted(b"short", 1) == b"short"

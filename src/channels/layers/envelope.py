@@ -190,11 +190,3 @@ def decode_envelope(data: bytes) -> Envelope:
 def origin_of(data: bytes) -> tuple[bytes, int]:
     """The sender and the number of an encoded envelope, to sort by; any octets have some."""
     return data[3:11], int.from_bytes(data[11:19], "big")
-
-
-def attempted(data: bytes, more: int) -> bytes:
-    """An encoded envelope with so many attempts more; what is too short to be one stays."""
-    if len(data) < _HEAD.size:
-        return data
-    count = max(0, min(MOST_ATTEMPTS, (data[1] >> _ATTEMPTS_SHIFT) + more))
-    return data[:1] + bytes([count << _ATTEMPTS_SHIFT]) + data[2:]

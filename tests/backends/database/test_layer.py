@@ -13,7 +13,7 @@ from django.db import connections
 import channels.layers
 from channels.backends.database import DatabaseChannelLayer
 from channels.backends.database.options import DatabaseOptions
-from channels.backends.database.tables import make_tables
+from channels.backends.database.tables import Tables
 from channels.backends.postgres.options import PostgresOptions
 from channels.exceptions import (
     ChannelFull,
@@ -115,7 +115,7 @@ async def test_tables_of_another_layer_are_told(
     with pytest.raises(ChannelLayerUnavailable):
         await make_layer(tables="other", send_timeout=0.3).send("work", {"type": "x"})
     assert "other_message in the database" in caplog.text
-    assert "it has no prefix, expires, payload. Set `tables`" in caplog.text
+    assert "it has no expires, payload. Set `tables`" in caplog.text
 
 
 def test_the_tables_of_the_postgresql_layer_have_other_names() -> None:
@@ -142,7 +142,7 @@ async def test_tables_made_anew_under_a_running_layer(
     await layer.group_add("room", channel)
 
     def drop() -> None:
-        make_tables("channels_database").drop(sqlite_alias)
+        Tables("channels_database", sqlite_alias).drop()
         connections[sqlite_alias].close()
 
     await asyncio.to_thread(drop)
@@ -225,17 +225,17 @@ async def test_a_quiet_layer_looks_less_often(make_layer: MakeLayer) -> None:
 async def test_tables_of_the_version_before_are_used_and_completed(
     make_layer: MakeLayer, sqlite_alias: str
 ) -> None:
-    tables = make_tables("channels_database")
+    tables = Tables("channels_database", sqlite_alias)
 
-    def drop_held() -> None:
+    def drop_member() -> None:
         with connections[sqlite_alias].schema_editor() as editor:
-            editor.delete_model(tables.held)
+            editor.delete_model(tables.member.model)
         connections[sqlite_alias].close()
 
     before = make_layer()
     await before.send("work", {"type": "old"})
     await before.close()
-    await asyncio.to_thread(drop_held)
+    await asyncio.to_thread(drop_member)
     layer = make_layer(delivery={"work": "at-least-once"})
     await layer.send("work", {"type": "new"}, delay=0.05)
     for kind in ("old", "new"):
@@ -248,19 +248,19 @@ async def test_tables_of_the_version_before_that_must_not_be_completed_are_told(
     make_layer: MakeLayer, sqlite_alias: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "channels.layers")
-    tables = make_tables("channels_database")
+    tables = Tables("channels_database", sqlite_alias)
 
-    def make_all_but_held() -> None:
-        tables.create(sqlite_alias, may_create=True)
+    def make_all_but_member() -> None:
+        tables.create(may_create=True)
         with connections[sqlite_alias].schema_editor() as editor:
-            editor.delete_model(tables.held)
+            editor.delete_model(tables.member.model)
         connections[sqlite_alias].close()
 
-    await asyncio.to_thread(make_all_but_held)
+    await asyncio.to_thread(make_all_but_member)
     layer = make_layer(create_tables=False, send_timeout=0.3)
     with pytest.raises(ChannelLayerUnavailable):
         await layer.send("work", {"type": "x"})
-    assert "has no table channels_database_held" in caplog.text
+    assert "has no table channels_database_member" in caplog.text
 
 
 async def take(layer: DatabaseChannelLayer) -> Any:
@@ -295,16 +295,14 @@ async def test_a_lease_keeps_its_place_and_nothing_is_left_behind(
         assert (message["number"], lease.attempts) == (number, 2)
         assert await lease.extend()
         assert await lease.ack()
-    tables = make_tables("channels_database")
+    tables = Tables("channels_database", sqlite_alias)
 
-    def left() -> list[int]:
-        counts = [
-            model.objects.using(sqlite_alias).count() for model in (tables.held, tables.queue)
-        ]
+    def left() -> int:
+        count: int = tables.queue.count()
         connections[sqlite_alias].close()
-        return counts
+        return count
 
-    assert await asyncio.to_thread(left) == [0, 0]
+    assert await asyncio.to_thread(left) == 0
 
 
 async def test_another_process_sees_to_what_a_dead_one_has_delayed(make_layer: MakeLayer) -> None:

@@ -15,9 +15,9 @@ async def test_calls_go_in_order_in_batches_of_a_bounded_size() -> None:
     for number in range(BATCH + 10):
         calls.put(Call("g", number=number))
     assert [call.number for call in calls.gather()] == list(range(BATCH))
-    calls.settle([(0, 0)] * BATCH, {})
+    calls.settle([(0, 0)] * BATCH, ())
     assert len(calls.gather()) == 10
-    calls.settle([(0, 0)] * 10, {})
+    calls.settle([(0, 0)] * 10, ())
     for _ in range(3):
         calls.put(Call("g", payload=bytes(BATCH_BYTES)))
     assert len(calls.gather()) == 1, "a large one goes alone"
@@ -55,7 +55,7 @@ async def test_a_batch_that_is_not_in_the_journal_is_sent_before_what_came_later
 
 async def test_leases_whose_answer_was_lost_are_asked_for_again() -> None:
     calls = CallQueue(10)
-    push, lease = Call("q"), Call("l", extra=7, number=3)
+    push, lease = Call("q"), Call("l", extra=7)
     for call in (push, lease, Call("j")):
         calls.put(call)
     calls.gather()
@@ -63,8 +63,9 @@ async def test_leases_whose_answer_was_lost_are_asked_for_again() -> None:
     calls.recover(calls.number, [(0, 0), (0, 0), (5, 0)])
     assert push.answer.done()
     assert kinds(calls.gather()) == ["l", "k"]
-    calls.settle([(0, 0), (1, 0)], {9: b"c", 7: b"a", 10: b"another's"})
-    assert (await lease.answer).leased == [(7, b"a"), (9, b"c")]
+    mine = [(7, 1, 1, b"a"), (7, 2, 5, b"b")]
+    calls.settle([(0, 0), (1, 0)], [*mine, (10, 3, 1, b"another's")])
+    assert (await lease.answer).leased == mine
 
 
 async def test_a_journal_of_an_earlier_life_settles_nothing() -> None:
@@ -72,7 +73,7 @@ async def test_a_journal_of_an_earlier_life_settles_nothing() -> None:
     calls.put(Call("g"))
     calls.gather()
     earlier = calls.number
-    calls.settle([(0, 0)], {})
+    calls.settle([(0, 0)], ())
     calls.prepare()
     calls.put(Call("q"))
     calls.gather()

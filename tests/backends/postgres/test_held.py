@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from channels.backends.postgres import PostgresChannelLayer
-from channels.backends.postgres.functions import FUNCTIONS
+from channels.backends.postgres.functions import NAMES
 from channels.backends.postgres.schema import CLOCK, VERSION, Schema, schema_sql
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from channels.layers.envelope import Envelope, Kind, decode_envelope
+from channels.layers.envelope import Envelope, Kind
 from tests.layers.databases import postgres_dsn
 
 __all__ = ["postgres_dsn"]
@@ -67,7 +67,7 @@ async def make_version_before(place: Place) -> None:
     """What a database has in which processes of the version before this one have been."""
     await place.run(schema_sql(schema=place.schema))
     await place.run("DROP TABLE channels_layer_outbox")
-    for name in FUNCTIONS:
+    for name in NAMES:
         await place.run(f"DROP FUNCTION channels_layer_{name}_{VERSION}")
     await place.run(f"CREATE FUNCTION {WRITE_BEFORE}() RETURNS int LANGUAGE sql AS 'SELECT 1'")
 
@@ -78,8 +78,8 @@ async def test_tables_of_the_version_before_are_used_and_completed(place: Place)
     # Unread from before.
     unread = Envelope(Kind.CHANNEL, "work", b"\x81\xa4type\xa3old", sender=b"12345678", seq=1)
     await place.run(
-        "INSERT INTO channels_layer_queue (hash, prefix, target, expires, payload) VALUES "
-        f"({layer.node.transport.hash_of('q', 'work')}, 'asgi', 'work', 1::bigint << 62, "  # type: ignore[attr-defined]
+        "INSERT INTO channels_layer_queue (hash, prefix, expires, payload) VALUES "
+        f"({layer.node.transport.hash_of('q', 'work')}, 'asgi', 1::bigint << 62, "  # type: ignore[attr-defined]
         f"'\\x{unread.encoded.hex()}')"
     )
     await layer.send("work", {"type": "new"}, delay=0.05)
@@ -136,22 +136,6 @@ async def test_a_lease_keeps_its_place(place: Place) -> None:
     assert got == [0, 1, 2]
 
 
-async def test_a_place_that_is_taken_loses_nothing(place: Place) -> None:
-    layer = place.layer()
-    await layer.send("work", {"type": "x", "number": 0})
-    _, lease = await soon(layer.receive_leased("work"))
-    # One that came back without a place is at the head, where the lease was.
-    await place.run(
-        "INSERT INTO channels_layer_queue SELECT hash, place, prefix, target, expires, payload "
-        "FROM channels_layer_held"
-    )
-    assert await lease.give_back()
-    for _ in range(2):
-        message, lease = await soon(layer.receive_leased("work"))
-        assert message["number"] == 0
-        assert await lease.ack()
-
-
 @pytest.mark.parametrize("turns", [0, 3, 8, 20])
 async def test_a_reader_that_closes_in_the_middle_holds_nothing(place: Place, turns: int) -> None:
     first, second = place.layer(), place.layer()
@@ -166,11 +150,6 @@ async def test_a_reader_that_closes_in_the_middle_holds_nothing(place: Place, tu
     assert lease.attempts == 1
 
 
-async def until_held(place: Place, count: int) -> None:
-    while await place.run("SELECT count(*) FROM channels_layer_held") != [(count,)]:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
 async def test_nothing_is_left_behind(place: Place) -> None:
     layer = place.layer()
     for delay in (0.0, 0.02):
@@ -180,17 +159,21 @@ async def test_nothing_is_left_behind(place: Place) -> None:
         _, lease = await soon(layer.receive_leased("work"))
         await lease.extend()
         await lease.ack()
-    assert await place.run("SELECT count(*) FROM channels_layer_held") == [(0,)]
     assert await place.run("SELECT count(*) FROM channels_layer_queue") == [(0,)]
 
 
+async def until_empty(place: Place) -> None:
+    while await place.run("SELECT count(*) FROM channels_layer_queue") != [(0,)]:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
 async def test_what_has_expired_while_it_was_held_is_dropped(place: Place) -> None:
-    layer = place.layer(delivery={"work": {"expiry": 1.0}})
+    layer = place.layer(delivery={"work": {"expiry": 1.0}}, clean_interval=0.1)
     await layer.new_channel()
     await layer.send("work", {"type": "void"})
     _, lease = await soon(layer.receive_leased("work"))
     assert await lease.retry(delay=1.1)
-    await soon(until_held(place, 0))
+    await soon(until_empty(place))
     await layer.send("work", {"type": "x"})
     message, lease = await soon(layer.receive_leased("work"))
     assert message == {"type": "x"}
@@ -205,7 +188,7 @@ async def test_the_bound_holds_for_all_processes_together(place: Place) -> None:
         return_exceptions=True,
     )
     assert [type(each) for each in sent if each is not None] == [ChannelFull] * 20
-    assert await place.run("SELECT count(*) FROM channels_layer_held") == [(10,)]
+    assert await place.run("SELECT count(*) FROM channels_layer_queue") == [(10,)]
 
 
 async def test_another_process_sees_to_what_a_dead_one_has_delayed(place: Place) -> None:
@@ -215,20 +198,6 @@ async def test_another_process_sees_to_what_a_dead_one_has_delayed(place: Place)
     await reader.new_channel()
     await sender.close()
     assert await soon(reading) == {"type": "x"}
-
-
-async def test_the_attempts_stand_in_the_envelope(place: Place) -> None:
-    layer = place.layer()
-    await layer.send("work", {"type": "x"})
-    for _ in range(2):
-        _, lease = await soon(layer.receive_leased("work"))
-        await lease.retry(delay=0)
-    ((payload,),) = await place.run("SELECT payload FROM channels_layer_queue")
-    assert decode_envelope(bytes(payload)).attempts == 2
-    # Bytes that are no envelope pass through: the reader is to see and count them.
-    for data in ("", "ff", "00" * 26):
-        query = f"SELECT channels_layer_attempted_{VERSION}('\\x{data}', 1)"
-        assert await place.run(query) == [(bytes.fromhex(data),)]
 
 
 async def test_who_has_nothing_that_is_due_does_not_look_again_and_again(place: Place) -> None:

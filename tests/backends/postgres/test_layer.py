@@ -13,7 +13,7 @@ import pytest
 
 from channels.backends.postgres import PostgresChannelLayer
 from channels.backends.postgres.schema import Schema, schema_sql
-from channels.backends.postgres.store import MOST_NAMED
+from channels.backends.postgres.session import PAGE
 from channels.exceptions import ChannelLayerUnavailable
 from tests.layers.databases import postgres_dsn
 
@@ -132,11 +132,11 @@ async def test_a_message_sent_before_joining_does_not_arrive(make_layer: MakeLay
         assert await read(reader, channel) == {"type": "after"}
 
 
-async def test_more_groups_than_a_query_names(make_layer: MakeLayer) -> None:
+async def test_more_groups_and_messages_than_a_page_has(make_layer: MakeLayer) -> None:
     # All at once, on a machine that may be busy with other tests.
     sender, reader = (make_layer(capacity=1000, send_timeout=30) for _ in range(2))
     channel = await reader.new_channel()
-    count = MOST_NAMED + 50
+    count = PAGE + 50
     await asyncio.gather(*(reader.group_add(f"room{each}", channel) for each in range(count)))
     await asyncio.gather(
         *(sender.group_send(f"room{each}", {"type": "x", "n": each}) for each in range(count))

@@ -3,10 +3,10 @@
 Topology
     SQLite, MySQL, MariaDB, PostgreSQL, Oracle: whatever an alias of DATABASES names, on one machine
     or many.  Messages for groups and processes are rows of one table, a log that every process
-    reads on from where it was; a channel that no process owns is a row in a second table, taken by
-    whoever deletes it first.  Nothing wakes readers up: they look at one row, each 20 ms while
-    there is traffic, each 500 ms when there has been none (`poll_shortest`, `poll_longest`).  Two
-    threads with a connection each for a process.
+    reads on from where it was; messages of channels that no process owns are in a second table,
+    also while they are delayed or on lease.  Nothing wakes readers up: they look at one row, each
+    20 ms while there is traffic, each 500 ms when there has been none (`poll_shortest`,
+    `poll_longest`).  Two threads with a connection each for a process.
 
 What is guaranteed
     * Every batch of a process is a transaction that begins by taking the row with the log's last
@@ -18,8 +18,8 @@ What is guaranteed
       with it.
     * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
       exact.
-    * What is delayed, and what was taken on lease, is in a third table until it is due: then
-      whatever process is connected puts it into its queue, within five seconds.
+    * What is delayed, or was on lease for too long, can be taken within five seconds after it was
+      due, whatever process is connected then.
     * Deadlines and leases are by the database's clock.  One that steps, or a process's, expires
       nothing and keeps nothing for longer.
 

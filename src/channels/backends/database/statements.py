@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
@@ -22,17 +22,11 @@ from django.db.models.expressions import RawSQL
 
 from channels.backends.database.batch import Batch
 from channels.backends.database.options import DatabaseOptions
-from channels.backends.database.tables import ONE, make_tables
-from channels.backends.postgres.calls import Call, Numbers
-from channels.backends.postgres.table_store import Refused, Registration, TablesReplaced
+from channels.backends.database.tables import ONE, Tables
+from channels.backends.postgres.calls import Call, LeasedRow, Numbers
+from channels.backends.postgres.table_store import Refused, TablesReplaced
 from channels.exceptions import ChannelsError
 
-#: Rows of one page, and ids in one query; Oracle takes no more than 1,000 values in a list.
-PAGE: Final = 500
-#: Expired rows deleted in one go.
-CLEAN_BATCH: Final = 500
-#: Held messages that are put into their queues in one go.
-MOST_DUE: Final = 100
 #: Kind of database -> seconds since 1970 by its own clock, whatever its zone.
 CLOCKS: Final[dict[str, str]] = {
     "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
@@ -41,26 +35,32 @@ CLOCKS: Final[dict[str, str]] = {
     "oracle": "(CAST(SYS_EXTRACT_UTC(SYSTIMESTAMP) AS DATE) - DATE '1970-01-01') * 86400",
 }
 
+Rows = list[tuple[Any, ...]]
+
 
 class FencedOff(ChannelsError):
     """Another connection of the same process has taken this one's place."""
 
 
 class Statements:
-    """The statements, for one alias and prefix.  Times are milliseconds by the tables' clock."""
+    """The statements of `TableStore`, for one alias and prefix.
+
+    Attributes:
+        last_written: The last id after the latest write.
+    """
 
     def __init__(self, alias: str, options: DatabaseOptions, prefix: str) -> None:
         self.alias = alias
-        self.tables = make_tables(options.tables)
+        self.last_written = 0
+        self._tables = Tables(options.tables, alias)
         self._options = options
         self._prefix = prefix
-
-    def _rows(self, model: Any) -> Any:
-        return model.objects.using(self.alias)
+        #: The first batch of a connection may ask for leases once more.
+        self._is_fresh = True
 
     @property
     def _counters(self) -> Any:
-        return self._rows(self.tables.counter).filter(id=ONE)
+        return self._tables.counter.filter(id=ONE)
 
     def _counter(self, counters: Any = None) -> Any:
         counter = (counters or self._counters).first()
@@ -80,6 +80,17 @@ class Statements:
                 counters.update(last=F("last"))
             yield self._counter(counters)
 
+    @contextmanager
+    def _batch(self, now: int) -> Iterator[Batch]:
+        """A batch in a transaction of its own."""
+        with self._writing() as counter:
+            batch = Batch(self._tables, self._prefix, now, counter, self._options.max_messages)
+            yield batch
+            batch.insert()
+            if batch.last != counter.last:
+                self._counters.update(last=batch.last)
+        self.last_written = batch.last
+
     # Connections.
 
     def open(self) -> None:
@@ -95,7 +106,7 @@ class Statements:
 
     def create(self) -> None:
         """Make the tables if they are missing."""
-        self.tables.create(self.alias, self._options.create_tables)
+        self._tables.create(self._options.create_tables)
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -103,40 +114,38 @@ class Statements:
 
     # What a process does.
 
-    def register(self, node: str) -> Registration:
-        """Raise this process's fence, and read its journal."""
-        nodes = self._rows(self.tables.node)
-        now, shift = self.clock()
+    def register(self, node: int) -> Rows:
         with self._writing() as counter:
-            row, _ = nodes.get_or_create(
-                name=node, defaults={"epoch": 0, "seen": now, "batch": 0, "journal": b""}
+            ((now, shift),) = self.clock()
+            row, _ = self._tables.node.get_or_create(
+                hash=node, defaults={"epoch": 0, "seen": now, "batch": 0, "journal": b""}
             )
-            nodes.filter(name=node).update(epoch=row.epoch + 1, seen=now)
-        results = msgpack.unpackb(bytes(row.journal)) if row.journal else []
-        fence, batch = row.epoch + 1, row.batch
-        return Registration(fence, batch, results, counter.incarnation, counter.last, now, shift)
+            fence = row.epoch + 1
+            self._tables.node.filter(hash=node).update(epoch=fence, seen=now)
+        self._is_fresh = True
+        results = msgpack.unpackb(bytes(row.journal)) if row.journal else ([], [])
+        return [(fence, row.batch, *results, counter.incarnation, counter.last, now, shift)]
 
-    def leave(self, node: str, fence: int) -> None:
-        self._rows(self.tables.node).filter(name=node, epoch=fence).delete()
+    def leave(self, node: int, fence: int) -> Rows:
+        self._tables.node.filter(hash=node, epoch=fence).delete()
+        return []
 
-    def clock(self) -> tuple[int, int]:
+    def clock(self) -> Rows:
         clock = RawSQL(CLOCKS[connections[self.alias].vendor], (), FloatField())
-        found = self._counters.values_list(clock, "shift").first()
-        if found is None:
-            raise TablesReplaced("the counter of the channel layer's tables has gone")
-        return int(found[0] * 1000) + found[1], found[1]
+        found = self._counters.values_list(clock, "shift")
+        return [(int(seconds * 1000) + shift, shift) for seconds, shift in found]
 
-    def set_shift(self, before: int, after: int) -> None:
+    def set_shift(self, before: int, after: int) -> Rows:
         self._counters.filter(shift=before).update(shift=after)
+        return []
 
     def write(
-        self, node: str, fence: int, number: int, now: int, calls: Sequence[Call]
-    ) -> tuple[list[Numbers], dict[int, bytes], int]:
-        """Carry out a batch; what came of it, and the log's last id.
+        self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
+    ) -> tuple[list[Numbers], list[LeasedRow]]:
+        """As `TableStore.write`.
 
         Raises:
             FencedOff: If another connection of this process has registered since.
-            Refused: If the database will not, on a connection that works.
             DatabaseError: If the connection broke.
         """
         database = connections[self.alias]
@@ -150,17 +159,23 @@ class Statements:
             raise
 
     def _write(
-        self, node: str, fence: int, number: int, now: int, calls: Sequence[Call]
-    ) -> tuple[list[Numbers], dict[int, bytes], int]:
-        with self._writing() as counter:
-            batch = self._batch(now, counter)
+        self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
+    ) -> tuple[list[Numbers], list[LeasedRow]]:
+        if calls and not self._is_fresh and all(call.kind == "l" for call in calls):
+            # Most looks at queues find nothing: no need to take the counter's row.
+            hashes = {call.hash for call in calls}
+            if not self._tables.queue.filter(hash__in=hashes, due=0, expires__gt=now).exists():
+                return [(0, 0)] * len(calls), []
+        with self._batch(now) as batch:
             results = [batch.carry_out(call) for call in calls]
-            batch.insert()
-            self._note_last(counter, batch)
-            found = self._rows(self.tables.node).filter(name=node, epoch=fence)
-            if not found.update(batch=number, seen=now, journal=msgpack.packb(results)):
+            journal = msgpack.packb(
+                [[first for first, _ in results], [last for _, last in results]]
+            )
+            found = self._tables.node.filter(hash=node, epoch=fence)
+            if not found.update(batch=number, seen=now, journal=journal):
                 raise FencedOff("this connection has been replaced")
-        return results, batch.leased, batch.last
+        self._is_fresh = False
+        return results, batch.leased
 
     def _answers(self) -> bool:
         try:
@@ -169,72 +184,69 @@ class Statements:
             return False
         return True
 
-    def has_any(self, now: int, hashes: Collection[int]) -> bool:
-        """True if one of these queues holds something."""
-        rows = self._rows(self.tables.queue)
-        return bool(rows.filter(hash__in=list(hashes), expires__gt=now).exists())
-
-    def tick(self, now: int) -> tuple[int | None, int, int]:
-        """As `TableStore.tick`, and the log's last id or 0."""
-        held = self._rows(self.tables.held)
-
-        def wait() -> int | None:
-            due = held.order_by("due").values_list("due", flat=True).first()
-            return None if due is None else max(0, due - now)
-
+    def tick(self, now: int, most: int) -> Rows:
+        due = self._tables.queue.filter(due__gt=0).order_by("due").values_list("due", flat=True)
+        run_out = 0
         # Most looks find nothing: no need to take the counter's row.
-        left = wait()
-        if left is None or left > 0:
-            return left, 0, 0
-        with self._writing() as counter:
-            batch = self._batch(now, counter)
-            run_out = batch.release_due(MOST_DUE)
-            self._note_last(counter, batch)
-        return wait(), run_out, batch.last
+        if (first := due.first()) is not None and first <= now:
+            with self._batch(now) as batch:
+                run_out = batch.release_due(most)
+            first = due.first()
+        return [(None if first is None else max(0, first - now), run_out)]
 
-    def clean(self, now: int, node_life: int) -> tuple[int, bool]:
-        """As `TableStore.clean`."""
-
-        def expired(model: Any) -> list[int]:
-            rows = self._rows(model).filter(expires__lte=now).order_by("expires")
-            return list(rows.values_list("id", flat=True)[:CLEAN_BATCH])
-
-        messages, unread = expired(self.tables.message), expired(self.tables.queue)
-        if messages:
+    def clean(self, now: int, node_life: int, most: int) -> Rows:
+        tables = self._tables
+        expired, unread = (
+            list(
+                rows.filter(expires__lte=now)
+                .order_by("expires")
+                .values_list("id", flat=True)[:most]
+            )
+            for rows in (tables.message, tables.queue.filter(due=0))
+        )
+        if expired:
             with self._writing() as counter:
-                self._rows(self.tables.message).filter(id__in=messages).delete()
-                self._counters.update(horizon=max(counter.horizon, *messages))
-        self._rows(self.tables.queue).filter(id__in=unread).delete()
-        self._rows(self.tables.member).filter(expires__lte=now).delete()
-        self._rows(self.tables.node).filter(seen__lte=now - node_life).delete()
-        count = len(messages) + len(unread)
-        return count, count >= CLEAN_BATCH
-
-    def _batch(self, now: int, counter: Any) -> Batch:
-        limit = self._options.max_messages
-        return Batch(self.tables, self.alias, self._prefix, now, counter, limit)
-
-    def _note_last(self, counter: Any, batch: Batch) -> None:
-        if batch.last != counter.last:
-            self._counters.update(last=batch.last)
+                tables.message.filter(id__in=expired).delete()
+                self._counters.update(horizon=max(counter.horizon, *expired))
+        tables.queue.filter(id__in=unread, due=0).delete()
+        tables.member.filter(expires__lte=now).delete()
+        tables.node.filter(seen__lte=now - node_life).delete()
+        return [(max(len(expired), len(unread)),)]
 
     # Reading.
 
     def last(self) -> int:
-        """The log's last id; all up to it can be seen."""
+        """The last id; all up to it can be seen."""
         return int(self._counter().last)
 
-    def page(self, cursor: int) -> tuple[Any, list[tuple[int, int]]]:
-        """The counter, and (id, hash) of what follows the cursor."""
-        counter = self._counter()
-        rows = self._rows(self.tables.message).filter(id__gt=cursor, id__lte=counter.last)
-        return counter, list(rows.order_by("id").values_list("id", "hash")[:PAGE])
+    def page(self, hashes: Collection[int], cursor: int, most: int) -> Rows:
+        counter, named = self._counter(), set(hashes)
+        entries = self._tables.message.filter(id__gt=cursor, id__lte=counter.last).order_by("id")
+        found = list(entries.values_list("id", "hash")[:most])
+        payloads: dict[int, bytes] = dict(
+            self.payloads([number for number, hashed in found if hashed in named])
+        )
+        log = counter.incarnation, counter.horizon, counter.last
+        return [(*log, number, hashed, payloads.get(number)) for number, hashed in found] or [
+            (*log, None, None, None)
+        ]
 
-    def payloads(self, ids: Sequence[int]) -> tuple[dict[int, bytes], int]:
-        """The payloads of messages, by id; and the highest id that was cleaned away by now."""
-        rows = self._rows(self.tables.message).filter(id__in=ids).values_list("id", "payload")
-        found = {number: bytes(payload) for number, payload in rows}
-        return found, self._counter().horizon
+    def payloads(self, ids: Sequence[int]) -> Rows:
+        rows = self._tables.message.filter(id__in=ids).values_list("id", "payload")
+        return [(number, bytes(payload)) for number, payload in rows]
+
+
+#: Statement of `TableStore.ask` -> what carries it out.
+STATEMENTS: Final[dict[str, Callable[..., Rows]]] = {
+    "register": Statements.register,
+    "leave": Statements.leave,
+    "clock": Statements.clock,
+    "set_shift": Statements.set_shift,
+    "tick": Statements.tick,
+    "clean": Statements.clean,
+    "page": Statements.page,
+    "payloads": Statements.payloads,
+}
 
 
 @cache

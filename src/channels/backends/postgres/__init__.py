@@ -2,10 +2,10 @@
 
 Topology
     Messages for groups and processes are rows of one table, a log that every process reads on from
-    where it was; a channel that no process owns is a queue in a second table.  NOTIFY only wakes
-    readers up; they look each second anyway.  Two connections for a process: one writes, leases
-    and cleans; one listens and reads.  The first may go through a pooler in transaction mode, the
-    second may not (`listen_dsn`).
+    where it was; messages of channels that no process owns are in a second table, also while they
+    are delayed or on lease.  NOTIFY only wakes readers up; they look each second anyway.  Two
+    connections for a process: one writes, leases and cleans; one listens and reads.  The first may
+    go through a pooler in transaction mode, the second may not (`listen_dsn`).
 
 What is guaranteed
     * The log's order is the order of commits (writers take a lock for the one statement that they
@@ -18,12 +18,13 @@ What is guaranteed
     * The tables are UNLOGGED unless `logged` is set: a crash of the server empties them.  Lost is
       what lay unread; each process tells its listeners of a gap and reads the new log from its
       beginning, so what is sent after the restart is not missed.
-    * A message that joins the caller's own transaction (`atomic_send`, `atomic_group_send`) lies in
-      an outbox until that commits; then whatever process looks first puts it into the log.
+    * A message that joins the caller's own transaction (`atomic_send`, `atomic_group_send`) is in
+      its queue when that commits; one for a group or a process lies in an outbox until then, and
+      whatever process looks first moves it into the log, within five seconds.
     * A queue's message goes to one process, at most once; by `delivery` at least once.  Capacity is
       exact, but for sends that join a transaction.
-    * What is delayed, and what was taken on lease, is in a third table until it is due: then
-      whatever process is connected puts it into its queue, within five seconds.
+    * What is delayed, or was on lease for too long, can be taken within five seconds after it was
+      due, whatever process is connected then.
     * A clock that steps, a process's or the server's, expires nothing and keeps nothing for longer.
 
 The layer makes its tables and functions itself when they are not there (`create_schema`);

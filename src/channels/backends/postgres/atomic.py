@@ -1,7 +1,7 @@
 """Sends that join a transaction of the caller's: rows written on the caller's own connection.
 
-They lie in the outbox, or with what is delayed.  A row there is nobody's business before the
-commit; after it, whoever ticks first moves it on.
+What goes to a queue lies there as soon as the transaction commits.  An entry of the log lies in the
+outbox until then, since the log's ids are in the order of commits; whoever ticks first moves it on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from channels.backends.postgres.calls import NEVER
-from channels.backends.postgres.schema import CLOCK, Schema
+from channels.backends.postgres.schema import Schema
 from channels.backends.postgres.table_store import DUE
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
@@ -56,30 +56,24 @@ class AtomicSender:
         self._expiry = expiry
         self._max_delayed = max_delayed
         self._is_prepared = False
-        queue, outbox, held = map(schema.table, ("queue", "outbox", "held"))
-        insert = (
-            f"INSERT INTO {outbox} (kind, hash, prefix, target, expires, payload) "
-            "SELECT %s, %s, %s, %s, %s, %s"
+        call = f"SELECT first, woken FROM {schema.function('carry_out')}"
+        self._call = f"{call}(%s, %s, %s, %s, %s, %s, %s, %s)"
+        # To its queues; for a node, whose hash no group has, to none.
+        self._log = (
+            f"WITH logged AS (INSERT INTO {schema.table('outbox')} (hash, expires, payload) "
+            f"VALUES (%s, %s, %s)) {call}('g', %s, 0, 0, %s, %s, %s, %s)"
         )
-        self._log = f"{insert} RETURNING 1"
-        self._append = (
-            f"{insert} WHERE %s > (SELECT count(*) FROM ("
-            f"SELECT FROM {queue} WHERE hash = %s AND expires > %s "
-            f"UNION ALL SELECT FROM {outbox} WHERE hash = %s) unread) RETURNING 1"
+        self._delayed = (
+            f"SELECT count(*) FROM {schema.table('queue')} "
+            "WHERE prefix = %s AND lease = 0 AND due > 0"
         )
-        self._hold = (
-            f"INSERT INTO {held} (hash, prefix, target, expires, payload, due) "
-            "SELECT %s, %s, %s, %s, %s, %s WHERE %s > (SELECT count(*) FROM "
-            f"{held} WHERE prefix = %s AND place IS NULL) RETURNING 1"
-        )
-        self._clock = f"SELECT {CLOCK} + shift FROM {schema.table('meta')}"
-        self._wake = f"SELECT {schema.function('wake')}(ARRAY['{DUE}'])"
+        self._wake = f"SELECT {schema.function('wake')}(%s::text[])"
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
         self._prepare(connection)
         envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
-        self._insert(connection, self._log, ("g", *self._row("g", group, envelope)))
+        self._append_to_log(connection, "g", group, envelope)
 
     def send(
         self, connection: CallerConnection, channel: str, payload: bytes, delay: float
@@ -95,20 +89,27 @@ class AtomicSender:
             if delay:
                 kind, payload = Kind.LATER, pack_later(self._now() + delay, payload)
             envelope = self._envelope(kind, channel, payload, life)
-            self._insert(connection, self._log, ("n", *self._row("n", node, envelope)))
+            self._append_to_log(connection, "n", node, envelope)
             return
         envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
-        row = self._row("q", channel, envelope)
+        queue = self._transport.hash_of("q", channel)
         if delay:
             due = math.ceil((self._now() + delay) * 1000)
-            bound = self._max_delayed
-            if not self._insert(connection, self._hold, (*row, due, bound, self._transport.prefix)):
-                raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
+            (count,) = self._row(connection, self._delayed, self._transport.prefix)
+            if count >= self._max_delayed:
+                raise ChannelFull(
+                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
+                )
+            self._row(connection, self._call, "w", queue, due, 0, *self._content(envelope))
+            self._wake_after_commit(connection, [str(DUE)])
             return
         capacity = self._node.capacity_of(channel)
-        unread = (capacity, row[0], int(self._now() * 1000), row[0])
-        if not self._insert(connection, self._append, ("q", *row, *unread)):
+        first, woken = self._row(
+            connection, self._call, "q", queue, 0, capacity, *self._content(envelope)
+        )
+        if first < 0:
             raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
+        self._wake_after_commit(connection, woken)
 
     def _now(self) -> float:
         return time.monotonic() + self._transport.clock_offset
@@ -121,30 +122,31 @@ class AtomicSender:
         envelope = Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
         return envelope if self._node.seal is None else self._node.seal.close(envelope)
 
-    def _row(self, kind: str, name: str, envelope: Envelope) -> tuple[Any, ...]:
-        transport = self._transport
-        expires = envelope.deadline or NEVER
-        return transport.hash_of(kind, name), transport.prefix, name, expires, envelope.encoded
+    def _content(self, envelope: Envelope) -> tuple[Any, ...]:
+        """Deadline, payload, prefix and time, as for the function in the database."""
+        expires, now = envelope.deadline or NEVER, int(self._now() * 1000)
+        return expires, envelope.encoded, self._transport.prefix, now
 
-    def _insert(
-        self, connection: CallerConnection, statement: str, parameters: tuple[Any, ...]
-    ) -> bool:
-        """Write a row, and have it looked at after the commit; False if there was no room."""
+    def _append_to_log(
+        self, connection: CallerConnection, kind: str, name: str, envelope: Envelope
+    ) -> None:
+        content, hashed = self._content(envelope), self._transport.hash_of(kind, name)
+        _, woken = self._row(connection, self._log, hashed, *content[:2], hashed, *content)
+        self._wake_after_commit(connection, [*woken, str(DUE)])
+
+    def _row(self, connection: CallerConnection, statement: str, *parameters: Any) -> Any:
         with connection.cursor() as cursor:
             cursor.execute(statement, parameters)
-            if cursor.fetchone() is None:
-                return False
-            on_commit = getattr(connection, "on_commit", None)
-            if on_commit is None:
-                cursor.execute(self._wake, ())
-            else:
-                # Whoever polls finds it, should this process end before that.
-                on_commit(partial(self._wake_up, connection), robust=True)
-        return True
+            return cursor.fetchone()
 
-    def _wake_up(self, connection: CallerConnection) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(self._wake, ())
+    def _wake_after_commit(self, connection: CallerConnection, woken: list[str]) -> None:
+        wake = partial(self._row, connection, self._wake, woken)
+        on_commit = getattr(connection, "on_commit", None)
+        if on_commit is None:
+            wake()
+        else:
+            # The next poll or tick of any process finds it, should this process end before that.
+            on_commit(wake, robust=True)
 
     def _prepare(self, connection: CallerConnection) -> None:
         """Have the tables made if nobody has done so, and learn their time.
@@ -163,8 +165,8 @@ class AtomicSender:
         with connection.cursor() as cursor:
             self._ensure_tables(cursor)
             if not self._transport.session.is_up:
-                cursor.execute(self._clock, ())
-                for (now,) in cursor.fetchall():
+                cursor.execute(self._schema.statements["clock"], ())
+                for now, _ in cursor.fetchall():
                     self._transport.session.clock_offset = now / 1000 - time.monotonic()
         self._is_prepared = True
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from channels.exceptions import ChannelLayerUnavailable
 
@@ -25,6 +26,9 @@ NEVER: Final = 1 << 62
 #: The two numbers that come of a call.
 Numbers = tuple[int, int]
 
+#: A message on lease: token of the call that leased it, id, attempts, payload.
+LeasedRow = tuple[int, int, int, bytes]
+
 
 def target_hash(prefix: str, kind: str, name: str) -> int:
     """What a group (g), node (n) or queue (q) is known by: a signed number of 64 bits."""
@@ -32,39 +36,37 @@ def target_hash(prefix: str, kind: str, name: str) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a call: its numbers, and what it leased as (token, payload)."""
+class Result(NamedTuple):
+    """What came of a call: its two numbers, and what it leased."""
 
     first: int
     second: int
-    leased: Sequence[tuple[int, bytes]]
+    leased: Sequence[LeasedRow] = ()
 
 
 @dataclass(slots=True)
 class Call:
     """One element of a batch.
 
-    kind                       name    hash    extra        number     deadline  result
-    g   publish                group   group                           message's full, members
-    n   push to a node         node    node                            message's 0, -1 full, -2 none
-    q   push                   queue   queue                capacity   message's 0, -1 full
-    w   push later             queue   queue   when         bound      message's 0, -1 full
-    j   join                                                                     the log's last id
-    a   add a queue to a group queue   group   queue's hash capacity   its end
-    d   take it out            queue   group   queue's hash
-    l   lease                  queue   queue   first token  how many   a life    what was leased
-    k   acknowledge                            token                             1, 0 it was over
-    r   release                                token        pause                1, 0 it was over
-    u   the same, uncounted                    token        pause                1, 0 it was over
-    e   extend                                 token        a life               1, 0 it was over
+    kind                       hash    extra        number     deadline  result
+    g   publish                group                           message's full, members
+    n   push to a node         node                            message's 0, -1 full, -2 none
+    q   push                   queue                capacity   message's 0, -1 full
+    w   push later             queue   when         bound      message's 0, -1 full
+    j   join                                                             the log's last id
+    a   add a queue to a group group   queue's hash capacity   its end
+    d   take it out            group   queue's hash
+    l   lease                  queue   token        how many   a life    what was leased
+    k   acknowledge            id      token                             1, 0 it was over
+    r   release                id      token        pause                1, 0 it was over
+    u   the same, uncounted    id      token        pause                1, 0 it was over
+    e   extend                 id      token        a life               1, 0 it was over
     f   flush
 
     Pauses and lives are milliseconds, times the same by the tables' clock.
     """
 
     kind: str
-    name: str = ""
     hash: int = 0
     extra: int = 0
     number: int = 0
@@ -74,19 +76,16 @@ class Call:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
-    def settle(self, numbers: Numbers, leased: Mapping[int, bytes]) -> None:
+    def settle(self, numbers: Numbers, leased: Sequence[LeasedRow]) -> None:
         """Set the result, unless the caller was cancelled.
 
         Args:
-            leased: Payloads by token, of all calls of the batch.
+            leased: What all calls of the batch have leased.
         """
-        if self.answer.done():
-            return
-        mine: list[tuple[int, bytes]] = []
-        if self.kind == "l":
-            tokens = range(self.extra, self.extra + self.number)
-            mine = [(token, leased[token]) for token in tokens if token in leased]
-        self.answer.set_result(Result(*numbers, mine))
+        if not self.answer.done():
+            is_lease = self.kind == "l"
+            mine = [row for row in leased if row[0] == self.extra] if is_lease else ()
+            self.answer.set_result(Result(*numbers, mine))
 
 
 class CallQueue:
@@ -164,7 +163,7 @@ class CallQueue:
         self.counters["batches"] += 1
         return found
 
-    def settle(self, results: Sequence[Numbers], leased: Mapping[int, bytes]) -> None:
+    def settle(self, results: Sequence[Numbers], leased: Sequence[LeasedRow]) -> None:
         """The batch under way has been carried out."""
         flight, self._flight = self._flight, []
         for call, numbers in zip(flight, results, strict=True):
@@ -183,7 +182,7 @@ class CallQueue:
     def recover(self, number: int, results: Sequence[Numbers]) -> None:
         """A new connection has the journal: settle the batch whose answer was lost.
 
-        What it has leased is asked for again: the same tokens give the same messages.
+        What it has leased is asked for again: the same token gives the same messages.
 
         Args:
             number: The last batch that was carried out.
@@ -194,8 +193,56 @@ class CallQueue:
             self.counters["recovered"] += len(again)
             for call, numbers in zip(again, results, strict=True):
                 if call.kind != "l":
-                    call.settle(numbers, {})
+                    call.settle(numbers, ())
             again = [call for call in again if call.kind == "l"]
         self._waiting.extendleft(reversed(again))
         if self._waiting:
             self._wake.set()
+
+
+class TableLeases:
+    """`LeaseCalls` on tables.
+
+    Args:
+        prefix: As for `TableTransport`.
+    """
+
+    notes_waiting: Final = False
+    #: Calls may wait there for a connection.
+    is_open: Final = True
+
+    def __init__(self, calls: CallQueue, prefix: str) -> None:
+        self._calls = calls
+        self._prefix = prefix
+
+    def new_token(self) -> int:
+        """A token of 63 bits, not 0."""
+        return (int.from_bytes(os.urandom(8)) >> 1) or 1
+
+    def begin_lease(
+        self, queue: str, token: int, count: int, seconds: float
+    ) -> asyncio.Future[Result]:
+        hashed = target_hash(self._prefix, "q", queue)
+        return self._calls.put(Call("l", hashed, token, count, int(seconds * 1000)))
+
+    def read_leases(self, answer: Result) -> list[tuple[bytes, bytes, int]]:
+        return [
+            (pack_token(token, number), payload, attempts)
+            for token, number, attempts, payload in answer.leased
+        ]
+
+    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        kind, number = "r" if counted else "u", int(delay * 1000)
+        return (await self._calls.put(Call(kind, *read_token(token), number))).first == 1
+
+
+def pack_token(token: int, number: int) -> bytes:
+    """The contract's token of a message on lease: the lease's token and the message's id."""
+    return number.to_bytes(8) + token.to_bytes(8)
+
+
+def read_token(token: bytes) -> tuple[int, int]:
+    """The id and the token in it; zeros, which name no lease, for what is no token of ours."""
+    if len(token) != 16 or token[0] >= 0x80 or token[8] >= 0x80:
+        return 0, 0
+    return int.from_bytes(token[:8]), int.from_bytes(token[8:])

@@ -1,4 +1,4 @@
-"""The functions in the database, but for the one that carries out batches; see `Schema`."""
+"""The functions in the database; see `Schema`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from string import Template
 from typing import Final
 
 #: Names of all functions.
-FUNCTIONS: Final = (
-    *("write", "register", "tick", "clean"),
-    *("append", "publish", "put_back", "attempted", "wake"),
-)
+NAMES: Final = ("write", "carry_out", "register", "tick", "clean", "wake")
 
-OTHERS: Final = Template("""
+FUNCTIONS: Final = Template("""
 CREATE OR REPLACE FUNCTION ${base}_wake_$version(woken text[])
 RETURNS void LANGUAGE plpgsql AS $$body$$
-#variable_conflict use_variable
 DECLARE
     said text := (SELECT string_agg(DISTINCT h, ',') FROM unnest(woken) AS item (h));
 BEGIN
@@ -24,66 +20,177 @@ BEGIN
     END IF;
 END
 $$body$$;
-CREATE OR REPLACE FUNCTION ${base}_attempted_$version(payload bytea, more bigint)
-RETURNS bytea LANGUAGE sql IMMUTABLE AS $$body$$
-    -- An envelope has its number of attempts in the six upper bits of its second octet.
-    SELECT CASE WHEN octet_length(payload) < 27 THEN payload ELSE set_byte(payload, 1,
-        (get_byte(payload, 1) & 3)
-        | (greatest(0, least(63, (get_byte(payload, 1) >> 2) + more))::integer << 2)) END
-$$body$$;
-CREATE OR REPLACE FUNCTION ${base}_put_back_$version(
-    hash_ bigint, place bigint, prefix text, name text, deadline bigint, payload bytea
-) RETURNS void LANGUAGE plpgsql AS $$body$$
-#variable_conflict use_variable
-BEGIN
-    -- To its old place; to the head if another is there.
-    LOOP
-        INSERT INTO ${base}_queue (hash, id, prefix, target, expires, payload)
-            VALUES (hash_, place, prefix, name, deadline, payload) ON CONFLICT DO NOTHING;
-        EXIT WHEN FOUND;
-        place := (SELECT min(t.id) FROM ${base}_queue t WHERE t.hash = hash_) - 1;
-    END LOOP;
-END
-$$body$$;
-CREATE OR REPLACE FUNCTION ${base}_append_$version(
-    hash_ bigint, prefix text, name text, deadline bigint, payload bytea, capacity bigint,
-    now_ms bigint
-) RETURNS boolean LANGUAGE plpgsql AS $$body$$
-#variable_conflict use_variable
-BEGIN
-    -- False if the queue is full; without a capacity it never is.
-    IF capacity IS NOT NULL AND capacity <= (SELECT count(*) FROM (SELECT FROM ${base}_queue t
-        WHERE t.hash = hash_ AND t.expires > now_ms LIMIT capacity) AS counted)
-    THEN
-        RETURN false;
-    END IF;
-    INSERT INTO ${base}_queue (hash, prefix, target, expires, payload)
-        VALUES (hash_, prefix, name, deadline, payload);
-    RETURN true;
-END
-$$body$$;
-CREATE OR REPLACE FUNCTION ${base}_publish_$version(
-    hash_ bigint, prefix text, name text, deadline bigint, payload bytea, now_ms bigint,
-    OUT full_ bigint, OUT members bigint, OUT woken text[]
+CREATE OR REPLACE FUNCTION ${base}_carry_out_$version(
+    kind text, hash bigint, extra bigint, number bigint, deadline bigint, payload bytea,
+    prefix text, now_ms bigint, OUT first bigint, OUT second bigint, OUT woken text[]
 ) LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 DECLARE
     member record;
+    pushed record;
 BEGIN
-    -- To the queues that are members of a group.
-    full_ := 0;
-    members := 0;
-    woken := '{}';
-    FOR member IN SELECT * FROM ${base}_member t WHERE t.hash = hash_ AND t.expires > now_ms LOOP
-        members := members + 1;
-        IF ${base}_append_$version(member.queue, prefix, member.target, deadline, payload,
-            member.capacity, now_ms)
+    -- One call; see `Call` for what each kind uses.  Of those that publish and push to nodes only
+    -- what concerns queues.
+    first := 0; second := 0; woken := '{}';
+    CASE kind
+    WHEN 'g' THEN
+        FOR member IN SELECT * FROM ${base}_member t WHERE t.hash = hash AND t.expires > now_ms
+        LOOP
+            second := second + 1;
+            SELECT * INTO pushed FROM ${base}_carry_out_$version(
+                'q', member.queue, 0, member.capacity, deadline, payload, prefix, now_ms);
+            first := first - pushed.first;
+            woken := woken || pushed.woken;
+        END LOOP;
+    WHEN 'q' THEN
+        IF number > (SELECT count(*) FROM (SELECT FROM ${base}_queue t
+            WHERE t.hash = hash AND t.due = 0 AND t.expires > now_ms LIMIT number) AS counted)
         THEN
-            woken := woken || member.queue::text;
+            INSERT INTO ${base}_queue (hash, prefix, expires, payload)
+                VALUES (hash, prefix, deadline, payload);
+            woken := ARRAY[hash::text];
         ELSE
-            full_ := full_ + 1;
+            first := -1;
+        END IF;
+    WHEN 'w' THEN
+        INSERT INTO ${base}_queue (hash, prefix, due, expires, payload)
+            VALUES (hash, prefix, extra, deadline, payload);
+    WHEN 'l' THEN
+        -- Asked again, because the answer was lost, it gives the same.
+        IF NOT EXISTS (SELECT FROM ${base}_queue t WHERE t.lease > 0 AND t.lease = extra) THEN
+            UPDATE ${base}_queue t
+                SET lease = extra, due = now_ms + deadline, attempts = t.attempts + 1
+                WHERE t.id = ANY (ARRAY(SELECT s.id FROM ${base}_queue s
+                    WHERE s.hash = hash AND s.due = 0 AND s.expires > now_ms
+                    ORDER BY s.id LIMIT number FOR UPDATE SKIP LOCKED));
+        END IF;
+    WHEN 'k' THEN
+        DELETE FROM ${base}_queue t WHERE t.id = hash AND t.lease = extra;
+        first := FOUND::integer;
+    WHEN 'e' THEN
+        UPDATE ${base}_queue t SET due = now_ms + number WHERE t.id = hash AND t.lease = extra;
+        first := FOUND::integer;
+    WHEN 'r', 'u' THEN
+        UPDATE ${base}_queue t SET lease = -1,
+            due = CASE WHEN number > 0 THEN now_ms + number ELSE 0 END,
+            attempts = t.attempts - (kind = 'u')::integer
+            WHERE t.id = hash AND t.lease = extra
+            RETURNING CASE WHEN number > 0 THEN '{}' ELSE ARRAY[t.hash::text] END INTO woken;
+        first := FOUND::integer;
+    WHEN 'a' THEN
+        INSERT INTO ${base}_member AS t (hash, queue, prefix, capacity, expires)
+            VALUES (hash, extra, prefix, number, deadline)
+            ON CONFLICT ON CONSTRAINT ${bare}_member_pkey
+            DO UPDATE SET expires = excluded.expires, capacity = excluded.capacity;
+    WHEN 'd' THEN
+        DELETE FROM ${base}_member t WHERE t.hash = hash AND t.queue = extra;
+    WHEN 'f' THEN
+        DELETE FROM ${base}_queue t WHERE t.prefix = prefix;
+        DELETE FROM ${base}_member t WHERE t.prefix = prefix;
+    END CASE;
+END
+$$body$$;
+CREATE OR REPLACE FUNCTION ${base}_write_$version(
+    node bigint, fence bigint, number bigint, now_ms bigint, prefix text, most bigint,
+    kinds text[], hashes bigint[], extras bigint[], numbers bigint[], deadlines bigint[],
+    payloads bytea[], OUT firsts bigint[], OUT seconds bigint[],
+    OUT leases bigint[], OUT ids bigint[], OUT attempts bigint[], OUT leased bytea[]
+) LANGUAGE plpgsql AS $$body$$
+#variable_conflict use_variable
+DECLARE
+    last bigint;
+    bound bigint;
+    delayed bigint;
+    has_members boolean;
+    item record;
+    done record;
+    woken text[];
+BEGIN
+    $commit
+    PERFORM FROM ${base}_node t WHERE t.hash = node AND t.epoch = fence FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'this connection has been replaced' USING ERRCODE = 'CH001';
+    END IF;
+    IF kinds && '{g,n,q,w,j}' THEN
+        -- Held until the commit: no id is taken before all lower ones can be seen, and counts are
+        -- exact.
+        PERFORM pg_advisory_xact_lock($lock);
+    END IF;
+    SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END, m.horizon + most INTO last, bound
+        FROM ${base}_message_id_seq s, ${base}_meta m;
+    has_members := kinds && '{a}'
+        OR EXISTS (SELECT FROM ${base}_member t WHERE t.hash = ANY (hashes));
+    firsts := array_fill(0::bigint, ARRAY[cardinality(kinds)]);
+    seconds := firsts;
+    FOR item IN SELECT * FROM unnest(kinds, hashes, extras, numbers, deadlines, payloads)
+        WITH ORDINALITY AS t (kind, hash, extra, number, deadline, payload, place) ORDER BY place
+    LOOP
+        IF item.kind = 'n' THEN
+            IF NOT EXISTS (SELECT FROM ${base}_node t WHERE t.hash = item.hash) THEN
+                firsts[item.place] := -2;
+                CONTINUE;
+            END IF;
+        ELSIF item.kind = 'j' THEN
+            firsts[item.place] := last;
+        ELSIF item.kind = 'w' THEN
+            delayed := coalesce(delayed, (SELECT count(*) FROM ${base}_queue t
+                WHERE t.prefix = prefix AND t.lease = 0 AND t.due > 0)) + 1;
+            IF delayed > item.number THEN
+                firsts[item.place] := -1;
+                CONTINUE;
+            END IF;
+        END IF;
+        IF item.kind NOT IN ('g', 'n', 'j') OR item.kind = 'g' AND has_members THEN
+            SELECT * INTO done FROM ${base}_carry_out_$version(item.kind, item.hash, item.extra,
+                item.number, item.deadline, item.payload, prefix, now_ms);
+            firsts[item.place] := done.first;
+            seconds[item.place] := done.second;
+            woken := woken || done.woken;
+        END IF;
+        IF item.kind IN ('g', 'n') THEN
+            IF last < bound THEN
+                last := last + 1;
+            ELSE
+                firsts[item.place] := -1;
+            END IF;
         END IF;
     END LOOP;
+    WITH logged AS (
+        INSERT INTO ${base}_message (hash, expires, payload)
+            SELECT t.hash, t.expires, t.payload
+            FROM unnest(kinds, firsts, hashes, deadlines, payloads)
+                WITH ORDINALITY AS t (kind, first, hash, expires, payload, place)
+            WHERE t.kind IN ('g', 'n') AND t.first >= 0 ORDER BY t.place RETURNING hash
+    )
+    SELECT woken || array_agg(DISTINCT t.hash::text) INTO woken FROM logged t;
+    IF kinds && '{l}' THEN
+        SELECT array_agg(t.lease), array_agg(t.id), array_agg(t.attempts), array_agg(t.payload)
+            INTO leases, ids, attempts, leased
+            FROM (SELECT * FROM ${base}_queue q WHERE q.lease = ANY (extras) AND q.lease > 0
+                ORDER BY q.id) t;
+    END IF;
+    UPDATE ${base}_node t SET seen = now_ms, batch = number, firsts = firsts, seconds = seconds
+        WHERE t.hash = node;
+    PERFORM ${base}_wake_$version(woken);
+END
+$$body$$;
+CREATE OR REPLACE FUNCTION ${base}_register_$version(node bigint,
+    OUT fence bigint, OUT number bigint, OUT firsts bigint[], OUT seconds bigint[],
+    OUT incarnation text, OUT last bigint, OUT now_ms bigint, OUT shift bigint
+) LANGUAGE plpgsql AS $$body$$
+#variable_conflict use_variable
+BEGIN
+    INSERT INTO ${base}_meta DEFAULT VALUES ON CONFLICT DO NOTHING;
+    SELECT m.incarnation, m.shift INTO incarnation, shift FROM ${base}_meta m;
+    -- Waits for a batch that an older connection of this process still carries out.
+    INSERT INTO ${base}_node AS t VALUES (node, 1, $clock + shift, 0, '{}', '{}')
+        ON CONFLICT ON CONSTRAINT ${bare}_node_pkey
+        DO UPDATE SET epoch = t.epoch + 1, seen = excluded.seen
+        RETURNING t.epoch, t.batch, t.firsts, t.seconds INTO fence, number, firsts, seconds;
+    PERFORM pg_advisory_xact_lock($lock);
+    SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO last
+        FROM ${base}_message_id_seq s;
+    now_ms := $clock + shift;
 END
 $$body$$;
 CREATE OR REPLACE FUNCTION ${base}_tick_$version(
@@ -92,77 +199,37 @@ CREATE OR REPLACE FUNCTION ${base}_tick_$version(
 #variable_conflict use_variable
 DECLARE
     item record;
-    woken text[] := '{}';
+    woken text[];
 BEGIN
     $commit
     run_out := 0;
     IF EXISTS (SELECT FROM ${base}_outbox) THEN
         PERFORM pg_advisory_xact_lock($lock);
-        FOR item IN
-            WITH gone AS (DELETE FROM ${base}_outbox t WHERE t.id = ANY (ARRAY(
-                SELECT s.id FROM ${base}_outbox s ORDER BY s.id LIMIT most)) RETURNING t.*)
-            SELECT * FROM gone ORDER BY gone.id
-        LOOP
-            IF item.kind = 'q' THEN
-                PERFORM ${base}_append_$version(item.hash, item.prefix, item.target, item.expires,
-                    item.payload, NULL, now_ms);
-            ELSE
-                INSERT INTO ${base}_message (hash, target, expires, payload)
-                    VALUES (item.hash, item.target, item.expires, item.payload);
-                woken := woken || (SELECT p.woken FROM ${base}_publish_$version(item.hash,
-                    item.prefix, item.target, item.expires, item.payload, now_ms) p);
-            END IF;
-            woken := woken || item.hash::text;
-            -- As many again may follow.
-            wait := 0;
-        END LOOP;
+        WITH gone AS (DELETE FROM ${base}_outbox t WHERE t.id = ANY (ARRAY(
+            SELECT s.id FROM ${base}_outbox s ORDER BY s.id LIMIT most)) RETURNING t.*
+        ), logged AS (INSERT INTO ${base}_message (hash, expires, payload)
+            SELECT t.hash, t.expires, t.payload FROM gone t ORDER BY t.id RETURNING hash)
+        SELECT array_agg(t.hash::text) INTO woken FROM logged t;
+        -- As many again may follow.
+        wait := 0;
     END IF;
     -- Waits for no other process, and so locks itself up with none.  What has expired is left to
     -- readers and cleaners.
-    FOR item IN
-        WITH gone AS (
-            DELETE FROM ${base}_held t WHERE t.id = ANY (ARRAY(
-                SELECT s.id FROM ${base}_held s WHERE s.due <= now_ms
-                ORDER BY s.due, s.id LIMIT most FOR UPDATE SKIP LOCKED)) RETURNING t.*
-        )
-        SELECT gone.* FROM gone ORDER BY gone.due, gone.id
+    FOR item IN SELECT t.id, t.hash, t.lease FROM ${base}_queue t WHERE t.due BETWEEN 1 AND now_ms
+        ORDER BY t.due, t.id LIMIT most FOR UPDATE SKIP LOCKED
     LOOP
-        IF item.token IS NOT NULL THEN
-            run_out := run_out + 1;
-        END IF;
-        IF item.place IS NULL THEN
-            PERFORM ${base}_append_$version(item.hash, item.prefix, item.target, item.expires,
-                item.payload, NULL, now_ms);
-        ELSE
-            PERFORM ${base}_put_back_$version(item.hash, item.place, item.prefix, item.target,
-                item.expires, item.payload);
-        END IF;
+        -- What was never in its queue comes to the end.
+        UPDATE ${base}_queue t SET due = 0, lease = -1,
+            id = CASE WHEN item.lease = 0 THEN nextval('${base}_queue_id_seq') ELSE item.id END
+            WHERE t.id = item.id;
+        run_out := run_out + (item.lease > 0)::integer;
         woken := woken || item.hash::text;
     END LOOP;
-    wait := coalesce(wait, (SELECT min(t.due) - now_ms FROM ${base}_held t));
+    wait := coalesce(wait, (SELECT min(t.due) - now_ms FROM ${base}_queue t WHERE t.due > 0));
     PERFORM ${base}_wake_$version(woken);
 END
 $$body$$;
-CREATE OR REPLACE FUNCTION ${base}_register_$version(node text,
-    OUT fence bigint, OUT number bigint, OUT firsts bigint[], OUT seconds bigint[],
-    OUT incarnation text, OUT last bigint, OUT now_ms bigint, OUT shift bigint
-) LANGUAGE plpgsql AS $$body$$
-#variable_conflict use_variable
-BEGIN
-    INSERT INTO ${base}_meta DEFAULT VALUES ON CONFLICT DO NOTHING;
-    SELECT m.incarnation, m.shift INTO incarnation, shift FROM ${base}_meta m;
-    now_ms := $clock + shift;
-    -- Waits for a batch that an older connection of this process still carries out.
-    INSERT INTO ${base}_node AS t VALUES (node, 1, now_ms, 0, '{}', '{}')
-        ON CONFLICT (name) DO UPDATE SET epoch = t.epoch + 1, seen = excluded.seen
-        RETURNING t.epoch, t.batch, t.firsts, t.seconds INTO fence, number, firsts, seconds;
-    PERFORM pg_advisory_xact_lock($lock);
-    SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO last
-        FROM ${base}_message_id_seq s;
-    now_ms := $clock + shift;
-END
-$$body$$;
-CREATE OR REPLACE FUNCTION ${base}_clean_$version(now_ms bigint, most bigint, node_life bigint)
+CREATE OR REPLACE FUNCTION ${base}_clean_$version(now_ms bigint, node_life bigint, most bigint)
 RETURNS bigint LANGUAGE plpgsql AS $$body$$
 #variable_conflict use_variable
 DECLARE
@@ -183,12 +250,10 @@ BEGIN
     IF highest IS NOT NULL THEN
         UPDATE ${base}_meta SET horizon = greatest(horizon, highest);
     END IF;
-    WITH gone AS (
-        DELETE FROM ${base}_queue WHERE (hash, id) IN (
-            SELECT hash, id FROM ${base}_queue WHERE expires <= now_ms
-            ORDER BY expires LIMIT most FOR UPDATE SKIP LOCKED) RETURNING 1
-    )
-    SELECT count(*) INTO more FROM gone;
+    DELETE FROM ${base}_queue WHERE id = ANY (ARRAY(
+        SELECT id FROM ${base}_queue WHERE expires <= now_ms AND due = 0
+        ORDER BY expires LIMIT most FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS more = ROW_COUNT;
     DELETE FROM ${base}_member WHERE expires <= now_ms;
     DELETE FROM ${base}_node WHERE seen <= now_ms - node_life;
     RETURN greatest(counted, more);

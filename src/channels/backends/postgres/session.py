@@ -15,13 +15,12 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, Final
 
 from channels.backends.lease_reader import LeaseReader
-from channels.backends.postgres.calls import CallQueue, target_hash
+from channels.backends.postgres.calls import CallQueue, TableLeases, target_hash
 from channels.backends.postgres.options import TableOptions
-from channels.backends.postgres.readers import TableLeases
 from channels.backends.postgres.table_store import DUE, Refused, TablesReplaced, TableStore
 from channels.backends.shell import Backoff, Supervisor
 from channels.backends.ticker import Ticker
@@ -34,6 +33,14 @@ from channels.layers.contract import TransportEvents
 HEARTBEAT: Final = 5.0
 #: How often a batch is tried that the database refuses.
 ATTEMPTS: Final = 3
+#: Entries of one page of the log; most of them are other processes' and come without payload.
+PAGE: Final = 500
+#: Payloads that are fetched at a time, of entries that came without.
+FETCHED: Final = 16
+#: Expired rows deleted in one go.
+CLEANED: Final = 500
+#: Messages that are due and moved in one go.
+MOVED: Final = 100
 
 
 class PostgresSession:
@@ -63,8 +70,7 @@ class PostgresSession:
         self._shift = self._failures = 0
         self._backoff: Backoff
         self._events: TransportEvents
-        self._node = ""
-        self._node_hash = 0
+        self._node = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -75,10 +81,10 @@ class PostgresSession:
         #: The id up to which the log was read, and up to which a loss was told.
         self._cursor = self._told = 0
 
-    def start(self, node: str, node_hash: int, events: TransportEvents) -> None:
-        """Begin to connect."""
+    def start(self, node: int, events: TransportEvents) -> None:
+        """Begin to connect, as the node of this hash."""
         self._store.check()
-        self._node, self._node_hash, self._events = node, node_hash, events
+        self._node, self._events = node, events
         self._reset()
         self.calls.prepare()
         self._is_stopping = False
@@ -133,28 +139,30 @@ class PostgresSession:
     async def _introduce(self) -> tuple[Coroutine[Any, Any, None], ...]:
         """Register this process; returns what runs from then on."""
         began = time.monotonic()
-        found = await self._store.register(self._node)
-        self._take_time(began, found.now, found.shift)
+        ((fence, batch, firsts, seconds, incarnation, last, now, shift),) = await self._store.ask(
+            "register", self._node
+        )
+        self._take_time(began, now, shift)
         # The batch whose answer was lost.
-        self.calls.recover(found.batch, found.results)
-        kept = self._incarnation == found.incarnation
-        is_first, self._incarnation = self._incarnation is None, found.incarnation
-        has_lost_end = kept and found.last < self._cursor
+        self.calls.recover(batch, list(zip(firsts, seconds, strict=True)))
+        kept = self._incarnation == incarnation
+        is_first, self._incarnation = self._incarnation is None, incarnation
+        has_lost_end = kept and last < self._cursor
         if is_first:
-            self._cursor = found.last
+            self._cursor = last
         elif has_lost_end or not kept:
             # The server lost the log's end, and gives out its ids again; or it lost all of it, or
             # another log has taken its place.  What follows is new.
-            self._cursor = found.last if kept else 0
+            self._cursor = last if kept else 0
             self.wanted.update(dict.fromkeys(self.wanted, self._cursor))
-        self.wanted.setdefault(self._node_hash, self._cursor)
+        self.wanted.setdefault(self._node, self._cursor)
         self._told = self._cursor
         self._backoff.reset()
         self.is_up = True
         self._events.on_up(kept)
         if has_lost_end:
             self._events.on_gap(None)
-        return self._write(found.fence), self._read(), self.ticker.run(self._tick)
+        return self._write(fence), self._read(), self.ticker.run(self._tick)
 
     async def _serve(self, *works: Coroutine[Any, Any, None]) -> None:
         """Run these coroutines until the first of them ends, and raise what it raised."""
@@ -190,10 +198,13 @@ class PostgresSession:
 
     async def _compare_clocks(self) -> None:
         began = time.monotonic()
-        now, shift = await self._store.clock()
+        rows = await self._store.ask("clock")
+        if not rows:
+            raise TablesReplaced("the tables of the channel layer are empty")
+        now, shift = rows[0]
         step = now - self.now()
         if shift == self._shift and abs(step) > self._options.node_life * 1000:
-            await self._store.set_shift(shift, shift - step)
+            await self._store.ask("set_shift", shift, shift - step)
         else:
             self._take_time(began, now, shift)
 
@@ -217,13 +228,14 @@ class PostgresSession:
                 await self._compare_clocks()
                 clock_at = loop.time() + HEARTBEAT
             if loop.time() >= clean_at:
-                count, is_more = await self._store.clean(self.now(), int(options.node_life * 1000))
+                life = int(options.node_life * 1000)
+                ((count,),) = await self._store.ask("clean", self.now(), life, CLEANED)
                 calls.counters["cleaned"] += count
-                clean_at = loop.time() + (0.1 if is_more else options.clean_interval)
+                clean_at = loop.time() + (0.1 if count >= CLEANED else options.clean_interval)
             # Yield once at least: `settle` has handed out leases, and some are released at once.
             await asyncio.sleep(max(0.0, began + options.flush_interval - loop.time()))
         if not self._is_broken:
-            await self._store.leave(self._node, fence)
+            await self._store.ask("leave", self._node, fence)
 
     async def _flush(self, fence: int) -> None:
         flight = self.calls.gather()
@@ -242,7 +254,7 @@ class PostgresSession:
         self.calls.settle(results, leased)
 
     async def _tick(self) -> float | None:
-        wait, run_out = await self._store.tick(self.now())
+        ((wait, run_out),) = await self._store.ask("tick", self.now(), MOVED)
         self.calls.counters["leases_run_out"] += run_out
         return None if wait is None else wait / 1000
 
@@ -251,38 +263,54 @@ class PostgresSession:
     async def _read(self) -> None:
         hashes: set[int] | None = None
         while not self._is_broken:
-            if hashes is None or hashes & self.wanted.keys():
-                await self._catch_up()
-            if hashes is not None and DUE in hashes:
-                self.ticker.due_in(0.0)
-            self._look_at_queues(hashes)
-            hashes = await self._store.wait(self.wanted)
+            if hashes is None:
+                await self._catch_up(self.wanted)
+                self.readers.resume()
+            else:
+                if named := hashes & self.wanted.keys():
+                    await self._catch_up(named)
+                if DUE in hashes:
+                    self.ticker.due_in(0.0)
+                for name in self.readers.names:
+                    if target_hash(self._prefix, "q", name) in hashes:
+                        self.readers.woken(name)
+            hashes = await self._store.wait()
 
-    def _look_at_queues(self, hashes: set[int] | None) -> None:
-        if hashes is None:
-            self.readers.resume()
-            return
-        for name in self.readers.names:
-            if target_hash(self._prefix, "q", name) in hashes:
-                self.readers.woken(name)
-
-    async def _catch_up(self) -> None:
-        """Read what has come, page by page."""
+    async def _catch_up(self, named: Collection[int]) -> None:
+        """Read what follows the cursor, page by page; `named` has most of what is wanted there."""
         is_last = False
         while not is_last:
-            page = await self._store.read(self._cursor, self.wanted)
-            if page.incarnation != self._incarnation or page.last < self._cursor:
+            rows = await self._store.ask("page", list(named), self._cursor, PAGE)
+            if not rows:
+                raise TablesReplaced("the tables of the channel layer are empty")
+            incarnation, horizon, last, *_ = rows[0]
+            if incarnation != self._incarnation or last < self._cursor:
                 raise TablesReplaced("the tables of the channel layer were made anew")
-            if page.horizon > max(self._cursor, self._told):
+            found = [row[3:] for row in rows if row[3] is not None]
+            mine = [row for row in found if self.wanted.get(row[1], row[0]) < row[0]]
+            payloads = await self._payloads_of(mine)
+            if len(payloads) < len(mine):
+                # Cleaned away since.
+                horizon = max(horizon, mine[-1][0])
+            if horizon > max(self._cursor, self._told):
                 # This process was paused, and some of what it had not read has expired.
-                self._told = page.horizon
+                self._told = horizon
                 self._events.on_gap(None)
-            self._cursor = page.cursor
-            for number, hashed, payload in page.rows:
-                floor = self.wanted.get(hashed)
-                if floor is not None and number > floor:
+            is_last = len(found) < PAGE
+            if found:
+                self._cursor = found[-1][0]
+            for number, hashed, _ in mine:
+                # It may have left the group meanwhile.
+                if number in payloads and hashed in self.wanted:
                     self.calls.counters["read"] += 1
-                    self._events.on_frame(payload)
-            if page.is_due:
-                self.ticker.due_in(0.0)
-            is_last = page.is_last
+                    self._events.on_frame(payloads[number])
+
+    async def _payloads_of(
+        self, rows: Collection[tuple[int, int, bytes | None]]
+    ) -> dict[int, bytes]:
+        """By id; those that did not come with the page are fetched, a few at a time."""
+        found = {number: payload for number, _, payload in rows if payload is not None}
+        missing = [number for number, _, payload in rows if payload is None]
+        for start in range(0, len(missing), FETCHED):
+            found.update(await self._store.ask("payloads", missing[start : start + FETCHED]))
+        return found

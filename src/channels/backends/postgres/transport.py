@@ -9,9 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from channels.backends.lease_reader import Taker
-from channels.backends.postgres.calls import NEVER, Call, CallQueue, Result, target_hash
+from channels.backends.postgres.calls import (
+    NEVER,
+    Call,
+    CallQueue,
+    Result,
+    read_token,
+    target_hash,
+)
 from channels.backends.postgres.options import TableOptions
-from channels.backends.postgres.readers import read_token
 from channels.backends.postgres.session import PostgresSession
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
@@ -45,7 +51,7 @@ class TableTransport:
 
     async def start(self, node: str, events: TransportEvents) -> None:
         self._events = events
-        self.session.start(node, self.hash_of("n", node), events)
+        self.session.start(self.hash_of("n", node), events)
 
     async def stop(self) -> None:
         await self.session.stop(CLOSE_SECONDS)
@@ -70,15 +76,9 @@ class TableTransport:
     def _call(
         self, kind: str, name: str, envelope: Envelope, number: int = 0, extra: int = 0
     ) -> Call:
-        return Call(
-            kind,
-            name,
-            self.hash_of("q" if kind == "w" else kind, name),
-            extra,
-            number,
-            deadline=envelope.deadline or NEVER,
-            payload=envelope.encoded,
-        )
+        hashed = self.hash_of("q" if kind == "w" else kind, name)
+        deadline = envelope.deadline or NEVER
+        return Call(kind, hashed, extra, number, deadline, envelope.encoded)
 
     # Groups and processes.
 
@@ -113,20 +113,12 @@ class TableTransport:
             )
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
-        await self._do(
-            Call(
-                "a",
-                queue,
-                self.hash_of("g", group),
-                extra=self.hash_of("q", queue),
-                number=self._events.capacity_of(queue),
-                deadline=int(expires * 1000),
-            )
-        )
+        targets = self.hash_of("g", group), self.hash_of("q", queue)
+        capacity = self._events.capacity_of(queue)
+        await self._do(Call("a", *targets, capacity, int(expires * 1000)))
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        extra = self.hash_of("q", queue)
-        await self._do(Call("d", queue, self.hash_of("g", group), extra=extra))
+        await self._do(Call("d", self.hash_of("g", group), self.hash_of("q", queue)))
 
     # Queues.
 
@@ -163,7 +155,7 @@ class TableTransport:
 
     async def _on_lease(self, kind: str, token: bytes, seconds: float = 0.0) -> bool:
         number = math.ceil(seconds * 1000)
-        return (await self._do(Call(kind, extra=read_token(token), number=number))).first == 1
+        return (await self._do(Call(kind, *read_token(token), number))).first == 1
 
     def statistics(self) -> Mapping[str, int]:
         found = self._counters + self.calls.counters
