@@ -8,6 +8,7 @@ from channels.backends.lease_reader import LeaseReader
 from channels.backends.postgres.calls import (
     Call,
     CallQueue,
+    Result,
     TableLeases,
     pack_token,
     read_token,
@@ -17,11 +18,23 @@ from channels.backends.ticker import Ticker
 from channels.layers.contract import Leased
 
 
+class Calls(CallQueue):
+    """Keeps where the results go."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.answers: list[asyncio.Future[Result]] = []
+
+    def put(self, call: Call) -> asyncio.Future[Result]:
+        self.answers.append(super().put(call))
+        return self.answers[-1]
+
+
 class Database:
     """Stands at the other end of the calls."""
 
     def __init__(self, most: int = 100) -> None:
-        self.calls = CallQueue(most)
+        self.calls = Calls(most)
         self.readers = LeaseReader(TableLeases(self.calls, "asgi"), Ticker())
         self.leased: list[Leased] = []
         self._asked: list[Call] = []
@@ -130,7 +143,8 @@ async def test_a_question_whose_answer_was_lost_is_asked_again_with_its_token() 
     database = Database()
     database.demand(1)
     (call,) = database.asked()
-    database.calls.reject(OSError("gone"))
+    database.calls.answers[-1].set_exception(OSError("gone"))
+    await database.answer()
     await asyncio.sleep(0)
     assert not database.calls.is_waiting
     database.demand(0)

@@ -42,13 +42,23 @@ def postgres_tables(postgres_dsn: str) -> Iterator[str]:
     """What the names of this run's tables begin with; they are dropped at its end."""
     import psycopg
 
-    from channels.backends.postgres.options import PostgresOptions
-    from channels.backends.postgres.schema import Schema
-
     tables = f"t_{uuid.uuid4().hex[:16]}"
     yield tables
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        connection.execute(Schema(PostgresOptions(tables=tables)).drop().encode())
+        drop_postgres_tables(connection, tables)
+
+
+def drop_postgres_tables(connection: Any, begin: str) -> None:
+    """Drop all tables and functions whose names begin so."""
+    for catalog, name, kind in (
+        ("pg_class", "relname", "TABLE"),
+        ("pg_proc", "proname", "FUNCTION"),
+    ):
+        column = "oid::regclass" if kind == "TABLE" else "oid::regprocedure"
+        query = f"SELECT {column}::text FROM {catalog} WHERE {name} LIKE %s"
+        query += " AND relkind = 'r'" if kind == "TABLE" else ""
+        for (found,) in connection.execute(query.encode(), (f"{begin}\\_%",)).fetchall():
+            connection.execute(f"DROP {kind} {found}".encode())
 
 
 @pytest.fixture
@@ -128,8 +138,6 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     """What the names of `DatabaseChannelLayer`'s tables begin with there; dropped at the end."""
     from django.db import connections
 
-    from channels.backends.database.tables import Tables
-
     tables = f"t_{uuid.uuid4().hex[:12]}"
     yield tables
     configured = connections.configure_settings(
@@ -137,10 +145,21 @@ def mysql_tables(mysql_address: tuple[str, int], django_db_blocker: Any) -> Iter
     )
     connections.settings["drop"] = configured["drop"]
     with django_db_blocker.unblock():
-        Tables(tables, "drop").drop()
+        drop_tables("drop", tables)
         connections["drop"].close()
     del connections["drop"]
     del connections.settings["drop"]
+
+
+def drop_tables(alias: str, begin: str) -> None:
+    """Drop all tables of a database of Django's whose names begin so."""
+    from django.db import connections
+
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        for name in connection.introspection.table_names(cursor):
+            if name.startswith(f"{begin}_"):
+                cursor.execute(f"DROP TABLE {connection.ops.quote_name(name)}")
 
 
 def mysql_settings(address: tuple[str, int]) -> dict[str, str]:

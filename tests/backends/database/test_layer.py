@@ -22,7 +22,7 @@ from channels.exceptions import (
     InvalidOption,
 )
 from channels.layers.registry import ChannelLayerManager
-from tests.layers.databases import alias, sqlite_alias
+from tests.layers.databases import alias, drop_tables, sqlite_alias
 
 __all__ = ["alias", "sqlite_alias"]
 
@@ -142,7 +142,7 @@ async def test_tables_made_anew_under_a_running_layer(
     await layer.group_add("room", channel)
 
     def drop() -> None:
-        Tables("channels_database", sqlite_alias).drop()
+        drop_tables(sqlite_alias, "channels_database")
         connections[sqlite_alias].close()
 
     await asyncio.to_thread(drop)
@@ -154,9 +154,9 @@ async def test_tables_made_anew_under_a_running_layer(
 
 
 async def test_what_the_database_refuses_does_not_stop_what_comes_after_it(
-    make_layer: MakeLayer, sqlite_alias: str
+    make_layer: MakeLayer, sqlite_alias: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    layer = make_layer(send_timeout=10)
+    layer = make_layer(send_timeout=3)
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
 
@@ -168,12 +168,12 @@ async def test_what_the_database_refuses_does_not_stop_what_comes_after_it(
     refuse = "BEGIN SELECT RAISE(ABORT, 'no such message'); END"
     trigger = f"CREATE TRIGGER no BEFORE INSERT ON channels_database_message {refuse}"
     await asyncio.to_thread(run, trigger)
-    with pytest.raises(ChannelLayerUnavailable, match="refused to write: no such message"):
+    with pytest.raises(ChannelLayerUnavailable):
         await layer.group_send("room", {"type": "x"})
+    assert "no such message" in caplog.text
     await asyncio.to_thread(run, "DROP TRIGGER no")
     await layer.group_send("room", {"type": "y"})
     assert await read(layer, channel) == {"type": "y"}
-    assert layer.statistics()["transport_refused"] == 1
 
 
 async def test_prefixes_are_kept_apart(make_layer: MakeLayer) -> None:

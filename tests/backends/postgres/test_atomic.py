@@ -14,10 +14,15 @@ import pytest
 from django.db import connections, transaction
 
 from channels.backends.postgres import PostgresChannelLayer
-from channels.backends.postgres.schema import Schema
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.transactions import atomic_group_send, atomic_send
-from tests.layers.databases import alias, postgres_alias, postgres_dsn, postgres_tables
+from tests.layers.databases import (
+    alias,
+    drop_postgres_tables,
+    postgres_alias,
+    postgres_dsn,
+    postgres_tables,
+)
 
 __all__ = ["alias", "postgres_alias", "postgres_dsn", "postgres_tables"]
 
@@ -160,8 +165,8 @@ async def test_a_process_that_only_sends_makes_the_tables(
     finally:
         await layer.close()
         await reader.close()
-        async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
-            await connection.execute(Schema(layer.postgres_options).drop().encode())
+        with psycopg.connect(postgres_dsn) as connection:
+            drop_postgres_tables(connection, tables)
 
 
 async def test_a_process_that_only_sends_goes_by_the_servers_clock(

@@ -55,17 +55,15 @@ async def test_a_batch_that_is_not_in_the_journal_is_sent_before_what_came_later
 
 async def test_leases_whose_answer_was_lost_are_asked_for_again() -> None:
     calls = CallQueue(10)
-    push, lease = Call("q"), Call("l", extra=7)
-    for call in (push, lease, Call("j")):
-        calls.put(call)
+    push, lease, _ = [calls.put(call) for call in (Call("q"), Call("l", extra=7), Call("j"))]
     calls.gather()
     calls.put(Call("k"))
     calls.recover(calls.number, [(0, 0), (0, 0), (5, 0)])
-    assert push.answer.done()
+    assert push.done()
     assert kinds(calls.gather()) == ["l", "k"]
     mine = [(7, 1, 1, b"a"), (7, 2, 5, b"b")]
     calls.settle([(0, 0), (1, 0)], [*mine, (10, 3, 1, b"another's")])
-    assert (await lease.answer).leased == mine
+    assert (await lease).leased == mine
 
 
 async def test_a_journal_of_an_earlier_life_settles_nothing() -> None:
@@ -86,16 +84,6 @@ async def test_who_has_gone_is_left_out() -> None:
     calls.put(Call("g")).cancel()
     calls.put(Call("q"))
     assert kinds(calls.gather()) == ["q"]
-
-
-async def test_a_batch_that_can_never_be_carried_out_is_told() -> None:
-    calls = CallQueue(10)
-    answer = calls.put(Call("g"))
-    calls.gather()
-    calls.reject(ValueError("no"))
-    with pytest.raises(ChannelLayerUnavailable, match="no"):
-        await answer
-    assert len(calls) == 0
 
 
 def test_targets_of_one_name_differ_by_kind_and_prefix() -> None:

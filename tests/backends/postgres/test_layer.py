@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from channels.backends.postgres import PostgresChannelLayer
-from channels.backends.postgres.schema import Schema, schema_sql
+from channels.backends.postgres.schema import schema_sql
 from channels.backends.postgres.session import PAGE
 from channels.exceptions import ChannelLayerUnavailable
 from tests.layers.databases import postgres_dsn
@@ -98,7 +98,8 @@ async def test_tables_dropped_under_a_running_layer_are_made_again(
     layer.add_gap_listener(gaps.append)
     channel = await layer.new_channel()
     await layer.group_add("room", channel)
-    await rows(postgres_dsn, Schema(layer.postgres_options).drop())
+    schema = layer.postgres_options.schema
+    await rows(postgres_dsn, f"DROP SCHEMA {schema} CASCADE; CREATE SCHEMA {schema}")
     await layer.group_send("room", {"type": "x"})
     assert await read(layer, channel) == {"type": "x"}
     async with asyncio.timeout(PATIENCE):

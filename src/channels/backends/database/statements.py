@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, Final
 
 import msgpack
-from django.db import DatabaseError, Error, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F, FloatField
 from django.db.models.expressions import RawSQL
 
@@ -24,7 +24,7 @@ from channels.backends.database.batch import Batch
 from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.tables import ONE, Tables
 from channels.backends.postgres.calls import Call, LeasedRow, Numbers
-from channels.backends.postgres.table_store import Refused, TablesReplaced
+from channels.backends.postgres.table_store import TablesReplaced
 from channels.exceptions import ChannelsError
 
 #: Kind of database -> seconds since 1970 by its own clock, whatever its zone.
@@ -36,10 +36,6 @@ CLOCKS: Final[dict[str, str]] = {
 }
 
 Rows = list[tuple[Any, ...]]
-
-
-class FencedOff(ChannelsError):
-    """Another connection of the same process has taken this one's place."""
 
 
 class Statements:
@@ -142,25 +138,6 @@ class Statements:
     def write(
         self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
     ) -> tuple[list[Numbers], list[LeasedRow]]:
-        """As `TableStore.write`.
-
-        Raises:
-            FencedOff: If another connection of this process has registered since.
-            DatabaseError: If the connection broke.
-        """
-        database = connections[self.alias]
-        before = database.connection
-        try:
-            return self._write(node, fence, number, now, calls)
-        except DatabaseError as error:
-            # Where it cannot roll back, Django makes a new connection.
-            if database.connection is before and self._answers():
-                raise Refused(*error.args) from error
-            raise
-
-    def _write(
-        self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
-    ) -> tuple[list[Numbers], list[LeasedRow]]:
         if calls and not self._is_fresh and all(call.kind == "l" for call in calls):
             # Most looks at queues find nothing: no need to take the counter's row.
             hashes = {call.hash for call in calls}
@@ -173,16 +150,9 @@ class Statements:
             )
             found = self._tables.node.filter(hash=node, epoch=fence)
             if not found.update(batch=number, seen=now, journal=journal):
-                raise FencedOff("this connection has been replaced")
+                raise ChannelsError("this connection has been replaced")
         self._is_fresh = False
         return results, batch.leased
-
-    def _answers(self) -> bool:
-        try:
-            self._counter()
-        except Error:
-            return False
-        return True
 
     def tick(self, now: int, most: int) -> Rows:
         due = self._tables.queue.filter(due__gt=0).order_by("due").values_list("due", flat=True)

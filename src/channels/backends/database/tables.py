@@ -117,15 +117,6 @@ class Tables:
                     raise
         self.counter.get_or_create(id=ONE, defaults={"incarnation": uuid.uuid4().hex})
 
-    def drop(self) -> None:
-        """Remove those that are there."""
-        connection = connections[self._alias]
-        present = connection.introspection.table_names()
-        with connection.schema_editor() as editor:
-            for model in self._models:
-                if model._meta.db_table in present:
-                    editor.delete_model(model)
-
     def _check_columns(self, model: Any) -> None:
         connection, name = connections[self._alias], model._meta.db_table
         with connection.cursor() as cursor:

@@ -13,9 +13,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Protocol
 
-from channels.backends.postgres.calls import NEVER
+from channels.backends.postgres.calls import Call
 from channels.backends.postgres.schema import Schema
-from channels.backends.postgres.table_store import DUE
 from channels.backends.postgres.transport import TableTransport
 from channels.exceptions import ChannelFull, InvalidChannelLayerError
 from channels.layers.envelope import Envelope, Kind
@@ -56,60 +55,38 @@ class AtomicSender:
         self._expiry = expiry
         self._max_delayed = max_delayed
         self._is_prepared = False
-        call = f"SELECT first, woken FROM {schema.function('carry_out')}"
-        self._call = f"{call}(%s, %s, %s, %s, %s, %s, %s, %s)"
-        # To its queues; for a node, whose hash no group has, to none.
-        self._log = (
-            f"WITH logged AS (INSERT INTO {schema.table('outbox')} (hash, expires, payload) "
-            f"VALUES (%s, %s, %s)) {call}('g', %s, 0, 0, %s, %s, %s, %s)"
-        )
-        self._delayed = (
-            f"SELECT count(*) FROM {schema.table('queue')} "
-            "WHERE prefix = %s AND lease = 0 AND due > 0"
-        )
-        self._wake = f"SELECT {schema.function('wake')}(%s::text[])"
 
     def group_send(self, connection: CallerConnection, group: str, payload: bytes) -> None:
         """Send an encoded message to a group."""
         self._prepare(connection)
         envelope = self._envelope(Kind.GROUP, group, payload, self._expiry())
-        self._append_to_log(connection, "g", group, envelope)
+        self._carry_out(connection, self._transport.call("g", group, envelope))
 
     def send(
         self, connection: CallerConnection, channel: str, payload: bytes, delay: float
     ) -> None:
         """Send an encoded message to a channel."""
         self._prepare(connection)
-        node = node_of(channel)
+        node, due = node_of(channel), self._now() + delay
         life = self._node.life_of(channel)
         if life is not None:
             life += delay
+        kind = Kind.CHANNEL
+        if node is not None and delay:
+            kind, payload = Kind.LATER, pack_later(due, payload)
+        envelope = self._envelope(kind, channel, payload, life)
         if node is not None:
-            kind = Kind.CHANNEL
-            if delay:
-                kind, payload = Kind.LATER, pack_later(self._now() + delay, payload)
-            envelope = self._envelope(kind, channel, payload, life)
-            self._append_to_log(connection, "n", node, envelope)
-            return
-        envelope = self._envelope(Kind.CHANNEL, channel, payload, life)
-        queue = self._transport.hash_of("q", channel)
-        if delay:
-            due = math.ceil((self._now() + delay) * 1000)
-            (count,) = self._row(connection, self._delayed, self._transport.prefix)
-            if count >= self._max_delayed:
-                raise ChannelFull(
-                    f"{self._max_delayed} delayed messages are pending already (max_delayed)."
-                )
-            self._row(connection, self._call, "w", queue, due, 0, *self._content(envelope))
-            self._wake_after_commit(connection, [str(DUE)])
-            return
-        capacity = self._node.capacity_of(channel)
-        first, woken = self._row(
-            connection, self._call, "q", queue, 0, capacity, *self._content(envelope)
-        )
-        if first < 0:
-            raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
-        self._wake_after_commit(connection, woken)
+            self._carry_out(connection, self._transport.call("n", node, envelope))
+        elif delay:
+            bound = self._max_delayed
+            call = self._transport.call("w", channel, envelope, bound, math.ceil(due * 1000))
+            if not self._carry_out(connection, call):
+                raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
+        else:
+            capacity = self._node.capacity_of(channel)
+            call = self._transport.call("q", channel, envelope, capacity)
+            if not self._carry_out(connection, call):
+                raise ChannelFull(f"{channel} holds its capacity of {capacity} unread messages.")
 
     def _now(self) -> float:
         return time.monotonic() + self._transport.clock_offset
@@ -122,31 +99,28 @@ class AtomicSender:
         envelope = Envelope(kind, name, payload, sender=new_sender(), seq=1, deadline=deadline)
         return envelope if self._node.seal is None else self._node.seal.close(envelope)
 
-    def _content(self, envelope: Envelope) -> tuple[Any, ...]:
-        """Deadline, payload, prefix and time, as for the function in the database."""
-        expires, now = envelope.deadline or NEVER, int(self._now() * 1000)
-        return expires, envelope.encoded, self._transport.prefix, now
-
-    def _append_to_log(
-        self, connection: CallerConnection, kind: str, name: str, envelope: Envelope
-    ) -> None:
-        content, hashed = self._content(envelope), self._transport.hash_of(kind, name)
-        _, woken = self._row(connection, self._log, hashed, *content[:2], hashed, *content)
-        self._wake_after_commit(connection, [*woken, str(DUE)])
-
-    def _row(self, connection: CallerConnection, statement: str, *parameters: Any) -> Any:
+    def _carry_out(self, connection: CallerConnection, call: Call) -> bool:
+        """Write a message, and wake its readers after the commit; False if there was no room."""
+        content = call.hash, call.extra, call.number, call.deadline, call.payload
+        now = int(self._now() * 1000)
         with connection.cursor() as cursor:
-            cursor.execute(statement, parameters)
-            return cursor.fetchone()
-
-    def _wake_after_commit(self, connection: CallerConnection, woken: list[str]) -> None:
-        wake = partial(self._row, connection, self._wake, woken)
+            arguments = (call.kind, *content, self._transport.prefix, now)
+            cursor.execute(self._schema.statements["atomic"], arguments)
+            first, woken = cursor.fetchone()
+        if first < 0:
+            return False
+        wake = partial(self._wake, connection, woken)
         on_commit = getattr(connection, "on_commit", None)
         if on_commit is None:
             wake()
         else:
             # The next poll or tick of any process finds it, should this process end before that.
             on_commit(wake, robust=True)
+        return True
+
+    def _wake(self, connection: CallerConnection, woken: list[str]) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(self._schema.statements["wake"], (woken,))
 
     def _prepare(self, connection: CallerConnection) -> None:
         """Have the tables made if nobody has done so, and learn their time.

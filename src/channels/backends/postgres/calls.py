@@ -12,7 +12,6 @@ import hashlib
 import os
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from channels.exceptions import ChannelLayerUnavailable
@@ -44,8 +43,7 @@ class Result(NamedTuple):
     leased: Sequence[LeasedRow] = ()
 
 
-@dataclass(slots=True)
-class Call:
+class Call(NamedTuple):
     """One element of a batch.
 
     kind                       hash    extra        number     deadline  result
@@ -72,20 +70,10 @@ class Call:
     number: int = 0
     deadline: int = NEVER
     payload: bytes = b""
-    answer: asyncio.Future[Result] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
 
-    def settle(self, numbers: Numbers, leased: Sequence[LeasedRow]) -> None:
-        """Set the result, unless the caller was cancelled.
 
-        Args:
-            leased: What all calls of the batch have leased.
-        """
-        if not self.answer.done():
-            is_lease = self.kind == "l"
-            mine = [row for row in leased if row[0] == self.extra] if is_lease else ()
-            self.answer.set_result(Result(*numbers, mine))
+#: A call, and where its result goes.
+_Asked = tuple[Call, asyncio.Future[Result]]
 
 
 class CallQueue:
@@ -100,8 +88,8 @@ class CallQueue:
         #: The number of the last batch.  It never goes back: the journal may hold an earlier one.
         self.number = 0
         self._most = most
-        self._waiting: deque[Call] = deque()
-        self._flight: list[Call] = []
+        self._waiting: deque[_Asked] = deque()
+        self._flight: list[_Asked] = []
         self._wake = asyncio.Event()
 
     def prepare(self) -> None:
@@ -130,9 +118,10 @@ class CallQueue:
                 f"{len(self._waiting)} calls wait for the database already "
                 f"(max_pending={self._most})."
             )
-        self._waiting.append(call)
+        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((call, answer))
         self._wake.set()
-        return call.answer
+        return answer
 
     async def wait(self, seconds: float) -> None:
         """Until something waits, `rouse` is called, or the time is over."""
@@ -151,33 +140,28 @@ class CallQueue:
         """The next batch, without the calls that were cancelled meanwhile."""
         assert not self._flight, "one batch at a time"
         self._wake.clear()
-        found: list[Call] = []
         size = 0
-        while self._waiting and len(found) < BATCH and size < BATCH_BYTES:
-            call = self._waiting.popleft()
-            if not call.answer.cancelled():
-                found.append(call)
+        while self._waiting and len(self._flight) < BATCH and size < BATCH_BYTES:
+            call, answer = self._waiting.popleft()
+            if not answer.cancelled():
+                self._flight.append((call, answer))
                 size += len(call.payload)
-        self._flight = found
         self.number += 1
         self.counters["batches"] += 1
-        return found
+        return [call for call, _ in self._flight]
 
-    def settle(self, results: Sequence[Numbers], leased: Sequence[LeasedRow]) -> None:
-        """The batch under way has been carried out."""
-        flight, self._flight = self._flight, []
-        for call, numbers in zip(flight, results, strict=True):
-            call.settle(numbers, leased)
+    def settle(self, results: Sequence[Numbers], leased: Sequence[LeasedRow] | None) -> None:
+        """The batch under way has been carried out.
 
-    def reject(self, error: Exception) -> None:
-        """The batch under way can never be carried out."""
+        Args:
+            leased: What all its calls have leased; None: unknown, so they stay unsettled.
+        """
         flight, self._flight = self._flight, []
-        self.counters["refused"] += len(flight)
-        for call in flight:
-            if not call.answer.done():
-                call.answer.set_exception(
-                    ChannelLayerUnavailable(f"The database refused to write: {error}")
-                )
+        for (call, answer), numbers in zip(flight, results, strict=True):
+            if answer.done() or (call.kind == "l" and leased is None):
+                continue
+            mine = [row for row in leased or () if row[0] == call.extra]
+            answer.set_result(Result(*numbers, mine))
 
     def recover(self, number: int, results: Sequence[Numbers]) -> None:
         """A new connection has the journal: settle the batch whose answer was lost.
@@ -188,13 +172,12 @@ class CallQueue:
             number: The last batch that was carried out.
             results: What came of its calls.
         """
-        again, self._flight = self._flight, []
+        again = self._flight
         if again and number == self.number:
             self.counters["recovered"] += len(again)
-            for call, numbers in zip(again, results, strict=True):
-                if call.kind != "l":
-                    call.settle(numbers, ())
-            again = [call for call in again if call.kind == "l"]
+            self.settle(results, None)
+            again = [asked for asked in again if not asked[1].done()]
+        self._flight = []
         self._waiting.extendleft(reversed(again))
         if self._waiting:
             self._wake.set()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from string import Template
 from typing import Final
 
-#: Names of all functions.
-NAMES: Final = ("write", "carry_out", "register", "tick", "clean", "wake")
-
-FUNCTIONS: Final = Template("""
+FUNCTIONS: Final = """
 CREATE OR REPLACE FUNCTION ${base}_wake_$version(woken text[])
 RETURNS void LANGUAGE plpgsql AS $$body$$
 DECLARE
@@ -29,8 +25,7 @@ DECLARE
     member record;
     pushed record;
 BEGIN
-    -- One call; see `Call` for what each kind uses.  Of those that publish and push to nodes only
-    -- what concerns queues.
+    -- One call; see `Call` for what each kind uses.  What it means for the log is not done here.
     first := 0; second := 0; woken := '{}';
     CASE kind
     WHEN 'g' THEN
@@ -87,7 +82,32 @@ BEGIN
     WHEN 'f' THEN
         DELETE FROM ${base}_queue t WHERE t.prefix = prefix;
         DELETE FROM ${base}_member t WHERE t.prefix = prefix;
+    ELSE
+        NULL;
     END CASE;
+END
+$$body$$;
+CREATE OR REPLACE FUNCTION ${base}_atomic_$version(
+    kind text, hash bigint, extra bigint, number bigint, deadline bigint, payload bytea,
+    prefix text, now_ms bigint, OUT first bigint, OUT woken text[]
+) LANGUAGE plpgsql AS $$body$$
+#variable_conflict use_variable
+BEGIN
+    -- A call that sends, as part of the caller's transaction.
+    IF kind = 'w' AND number <= (SELECT count(*) FROM ${base}_queue t
+        WHERE t.prefix = prefix AND t.lease = 0 AND t.due > 0)
+    THEN
+        first := -1;
+        RETURN;
+    END IF;
+    SELECT t.first, t.woken INTO first, woken FROM ${base}_carry_out_$version(
+        kind, hash, extra, number, deadline, payload, prefix, now_ms) t;
+    IF kind IN ('g', 'n') THEN
+        INSERT INTO ${base}_outbox (hash, expires, payload) VALUES (hash, deadline, payload);
+    END IF;
+    IF kind <> 'q' THEN
+        woken := woken || '$due'::text;
+    END IF;
 END
 $$body$$;
 CREATE OR REPLACE FUNCTION ${base}_write_$version(
@@ -259,4 +279,4 @@ BEGIN
     RETURN greatest(counted, more);
 END
 $$body$$;
-""")
+"""

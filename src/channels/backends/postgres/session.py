@@ -21,7 +21,7 @@ from typing import Any, Final
 from channels.backends.lease_reader import LeaseReader
 from channels.backends.postgres.calls import CallQueue, TableLeases, target_hash
 from channels.backends.postgres.options import TableOptions
-from channels.backends.postgres.table_store import DUE, Refused, TablesReplaced, TableStore
+from channels.backends.postgres.table_store import DUE, TablesReplaced, TableStore
 from channels.backends.shell import Backoff, Supervisor
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelsError
@@ -31,8 +31,6 @@ from channels.layers.contract import TransportEvents
 
 #: Seconds of silence after which an empty batch says that this process lives.
 HEARTBEAT: Final = 5.0
-#: How often a batch is tried that the database refuses.
-ATTEMPTS: Final = 3
 #: Entries of one page of the log; most of them are other processes' and come without payload.
 PAGE: Final = 500
 #: Payloads that are fetched at a time, of entries that came without.
@@ -67,7 +65,7 @@ class PostgresSession:
         self._errors: tuple[type[Exception], ...] = (*store.errors, OSError, ChannelsError)
         self._scope = TaskScope(store.name)
         self._is_stopping = self._is_broken = False
-        self._shift = self._failures = 0
+        self._shift = 0
         self._backoff: Backoff
         self._events: TransportEvents
         self._node = 0
@@ -239,18 +237,10 @@ class PostgresSession:
 
     async def _flush(self, fence: int) -> None:
         flight = self.calls.gather()
-        try:
-            results, leased = await self._store.write(
-                self._node, fence, self.calls.number, self.now(), flight
-            )
-        except Refused as error:
-            # Trying for ever would stop all that comes after it.
-            self._failures += 1
-            if self._failures >= ATTEMPTS:
-                self._failures = 0
-                self.calls.reject(error)
-            raise
-        self._failures = 0
+        # One that the database refuses is tried until its callers have given up.
+        results, leased = await self._store.write(
+            self._node, fence, self.calls.number, self.now(), flight
+        )
         self.calls.settle(results, leased)
 
     async def _tick(self) -> float | None:

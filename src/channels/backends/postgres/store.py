@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import psycopg
-from psycopg import OperationalError
 
 from channels.backends.postgres.address import Places
 from channels.backends.postgres.calls import Call, LeasedRow, Numbers
 from channels.backends.postgres.connection import PostgresConnection, Row
 from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.schema import Schema
-from channels.backends.postgres.table_store import Refused
 from channels.exceptions import ChannelsError
-
-#: A replaced connection, and tables or functions that are to be made again.
-_CURABLE: Final = frozenset({"CH001", "42P01", "42883"})
 
 
 class PostgresStore:
@@ -92,21 +87,16 @@ class PostgresStore:
     async def write(
         self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
     ) -> tuple[list[Numbers], list[LeasedRow]]:
-        try:
-            ((firsts, seconds, *leased),) = await self.ask(
-                "write",
-                *(node, fence, number, now, self._prefix, self._options.max_messages),
-                _array(call.kind for call in calls),
-                _array(call.hash for call in calls),
-                _array(call.extra for call in calls),
-                _array(call.number for call in calls),
-                _array(call.deadline for call in calls),
-                [call.payload for call in calls],
-            )
-        except psycopg.Error as error:
-            if isinstance(error, OperationalError) or error.sqlstate in _CURABLE:
-                raise
-            raise Refused(str(error)) from error
+        ((firsts, seconds, *leased),) = await self.ask(
+            "write",
+            *(node, fence, number, now, self._prefix, self._options.max_messages),
+            _array(call.kind for call in calls),
+            _array(call.hash for call in calls),
+            _array(call.extra for call in calls),
+            _array(call.number for call in calls),
+            _array(call.deadline for call in calls),
+            [call.payload for call in calls],
+        )
         rows = [] if leased[0] is None else list(zip(*leased, strict=True))
         return list(zip(firsts, seconds, strict=True)), rows
 

@@ -12,10 +12,6 @@ from channels.exceptions import ChannelsError
 DUE: Final = 0
 
 
-class Refused(ChannelsError):
-    """The database does not carry out a batch, although the connection works."""
-
-
 class TablesReplaced(ChannelsError):
     """The tables were emptied or made anew under a process."""
 
@@ -67,11 +63,7 @@ class TableStore(Protocol):
     async def write(
         self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
     ) -> tuple[Sequence[Numbers], Sequence[LeasedRow]]:
-        """Carry out a batch; what came of each call, and what they have leased.
-
-        Raises:
-            Refused: If the database will not.
-        """
+        """Carry out a batch; what came of each call, and what they have leased."""
 
     async def wait(self) -> set[int] | None:
         """Wait for news or for the next poll; the hashes of what has some, None: perhaps any.

@@ -73,9 +73,10 @@ class TableTransport:
         finally:
             answer.cancel()
 
-    def _call(
+    def call(
         self, kind: str, name: str, envelope: Envelope, number: int = 0, extra: int = 0
     ) -> Call:
+        """What sends an envelope to a group, a node or a queue."""
         hashed = self.hash_of("q" if kind == "w" else kind, name)
         deadline = envelope.deadline or NEVER
         return Call(kind, hashed, extra, number, deadline, envelope.encoded)
@@ -97,14 +98,14 @@ class TableTransport:
             self.session.wanted.pop(self.hash_of("g", group), None)
 
     async def publish(self, group: str, envelope: Envelope) -> None:
-        result = await self._do(self._call("g", group, envelope))
+        result = await self._do(self.call("g", group, envelope))
         if result.first < 0:
             self._counters["dropped_log_full"] += 1
         elif result.first:
             self._events.on_over_capacity(group, result.first, result.second)
 
     async def push_node(self, node: str, envelope: Envelope) -> None:
-        result = await self._do(self._call("n", node, envelope))
+        result = await self._do(self.call("n", node, envelope))
         if result.first == -2:
             raise NodeGone(node)
         if result.first == -1:
@@ -123,12 +124,12 @@ class TableTransport:
     # Queues.
 
     async def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        if (await self._do(self._call("q", queue, envelope, capacity))).first == -1:
+        if (await self._do(self.call("q", queue, envelope, capacity))).first == -1:
             raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         # Rounded up: it must not come too early.
-        call = self._call("w", queue, envelope, bound, extra=math.ceil(due * 1000))
+        call = self.call("w", queue, envelope, bound, extra=math.ceil(due * 1000))
         if (await self._do(call)).first == -1:
             raise ChannelFull(f"{bound} delayed messages are pending already (max_delayed).")
         self.session.ticker.due_in(due - time.monotonic() - self.clock_offset)
