@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from django.db import Error, connections
 
@@ -14,6 +14,8 @@ from channels.backends.database.statements import CLOCKS, STATEMENTS, Rows, Stat
 from channels.backends.database.threads import WorkThread
 from channels.backends.postgres.calls import Call, LeasedRow, Numbers
 from channels.exceptions import InvalidChannelLayerError
+
+T = TypeVar("T")
 
 
 class DatabaseStore:
@@ -64,18 +66,20 @@ class DatabaseStore:
             thread.end()
 
     async def ask(self, statement: str, *arguments: Any) -> Rows:
-        thread = self._threads[statement in ("page", "payloads")]
-        rows = await thread.do(STATEMENTS[statement], self.statements, *arguments)
+        if statement not in ("page", "payloads"):
+            return await self._do(STATEMENTS[statement], *arguments)
+        rows = await self._threads[1].do(STATEMENTS[statement], self.statements, *arguments)
         if statement == "page":
             self._seen = rows[0][2]
-        elif self.statements.last_written > self._seen:
-            self._news.set()
         return rows
 
     async def write(
         self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
     ) -> tuple[list[Numbers], list[LeasedRow]]:
-        done = await self._threads[0].do(self.statements.write, node, fence, number, now, calls)
+        return await self._do(Statements.write, node, fence, number, now, calls)
+
+    async def _do(self, job: Callable[..., T], *arguments: Any) -> T:
+        done = await self._threads[0].do(job, self.statements, *arguments)
         if self.statements.last_written > self._seen:
             self._news.set()
         return done

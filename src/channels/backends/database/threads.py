@@ -8,6 +8,7 @@ import os
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from channels.exceptions import TransportDown
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 
 class WorkThread:
-    """A daemon, so that a hung job holds up no exit.
+    """A daemon, so that a job that hangs delays no exit.
 
     Args:
         patience: Seconds that a job may take.
@@ -28,8 +29,7 @@ class WorkThread:
         self._patience = patience
         self._at_end = at_end
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = make_queue()
-        self._answers: set[asyncio.Future[Any]] = set()
-        self._is_aborted = False
+        self._aborted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._process = os.getpid()
         self._ended: Future[None] = start_thread(self._run, name)
 
@@ -37,38 +37,27 @@ class WorkThread:
         """Run it there.
 
         Raises:
-            TimeoutError: If it takes too long.
-            TransportDown: If the thread is aborted.
+            TransportDown: If it takes too long, or the thread is aborted.
         """
-        if self._is_aborted:
-            raise TransportDown("the connection was aborted")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-
-        def run() -> None:
-            outcome: Future[T] = Future()
-            try:
-                outcome.set_result(job(*arguments))
-            except BaseException as error:
-                outcome.set_exception(error)
-            # The loop may have been closed meanwhile.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, answer, outcome)
-
-        self._answers.add(answer)
-        self._jobs.put(run)
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if not self._aborted.done():
+            self._jobs.put(partial(_answer, answer, partial(job, *arguments)))
         try:
-            async with asyncio.timeout(self._patience):
-                return await answer
+            await asyncio.wait(
+                (answer, self._aborted),
+                timeout=self._patience,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if answer.done():
+                return answer.result()
+            raise TransportDown(f"the connection was aborted, or silent for {self._patience} s")
         finally:
-            self._answers.discard(answer)
+            answer.cancel()
 
     def abort(self) -> None:
         """Fail what waits for a job, and who asks for another."""
-        self._is_aborted = True
-        for answer in self._answers:
-            if not answer.done():
-                answer.set_exception(TransportDown("the connection was aborted"))
+        if not self._aborted.done():
+            self._aborted.set_result(None)
 
     def end(self) -> None:
         """Let it end after the jobs that it has; in a forked child there is none."""
@@ -86,11 +75,16 @@ class WorkThread:
             self._at_end()
 
 
-def _settle(answer: asyncio.Future[T], outcome: Future[T]) -> None:
-    if answer.done():
-        return
-    error = outcome.exception()
-    if error is None:
-        answer.set_result(outcome.result())
-    else:
-        answer.set_exception(error)
+def _answer(answer: asyncio.Future[T], job: Callable[[], T]) -> None:
+    """Do a job, and have its outcome told on the loop that waits, unless that is closed."""
+    try:
+        tell = partial(_settle, answer, answer.set_result, job())
+    except BaseException as error:
+        tell = partial(_settle, answer, answer.set_exception, error)
+    with contextlib.suppress(RuntimeError):
+        answer.get_loop().call_soon_threadsafe(tell)
+
+
+def _settle(answer: asyncio.Future[T], settle: Callable[[Any], None], outcome: Any) -> None:
+    if not answer.done():
+        settle(outcome)

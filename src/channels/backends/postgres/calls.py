@@ -123,13 +123,10 @@ class CallQueue:
         self._wake.set()
         return answer
 
-    async def wait(self, seconds: float) -> None:
-        """Until something waits, `rouse` is called, or the time is over."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+    async def wait(self) -> None:
+        """Until something waits, or `rouse` is called."""
+        if not self._waiting:
+            await self._wake.wait()
         self._wake.clear()
 
     def rouse(self) -> None:

@@ -26,12 +26,6 @@ class TableOptions:
 
     #: What the names of its tables and functions begin with.
     tables: str = "channels_layer"
-    flush_interval: float = option(
-        0.0,
-        unit="seconds",
-        minimum=0.0,
-        help="least time between two batches of a process; more of it, more calls in each",
-    )
     clean_interval: float = option(
         5.0, unit="seconds", minimum=0.1, help="how often a process looks for expired messages"
     )

@@ -29,7 +29,7 @@ from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
 from channels.layers.contract import TransportEvents
 
-#: Seconds of silence after which an empty batch says that this process lives.
+#: Seconds between two words of this process that it lives, and two comparisons of clocks.
 HEARTBEAT: Final = 5.0
 #: Entries of one page of the log; most of them are other processes' and come without payload.
 PAGE: Final = 500
@@ -66,6 +66,8 @@ class PostgresSession:
         self._scope = TaskScope(store.name)
         self._is_stopping = self._is_broken = False
         self._shift = 0
+        #: When clocks are compared, and when expired messages are looked for.
+        self._beat_at = self._clean_at = 0.0
         self._backoff: Backoff
         self._events: TransportEvents
         self._node = 0
@@ -156,6 +158,10 @@ class PostgresSession:
         self.wanted.setdefault(self._node, self._cursor)
         self._told = self._cursor
         self._backoff.reset()
+        self._beat_at = time.monotonic() + HEARTBEAT
+        # Not before the clocks were compared: had the database's stepped just before this process
+        # connected, the others have set the shift by then.
+        self._clean_at = self._beat_at + random.random() * self._options.clean_interval
         self.is_up = True
         self._events.on_up(kept)
         if has_lost_end:
@@ -209,44 +215,35 @@ class PostgresSession:
     # Writing.
 
     async def _write(self, fence: int) -> None:
-        loop, options, calls = asyncio.get_running_loop(), self._options, self.calls
-        beat_at = clock_at = loop.time() + HEARTBEAT
-        # Not before the clocks were compared: had the database's stepped just before this process
-        # connected, the others have set the shift by then.
-        clean_at = clock_at + random.random() * options.clean_interval
+        calls = self.calls
         while not self.is_finishing and not self._is_broken:
-            if not calls.is_waiting:
-                await calls.wait(min(beat_at, clean_at) - loop.time())
-            began = loop.time()
-            # A call that was cancelled may have ended the wait: then there is nothing to do.
-            if calls.is_waiting or began >= beat_at:
-                await self._flush(fence)
-                beat_at = loop.time() + HEARTBEAT
-            if loop.time() >= clock_at:
-                await self._compare_clocks()
-                clock_at = loop.time() + HEARTBEAT
-            if loop.time() >= clean_at:
-                life = int(options.node_life * 1000)
-                ((count,),) = await self._store.ask("clean", self.now(), life, CLEANED)
-                calls.counters["cleaned"] += count
-                clean_at = loop.time() + (0.1 if count >= CLEANED else options.clean_interval)
-            # Yield once at least: `settle` has handed out leases, and some are released at once.
-            await asyncio.sleep(max(0.0, began + options.flush_interval - loop.time()))
+            await calls.wait()
+            # One that the database refuses is tried until its callers have given up.
+            batch = calls.gather()
+            done = await self._store.write(self._node, fence, calls.number, self.now(), batch)
+            calls.settle(*done)
+            # Yield: `settle` has handed out leases, and some are released at once.
+            await asyncio.sleep(0)
         if not self._is_broken:
             await self._store.ask("leave", self._node, fence)
 
-    async def _flush(self, fence: int) -> None:
-        flight = self.calls.gather()
-        # One that the database refuses is tried until its callers have given up.
-        results, leased = await self._store.write(
-            self._node, fence, self.calls.number, self.now(), flight
-        )
-        self.calls.settle(results, leased)
-
-    async def _tick(self) -> float | None:
+    async def _tick(self) -> float:
+        """Do what has to be done in time; gives the seconds until the next."""
+        counters, life = self.calls.counters, int(self._options.node_life * 1000)
         ((wait, run_out),) = await self._store.ask("tick", self.now(), MOVED)
-        self.calls.counters["leases_run_out"] += run_out
-        return None if wait is None else wait / 1000
+        counters["leases_run_out"] += run_out
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + HEARTBEAT
+            await self._compare_clocks()
+            # A batch, if an empty one, says that this process lives.
+            self.calls.rouse()
+        if time.monotonic() >= self._clean_at:
+            ((count,),) = await self._store.ask("clean", self.now(), life, CLEANED)
+            counters["cleaned"] += count
+            pause = 0.1 if count >= CLEANED else self._options.clean_interval
+            self._clean_at = time.monotonic() + pause
+        until = min(self._beat_at, self._clean_at) - time.monotonic()
+        return until if wait is None else min(until, wait / 1000)
 
     # Reading.
 
