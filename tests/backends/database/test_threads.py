@@ -26,9 +26,8 @@ async def test_jobs_run_one_after_the_other_on_one_thread_that_ends_after_them()
     assert len(set(names)) == 1
     with pytest.raises(ZeroDivisionError):
         await thread.do(lambda: 1 / 0)
-    thread.end()
-    await soon(thread.ended(10.0))
-    assert ended.is_set()
+    await thread.close()
+    assert await asyncio.to_thread(ended.wait, 10.0)
 
 
 async def test_a_job_that_hangs_is_given_up_when_aborted_or_too_long() -> None:
@@ -47,5 +46,4 @@ async def test_a_job_that_hangs_is_given_up_when_aborted_or_too_long() -> None:
         await patient.do(go_on.wait)
     go_on.set()
     for each in (thread, patient):
-        each.end()
-        await soon(each.ended(10.0))
+        await soon(each.close())

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgpack
 from django.db import connections, transaction
-from django.db.models import F, FloatField
+from django.db.models import F, FloatField, Q
 from django.db.models.expressions import RawSQL
 
 from channels.backends.database.batch import Batch
@@ -51,8 +51,6 @@ class Statements:
         self._tables = Tables(options.tables, alias)
         self._options = options
         self._prefix = prefix
-        #: The first batch of a connection may ask for leases once more.
-        self._is_fresh = True
 
     @property
     def _counters(self) -> Any:
@@ -118,7 +116,6 @@ class Statements:
             )
             fence = row.epoch + 1
             self._tables.node.filter(hash=node).update(epoch=fence, seen=now)
-        self._is_fresh = True
         results = msgpack.unpackb(bytes(row.journal)) if row.journal else ([], [])
         return [(fence, row.batch, *results, counter.incarnation, counter.last, now, shift)]
 
@@ -138,10 +135,11 @@ class Statements:
     def write(
         self, node: int, fence: int, number: int, now: int, calls: Sequence[Call]
     ) -> tuple[list[Numbers], list[LeasedRow]]:
-        if calls and not self._is_fresh and all(call.kind == "l" for call in calls):
+        if calls and all(call.kind == "l" for call in calls):
             # Most looks at queues find nothing: no need to take the counter's row.
-            hashes = {call.hash for call in calls}
-            if not self._tables.queue.filter(hash__in=hashes, due=0, expires__gt=now).exists():
+            free = Q(hash__in={call.hash for call in calls}, due=0, expires__gt=now)
+            leased = Q(lease__in={call.extra for call in calls})
+            if not self._tables.queue.filter(free | leased).exists():
                 return [(0, 0)] * len(calls), []
         with self._batch(now) as batch:
             results = [batch.carry_out(call) for call in calls]
@@ -151,7 +149,6 @@ class Statements:
             found = self._tables.node.filter(hash=node, epoch=fence)
             if not found.update(batch=number, seen=now, journal=journal):
                 raise ChannelsError("this connection has been replaced")
-        self._is_fresh = False
         return results, batch.leased
 
     def tick(self, now: int, most: int) -> Rows:

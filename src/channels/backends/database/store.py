@@ -13,21 +13,22 @@ from channels.backends.database.options import DatabaseOptions
 from channels.backends.database.statements import CLOCKS, STATEMENTS, Rows, Statements
 from channels.backends.database.threads import WorkThread
 from channels.backends.postgres.calls import Call, LeasedRow, Numbers
+from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import InvalidChannelLayerError
 
 T = TypeVar("T")
 
 
-class DatabaseStore:
+class DatabaseStore(TableStore[WorkThread]):
     """One thread writes, one reads.  Nothing wakes the reader up but this process's own writer."""
 
     name = "channel layer in the database"
-    errors: tuple[type[Exception], ...] = (Error,)
+    errors = (Error,)
 
     def __init__(self, alias: str, options: DatabaseOptions, prefix: str) -> None:
+        super().__init__()
         self.statements = Statements(alias, options, prefix)
         self._options = options
-        self._threads: list[WorkThread] = []
         self._news = asyncio.Event()
         #: The log's last id when it was read last, and the pause before the next look.
         self._seen = -1
@@ -39,36 +40,22 @@ class DatabaseStore:
     async def open(self) -> None:
         self._news = asyncio.Event()
         patience = self._options.answer_timeout
-        self._threads = [
+        self._connections = [
             WorkThread(f"channels-database-{end}", patience, self.statements.close)
             for end in ("write", "read")
         ]
-        for thread in self._threads:
+        for thread in self._connections:
             await thread.do(self.statements.open)
-        await self._threads[0].do(self.statements.create)
-
-    async def close(self) -> None:
-        """With their connections.  A thread that hangs is left behind; its fence holds it off."""
-        threads, self._threads = self._threads, []
-        for thread in threads:
-            thread.end()
-        for thread in threads:
-            await thread.ended(0.2)
+        await self._connections[0].do(self.statements.create)
 
     def abort(self) -> None:
-        for thread in self._threads:
-            thread.abort()
+        super().abort()
         self._news.set()
-
-    def abandon(self) -> None:
-        threads, self._threads = self._threads, []
-        for thread in threads:
-            thread.end()
 
     async def ask(self, statement: str, *arguments: Any) -> Rows:
         if statement not in ("page", "payloads"):
             return await self._do(STATEMENTS[statement], *arguments)
-        rows = await self._threads[1].do(STATEMENTS[statement], self.statements, *arguments)
+        rows = await self._connections[1].do(STATEMENTS[statement], self.statements, *arguments)
         if statement == "page":
             self._seen = rows[0][2]
         return rows
@@ -79,7 +66,7 @@ class DatabaseStore:
         return await self._do(Statements.write, node, fence, number, now, calls)
 
     async def _do(self, job: Callable[..., T], *arguments: Any) -> T:
-        done = await self._threads[0].do(job, self.statements, *arguments)
+        done = await self._connections[0].do(job, self.statements, *arguments)
         if self.statements.last_written > self._seen:
             self._news.set()
         return done
@@ -91,7 +78,7 @@ class DatabaseStore:
                 async with asyncio.timeout(self._pause):
                     await self._news.wait()
             self._news.clear()
-            if await self._threads[1].do(self.statements.last) != self._seen:
+            if await self._connections[1].do(self.statements.last) != self._seen:
                 self._pause = self._options.poll_shortest
                 return
             self._pause = min(self._options.poll_longest, self._pause * 1.3)

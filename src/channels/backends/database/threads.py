@@ -9,12 +9,15 @@ import queue
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from channels.exceptions import TransportDown
 from channels.kit.greenlets import make_queue, start_thread
 
 T = TypeVar("T")
+
+#: What the end of a thread may take.
+CLOSE_SECONDS: Final = 0.2
 
 
 class WorkThread:
@@ -59,14 +62,15 @@ class WorkThread:
         if not self._aborted.done():
             self._aborted.set_result(None)
 
-    def end(self) -> None:
+    def abandon(self) -> None:
         """Let it end after the jobs that it has; in a forked child there is none."""
         if os.getpid() == self._process:
             self._jobs.put(None)
 
-    async def ended(self, seconds: float) -> None:
-        """Wait for its end, not for ever."""
-        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=seconds)
+    async def close(self) -> None:
+        """The same, and wait a moment; if it hangs, its connection's fence keeps it off."""
+        self.abandon()
+        await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=CLOSE_SECONDS)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -51,7 +51,7 @@ class PostgresSession:
     """
 
     def __init__(
-        self, store: TableStore, options: TableOptions, calls: CallQueue, prefix: str
+        self, store: TableStore[Any], options: TableOptions, calls: CallQueue, prefix: str
     ) -> None:
         self.is_up = False
         self.wanted: dict[int, int] = {}

@@ -13,21 +13,22 @@ from channels.backends.postgres.calls import Call, LeasedRow, Numbers
 from channels.backends.postgres.connection import PostgresConnection, Row
 from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.schema import Schema
+from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelsError
 
 
-class PostgresStore:
+class PostgresStore(TableStore[PostgresConnection]):
     """One connection writes, takes and cleans; one listens and reads."""
 
     name = "channel layer on PostgreSQL"
-    errors: tuple[type[Exception], ...] = (psycopg.Error,)
+    errors = (psycopg.Error,)
 
     def __init__(self, places: Places, options: PostgresOptions, prefix: str) -> None:
+        super().__init__()
         self.schema = Schema(options)
         self._places = places
         self._options = options
         self._prefix = prefix
-        self._connections: list[PostgresConnection] = []
         self._poll_at = 0.0
 
     def check(self) -> None:
@@ -40,20 +41,6 @@ class PostgresStore:
             self._connections.append(opened)
         await self._ensure_schema()
         await self._connections[1].fetch(f'LISTEN "{self.schema.channel}"')
-
-    async def close(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            await connection.close()
-
-    def abort(self) -> None:
-        for connection in self._connections:
-            connection.abort()
-
-    def abandon(self) -> None:
-        connections, self._connections = self._connections, []
-        for connection in connections:
-            connection.abandon()
 
     async def _ensure_schema(self) -> None:
         """Make the tables and functions unless they are there.

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from channels.backends.lease_reader import Taker
 from channels.backends.postgres.calls import (
@@ -35,7 +35,7 @@ class TableTransport:
         prefix: What keeps layers in the same tables apart.
     """
 
-    def __init__(self, store: TableStore, options: TableOptions, prefix: str) -> None:
+    def __init__(self, store: TableStore[Any], options: TableOptions, prefix: str) -> None:
         self.capabilities: Final = Capabilities(delays=True, queue_members=True)
         self.prefix = prefix
         self.calls = CallQueue(options.max_pending)
