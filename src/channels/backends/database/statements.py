@@ -128,7 +128,7 @@ class Statements:
         found = self._counters.values_list(clock, "shift")
         return [(int(seconds * 1000) + shift, shift) for seconds, shift in found]
 
-    def set_shift(self, before: int, after: int) -> Rows:
+    def set_shift(self, after: int, before: int) -> Rows:
         self._counters.filter(shift=before).update(shift=after)
         return []
 

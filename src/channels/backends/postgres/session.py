@@ -208,7 +208,7 @@ class PostgresSession:
         now, shift = rows[0]
         step = now - self.now()
         if shift == self._shift and abs(step) > self._options.node_life * 1000:
-            await self._store.ask("set_shift", shift, shift - step)
+            await self._store.ask("set_shift", shift - step, shift)
         else:
             self._take_time(began, now, shift)
 

@@ -79,7 +79,7 @@ class TableStore(ABC, Generic[C]):
                                            batch, incarnation and last id of the log, time, shift
         leave      node, fence
         clock                              time, shift; none if the tables are empty
-        set_shift  before, after           changed unless another process has done so
+        set_shift  after, before           changed unless another process has done so
         tick       now, most               milliseconds until the next message is due, or None;
                                            how many leases had run out
         clean      now, life of a node, most   how many were deleted
