@@ -190,17 +190,13 @@ class Statements:
         counter, named = self._counter(), set(hashes)
         entries = self._tables.message.filter(id__gt=cursor, id__lte=counter.last).order_by("id")
         found = list(entries.values_list("id", "hash")[:most])
-        payloads: dict[int, bytes] = dict(
-            self.payloads([number for number, hashed in found if hashed in named])
-        )
+        mine = [number for number, hashed in found if hashed in named]
+        payloads = dict(self._tables.message.filter(id__in=mine).values_list("id", "payload"))
         log = counter.incarnation, counter.horizon, counter.last
-        return [(*log, number, hashed, payloads.get(number)) for number, hashed in found] or [
-            (*log, None, None, None)
-        ]
-
-    def payloads(self, ids: Sequence[int]) -> Rows:
-        rows = self._tables.message.filter(id__in=ids).values_list("id", "payload")
-        return [(number, bytes(payload)) for number, payload in rows]
+        return [
+            (*log, number, hashed, bytes(payloads[number]) if number in payloads else None)
+            for number, hashed in found
+        ] or [(*log, None, None, None)]
 
 
 #: Statement of `TableStore.ask` -> what carries it out.
@@ -211,8 +207,6 @@ STATEMENTS: Final[dict[str, Callable[..., Rows]]] = {
     "set_shift": Statements.set_shift,
     "tick": Statements.tick,
     "clean": Statements.clean,
-    "page": Statements.page,
-    "payloads": Statements.payloads,
 }
 
 

@@ -53,11 +53,10 @@ class DatabaseStore(TableStore[WorkThread]):
         self._news.set()
 
     async def ask(self, statement: str, *arguments: Any) -> Rows:
-        if statement not in ("page", "payloads"):
+        if statement != "page":
             return await self._do(STATEMENTS[statement], *arguments)
-        rows = await self._connections[1].do(STATEMENTS[statement], self.statements, *arguments)
-        if statement == "page":
-            self._seen = rows[0][2]
+        rows = await self._connections[1].do(Statements.page, self.statements, *arguments)
+        self._seen = rows[0][2]
         return rows
 
     async def write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -26,10 +26,6 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
     "target_session_attrs": "read-write",
 }
-
-
-class _DatabaseSettings(Protocol):
-    def postgres_parameters(self, alias: str) -> dict[str, Any]: ...
 
 
 def check_place(place: Place, *, key: str) -> dict[str, Any]:
@@ -83,5 +79,7 @@ class Places:
 
     def _of_alias(self) -> dict[str, Any]:
         assert self.database is not None, "either a DSN or an alias is set"
-        module = cast(_DatabaseSettings, importlib.import_module(_SETTINGS_MODULE))
-        return module.postgres_parameters(self.database)
+        found: dict[str, Any] = importlib.import_module(_SETTINGS_MODULE).postgres_parameters(
+            self.database
+        )
+        return found

@@ -90,9 +90,6 @@ CREATE $persistence TABLE IF NOT EXISTS ${base}_meta (
 #: The server's clock.
 CLOCK: Final = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 
-#: A payload up to this size comes with its page; larger ones after it.
-SMALL: Final = 64 * 1024
-
 #: Statement -> its SQL: those of `TableStore`, and those of a send that joins a transaction.
 _STATEMENTS: Final = {
     "leave": "DELETE FROM {base}_node WHERE hash = %s AND epoch = %s",
@@ -100,11 +97,10 @@ _STATEMENTS: Final = {
     "set_shift": "UPDATE {base}_meta SET shift = %s WHERE shift = %s",
     "page": (
         "SELECT m.incarnation, m.horizon, CASE WHEN s.is_called THEN s.last_value ELSE 0 END, p.* "
-        "FROM {base}_message_id_seq s, {base}_meta m LEFT JOIN (SELECT id, hash, "
-        f"CASE WHEN hash = ANY (%s::bigint[]) AND octet_length(payload) <= {SMALL} THEN payload END"
-        " FROM {base}_message WHERE id > %s ORDER BY id LIMIT %s) p ON true ORDER BY p.id"
+        "FROM {base}_message_id_seq s, {base}_meta m LEFT JOIN ("
+        "SELECT id, hash, CASE WHEN hash = ANY (%s::bigint[]) THEN payload END "
+        "FROM {base}_message WHERE id > %s ORDER BY id LIMIT %s) p ON true ORDER BY p.id"
     ),
-    "payloads": "SELECT id, payload FROM {base}_message WHERE id = ANY (%s::bigint[])",
     "register": "SELECT * FROM {base}_register_{version}(%s)",
     "tick": "SELECT * FROM {base}_tick_{version}(%s, %s)",
     "clean": "SELECT {base}_clean_{version}(%s, %s, %s)",

@@ -32,9 +32,7 @@ from channels.layers.contract import TransportEvents
 #: Seconds between two words of this process that it lives, and two comparisons of clocks.
 HEARTBEAT: Final = 5.0
 #: Entries of one page of the log; most of them are other processes' and come without payload.
-PAGE: Final = 500
-#: Payloads that are fetched at a time, of entries that came without.
-FETCHED: Final = 16
+PAGE: Final = 100
 #: Expired rows deleted in one go.
 CLEANED: Final = 500
 #: Messages that are due and moved in one go.
@@ -112,11 +110,6 @@ class PostgresSession:
         """As `Bus.abandon`."""
         self._store.abandon()
         self._reset()
-
-    @property
-    def is_finishing(self) -> bool:
-        """True once `stop` was called and no call waits."""
-        return self._is_stopping and not self.calls.is_waiting
 
     def now(self) -> int:
         """Milliseconds by the tables' clock."""
@@ -216,7 +209,7 @@ class PostgresSession:
 
     async def _write(self, fence: int) -> None:
         calls = self.calls
-        while not self.is_finishing and not self._is_broken:
+        while not self._is_broken and (calls.is_waiting or not self._is_stopping):
             await calls.wait()
             # One that the database refuses is tried until its callers have given up.
             batch = calls.gather()
@@ -264,7 +257,7 @@ class PostgresSession:
             hashes = await self._store.wait()
 
     async def _catch_up(self, named: Collection[int]) -> None:
-        """Read what follows the cursor, page by page; `named` has most of what is wanted there."""
+        """Read what follows the cursor, page by page; `named` is what is said to have news."""
         is_last = False
         while not is_last:
             rows = await self._store.ask("page", list(named), self._cursor, PAGE)
@@ -273,31 +266,19 @@ class PostgresSession:
             incarnation, horizon, last, *_ = rows[0]
             if incarnation != self._incarnation or last < self._cursor:
                 raise TablesReplaced("the tables of the channel layer were made anew")
-            found = [row[3:] for row in rows if row[3] is not None]
-            mine = [row for row in found if self.wanted.get(row[1], row[0]) < row[0]]
-            payloads = await self._payloads_of(mine)
-            if len(payloads) < len(mine):
-                # Cleaned away since.
-                horizon = max(horizon, mine[-1][0])
             if horizon > max(self._cursor, self._told):
                 # This process was paused, and some of what it had not read has expired.
                 self._told = horizon
                 self._events.on_gap(None)
-            is_last = len(found) < PAGE
-            if found:
-                self._cursor = found[-1][0]
-            for number, hashed, _ in mine:
-                # It may have left the group meanwhile.
-                if number in payloads and hashed in self.wanted:
+            is_last = len(rows) < PAGE
+            for *_, number, hashed, payload in rows:
+                if number is None:
+                    break
+                if self.wanted.get(hashed, number) < number:
+                    if payload is None:
+                        # It came after the news: read on from here, with all that is wanted.
+                        named, is_last = self.wanted, False
+                        break
                     self.calls.counters["read"] += 1
-                    self._events.on_frame(payloads[number])
-
-    async def _payloads_of(
-        self, rows: Collection[tuple[int, int, bytes | None]]
-    ) -> dict[int, bytes]:
-        """By id; those that did not come with the page are fetched, a few at a time."""
-        found = {number: payload for number, _, payload in rows if payload is not None}
-        missing = [number for number, _, payload in rows if payload is None]
-        for start in range(0, len(missing), FETCHED):
-            found.update(await self._store.ask("payloads", missing[start : start + FETCHED]))
-        return found
+                    self._events.on_frame(payload)
+                self._cursor = number

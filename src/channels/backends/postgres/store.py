@@ -68,7 +68,7 @@ class PostgresStore(TableStore[PostgresConnection]):
             ) from error
 
     async def ask(self, statement: str, *arguments: Any) -> list[Row]:
-        connection = self._connections[statement in ("page", "payloads")]
+        connection = self._connections[statement == "page"]
         return await connection.fetch(self.schema.statements[statement], arguments)
 
     async def write(

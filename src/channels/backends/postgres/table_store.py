@@ -84,11 +84,11 @@ class TableStore(ABC, Generic[C]):
                                            how many leases had run out
         clean      now, life of a node, most   how many were deleted
         page       hashes, cursor, most    incarnation, highest id cleaned away and last id of the
-                                           log; id, hash and, perhaps, payload of an entry, or None
-        payloads   ids                     id, payload
+                                           log; id, hash and, if it is for one of these hashes,
+                                           payload of an entry
 
-        `tick` moves what is due; `clean` deletes what has expired.  `page` gives the payloads of
-        small entries for these hashes, and a row without an entry if none follows the cursor.
+        `tick` moves what is due; `clean` deletes what has expired.  `page` gives a row without an
+        entry if none follows the cursor.
         """
 
     @abstractmethod
