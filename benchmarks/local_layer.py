@@ -28,10 +28,11 @@ import tempfile
 import time
 from typing import Any
 
-from channels.backends.local import frames
-from channels.backends.local.frames import Splitter, frame, pack_many
+import msgpack
+
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import find_place
+from channels.backends.local.protocol import VERSION
 from channels.backends.local.transport import HubTransport
 from channels.layers import LocalChannelLayer
 from channels.layers.envelope import Envelope, Kind
@@ -260,27 +261,26 @@ def measure_hub(messages: int) -> float:
         hub.line()
         place = find_place("channels", directory)
         ends = []
-        for node in (b"nwriter", b"nreader"):
+        for node in ("nwriter", "nreader"):
             end = socket.socket(socket.AF_UNIX)
             end.connect(str(place.socket))
-            hello = frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, os.getpid())
-            end.sendall(frame(frames.HELLO, node, hello) + frame(frames.READY))
+            hello = ("hello", VERSION, node, b"", False, os.getpid())
+            end.sendall(msgpack.packb(hello) + msgpack.packb(("ready",)))
             ends.append(end)
         writer, reader = ends
-        reader.sendall(frame(frames.JOIN, b"", pack_many([b"room"])))
-        one = frame(frames.GROUP, b"room", b"x" * 140)
-        batch = one * WINDOW
+        reader.sendall(msgpack.packb(("join", "room")))
+        batch = msgpack.packb(("publish", "room", b"x" * 140)) * WINDOW
         time.sleep(0.2)
         writer.recv(65536)
         reader.recv(65536)
-        splitter, got = Splitter(1024 * 1024), 0
+        unpacker, got = msgpack.Unpacker(), 0
         began = time.perf_counter()
         for _ in range(messages // WINDOW):
             writer.sendall(batch)
             got_before = got
             while got - got_before < WINDOW:
-                _, spans = splitter.split(reader.recv(1024 * 1024))
-                got += sum(kind == frames.GROUP for kind, *_ in spans)
+                unpacker.feed(reader.recv(1024 * 1024))
+                got += sum(kind == "envelope" for kind, *_ in unpacker)
         seconds = time.perf_counter() - began
         for end in ends:
             end.close()

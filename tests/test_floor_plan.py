@@ -96,7 +96,6 @@ PUBLIC_DOUBLES = {
     "Worker": ["channels.legacy.delay.worker", "channels.legacy.worker", "channels.worker"],
     "ChannelLayerManager": ["channels.layers.registry", "channels.legacy.asgi"],
     "Group": ["channels.fanout.hub", "channels.legacy.channel"],
-    "Client": ["channels.backends.local.exit", "channels.legacy.test.client"],
     "Command": [
         "channels.legacy.delay.management.commands.rundelay",
         "channels.management.commands.runserver",

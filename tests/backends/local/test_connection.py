@@ -6,12 +6,12 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 
+import msgpack
 import pytest
 import uvloop
 
-from channels.backends.local import frames
 from channels.backends.local.connection import HubConnection
-from channels.backends.local.frames import frame
+from channels.backends.local.transport import _on_turned_away
 
 
 @pytest.fixture
@@ -27,14 +27,23 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def connect(
     near: socket.socket, came: list[bytes], on_lost: Callable[[], None] = lambda: None
 ) -> HubConnection:
-    return HubConnection(
-        near,
-        came.append,
-        lambda kind, data, start, name_end, end: came.append(data[name_end:end]),
-        lambda error: on_lost(),
-        longest=1024,
-        buffer_octets=65536,
-    )
+    handlers: dict[str, Callable[..., None]] = {
+        "envelope": came.append,
+        "leased": lambda queue, token, attempts, data: came.append(data),
+        "turned_away": _on_turned_away,
+    }
+    return HubConnection(near, handlers, lambda error: on_lost(), 65536, 1 << 20)
+
+
+def said(far: socket.socket) -> list[str]:
+    """The kinds of what has arrived."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(arrived(far))
+    return [kind for kind, *_ in unpacker]
+
+
+def hub_says(*messages: tuple[object, ...]) -> bytes:
+    return b"".join(map(msgpack.packb, messages))
 
 
 def arrived(far: socket.socket) -> bytes:
@@ -50,23 +59,19 @@ async def test_the_first_leaves_at_once_and_the_rest_of_its_turn_together(
     near, far = pair
     came: list[bytes] = []
     connection = connect(near, came)
-    connection.write(b"a")
-    assert arrived(far) == b"a"
-    connection.write(b"b")
-    answer = connection.request(b"c")
-    assert arrived(far) == b""
+    connection.send("ping")
+    assert said(far) == ["ping"]
+    connection.send("ready")
+    answer = connection.request("flush")
+    assert said(far) == []
     await asyncio.sleep(0)
-    assert arrived(far) == b"bc"
-    far.send(
-        frame(frames.GROUP, b"room", b"one")
-        + frame(frames.ANSWERED, b"", frames.NUMBER.pack(1))
-        + frame(frames.LEASED, b"jobs", b"two")
-    )
+    assert said(far) == ["ready", "flush"]
+    far.send(hub_says(("envelope", b"one"), ("answered", 1), ("leased", "jobs", b"", 1, b"two")))
     await answer
     assert came == [b"one", b"two"]
     # Something has come: the next one is a first again.
-    connection.write(b"d")
-    assert arrived(far) == b"d"
+    connection.send("ping")
+    assert said(far) == ["ping"]
     connection.close()
 
 
@@ -75,16 +80,15 @@ async def test_what_does_not_fit_leaves_in_order_when_there_is_room(
 ) -> None:
     near, far = pair
     connection = connect(near, [])
-    size = 0
     for number in range(200):
-        data = bytes([number]) * 4096
-        connection.write(data)
-        size += len(data)
-    got = b""
-    while len(got) < size:
-        got += arrived(far)
+        connection.send("publish", str(number), bytes(4096))
+    unpacker = msgpack.Unpacker()
+    groups: list[str] = []
+    while len(groups) < 200:
+        unpacker.feed(arrived(far))
+        groups += [group for _, group, _ in unpacker]
         await asyncio.sleep(0)
-    assert got == b"".join(bytes([number]) * 4096 for number in range(200))
+    assert groups == [str(number) for number in range(200)]
     connection.close()
 
 
@@ -99,8 +103,8 @@ def test_the_end_is_seen_where_the_hub_left_something_unread(
     async def live() -> None:
         lost = asyncio.Event()
         connection = connect(near, came, lost.set)
-        connection.write(b"never read")
-        far.send(frame(frames.GROUP, b"room", b"last"))
+        connection.send("ping")
+        far.send(hub_says(("envelope", b"last")))
         far.close()
         async with asyncio.timeout(2):
             await lost.wait()
@@ -108,3 +112,48 @@ def test_the_end_is_seen_where_the_hub_left_something_unread(
     with asyncio.Runner(loop_factory=make_loop) as runner:
         runner.run(live())
     assert came == [b"last"]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"\xc1",
+        b"\x01",
+        hub_says(("envelope",)),
+        hub_says(("envelope", "text")),
+        hub_says(("unheard of",)),
+        hub_says((["list"], 1)),
+        hub_says(("answered", 1)),
+        hub_says(("refused", 1, False, "not asked")),
+        hub_says(("turned_away", "for a reason")),
+        hub_says(("envelope", bytes(1 << 20))),
+    ],
+    ids=lambda octets: repr(octets[:20]),
+)
+async def test_what_no_hub_says_ends_the_connection(
+    pair: tuple[socket.socket, socket.socket], octets: bytes
+) -> None:
+    near, far = pair
+    lost = asyncio.Event()
+    connect(near, [], lost.set)
+    far.setblocking(True)
+    sending = asyncio.create_task(asyncio.to_thread(far.sendall, octets))
+    async with asyncio.timeout(10):
+        await lost.wait()
+    await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_long_message_that_comes_in_pieces_is_one(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    came: list[bytes] = []
+    connection = connect(near, came)
+    data = hub_says(("envelope", bytes(60_000)), ("envelope", b"next"), ("answered", 1))
+    answer = connection.request("flush")
+    for at in range(0, len(data), 1000):
+        far.send(data[at : at + 1000])
+        await asyncio.sleep(0)
+    await answer
+    assert came == [bytes(60_000), b"next"]
+    connection.close()

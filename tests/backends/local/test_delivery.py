@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from channels.backends.local import frames, handover
+from channels.backends.local import handover
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
+from channels.backends.local.protocol import VERSION, HubStream, milliseconds
 from channels.backends.local.switchboard import Switchboard
 from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
@@ -70,32 +71,29 @@ class Board:
         self.clock = ManualClock()
         self.board = Switchboard(HubOptions(**options), self.clock, lambda _: 100)
 
-    def peer(self, name: bytes) -> HubPeer:
-        made = HubPeer(None, self.board.dirty)  # type: ignore[arg-type]
-        hello = frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)
-        self.tell(made, frames.HELLO, name, hello)
+    def peer(self, name: str) -> HubPeer:
+        made = HubPeer(HubStream(None, 0, {}, memoryview(b"")))  # type: ignore[arg-type]
+        self.tell(made, "hello", VERSION, name, b"", False, 1)
         return made
 
-    def tell(self, peer: HubPeer, kind: int, name: bytes, body: bytes) -> None:
-        data = frames.frame(kind, name, body)
-        self.board.take(peer, *frames.Splitter(100_000).split(data))
+    def tell(self, peer: HubPeer, kind: str, *fields: Any) -> None:
+        self.board.take(peer, [(kind, list(fields))])
 
     def push(self, peer: HubPeer, number: int, size: int = 10, later: float | None = None) -> None:
         envelope = Envelope(Kind.CHANNEL, "jobs", b"x" * size, sender=b"12345678", seq=number)
         if later is None:
-            body = frames.CAPACITY.pack(100) + envelope.encoded
-            self.tell(peer, frames.PUSH, b"jobs", body)
+            self.tell(peer, "push", "jobs", envelope.encoded, 100)
         else:
-            body = frames.LATER_BODY.pack(self.clock.time() + later, 100) + envelope.encoded
-            self.tell(peer, frames.PUSH_LATER, b"jobs", body)
+            due = milliseconds(self.clock.monotonic() + later)
+            self.tell(peer, "push_later", "jobs", envelope.encoded, due, 100)
 
     def lease(self, peer: HubPeer, count: int) -> None:
-        self.tell(peer, frames.LEASE, b"jobs", frames.LEASE_BODY.pack(count, 10.0))
+        self.tell(peer, "demand", "jobs", count, 10_000)
 
 
 def test_what_is_held_takes_room_until_it_is_finished() -> None:
     bench = Board()
-    peer = bench.peer(b"one")
+    peer = bench.peer("one")
     bench.push(peer, 1, size=1000)
     bench.push(peer, 2, size=1000, later=5)
     held = bench.board.engine.octets
@@ -115,7 +113,7 @@ def test_what_is_held_takes_room_until_it_is_finished() -> None:
 
 def test_there_is_no_room_for_more_delayed_ones_than_the_memory_holds() -> None:
     bench = Board(message_memory=64 * 1024)
-    peer = bench.peer(b"one")
+    peer = bench.peer("one")
     for number in range(1, 100):
         bench.push(peer, number, size=1000, later=5)
     assert 40 < bench.board.holder.statistics()["delayed"] < 65
@@ -126,7 +124,7 @@ def test_there_is_no_room_for_more_delayed_ones_than_the_memory_holds() -> None:
 
 def test_what_was_not_written_to_a_peer_that_goes_was_no_attempt() -> None:
     bench = Board()
-    one, two = bench.peer(b"one"), bench.peer(b"two")
+    one, two = bench.peer("one"), bench.peer("two")
     bench.push(one, 1)
     bench.lease(one, 1)
     assert one.leased
@@ -137,45 +135,28 @@ def test_what_was_not_written_to_a_peer_that_goes_was_no_attempt() -> None:
 
 def test_a_process_on_another_connection_keeps_its_leases() -> None:
     bench = Board()
-    old = bench.peer(b"one")
+    old = bench.peer("one")
     bench.push(old, 1)
     bench.lease(old, 1)
     token = old.leased.popleft().token
-    new = bench.peer(b"one")
+    new = bench.peer("one")
     bench.board.forget(old)
     assert bench.board.holder.acknowledge(token)
     assert not new.leased
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
-        (frames.LEASE, frames.LEASE_BODY.pack(1, float("nan"))),
-        (frames.LEASE, frames.LEASE_BODY.pack(1, -1.0)),
-        (frames.PUSH_LATER, frames.LATER_BODY.pack(float("inf"), 1)),
-        (frames.RELEASE, frames.RELEASE_BODY.pack(bytes(16), float("nan"), True)),
-        (frames.EXTEND, frames.EXTEND_BODY.pack(bytes(16), float("inf"))),
-        (frames.UNWANTED, frames.RELEASE_BODY.pack(bytes(16), float("-inf"), True)),
-    ],
-)
-def test_times_that_are_none(kind: int, body: bytes) -> None:
-    bench = Board()
-    with pytest.raises(frames.FrameError, match="names no time"):
-        bench.tell(bench.peer(b"one"), kind, b"jobs", body)
-
-
 def test_the_end_of_an_unknown_lease_is_refused() -> None:
     bench = Board()
-    peer = bench.peer(b"one")
-    bench.tell(peer, frames.ACKNOWLEDGE, b"jobs", b"no token")
+    peer = bench.peer("one")
+    bench.tell(peer, "acknowledge", b"no token")
     assert peer.owes_answers
     peer.write_answers()
-    assert b"the lease is over" in b"".join(peer.out)
+    assert b"the lease is over" in b"".join(peer.stream._unsent)
 
 
 def test_handed_over_from_board_to_board(tmp_path: Path) -> None:
     old, new = Board(), Board()
-    peer = old.peer(b"one")
+    peer = old.peer("one")
     old.push(peer, 1)
     old.push(peer, 2)
     old.push(peer, 3, later=5)
@@ -186,7 +167,7 @@ def test_handed_over_from_board_to_board(tmp_path: Path) -> None:
     handover.take_over(new.board, tmp_path / "left")
     assert new.board.engine.octets == old.board.engine.octets
     assert new.board.holder.acknowledge(tokens[0])
-    reader = new.peer(b"two")
+    reader = new.peer("two")
     new.lease(reader, 10)
     assert not reader.leased
     new.clock.advance(5)

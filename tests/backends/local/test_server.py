@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
-from channels.backends.local import frames, settling
 from channels.backends.local import server as server_module
-from channels.backends.local.frames import Splitter, frame, pack_many
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import Lock, Place, find_place
+from channels.backends.local.protocol import VERSION
 from channels.backends.local.server import HubServer
 from channels.layers.envelope import Envelope, Kind, decode_envelope
 
@@ -38,48 +39,41 @@ class Client:
         except OSError:
             self.socket.close()
             raise
-        self._splitter = Splitter(LONGEST)
-        self._frames: list[tuple[int, bytes, bytes]] = []
+        self._unpacker = msgpack.Unpacker()
 
-    def send(self, *parts: bytes) -> None:
-        self.socket.sendall(b"".join(parts))
+    def send(self, *messages: tuple[Any, ...] | bytes) -> None:
+        packed = [each if isinstance(each, bytes) else msgpack.packb(each) for each in messages]
+        self.socket.sendall(b"".join(packed))
 
-    def hello(self, node: bytes, *, version: int = frames.VERSION) -> Client:
-        self.send(
-            frame(frames.HELLO, node, frames.HELLO_BODY.pack(version, bytes(8), False, 1)),
-            frame(frames.READY),
-        )
+    def hello(self, node: str, *, version: int = VERSION) -> Client:
+        self.send(hello(node, version), ("ready",))
         return self
 
-    def read(self) -> tuple[int, bytes, bytes]:
-        """The next frame; EOFError at the end."""
-        while not self._frames:
+    def read(self) -> list[Any]:
+        """The next message; EOFError at the end."""
+        while True:
+            for message in self._unpacker:
+                return list(message)
             try:
                 data = self.socket.recv(65536)
             except ConnectionResetError:
                 data = b""
             if not data:
                 raise EOFError
-            data, spans = self._splitter.split(data)
-            self._frames += [
-                (kind, data[start + frames.HEAD.size : name_end], data[name_end:end])
-                for kind, start, name_end, end in spans
-            ]
-        return self._frames.pop(0)
+            self._unpacker.feed(data)
 
-    def expect(self, kind: int) -> tuple[bytes, bytes]:
-        """The next frame, which must be of this kind."""
-        found, name, body = self.read()
-        assert found == kind, (found, name, body)
-        return name, body
+    def expect(self, kind: str) -> list[Any]:
+        """The fields of the next message, which must be of this kind."""
+        found, *fields = self.read()
+        assert found == kind, (found, fields)
+        return fields
 
     def welcomed(self) -> Client:
-        self.expect(frames.WELCOME)
+        self.expect("welcome")
         return self
 
     def answered(self, number: int) -> None:
-        _, body = self.expect(frames.ANSWERED)
-        assert frames.NUMBER.unpack(body) == (number,)
+        assert self.expect("answered") == [number]
 
     def is_dropped(self) -> bool:
         while True:
@@ -119,7 +113,7 @@ def start_hub(place: Place) -> Iterator[StartHub]:
 def connect(place: Place) -> Iterator[Connect]:
     made: list[Client] = []
 
-    def connect(node: bytes | None = None) -> Client:
+    def connect(node: str | None = None) -> Client:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -150,60 +144,78 @@ def envelope(seq: int, payload: bytes = b"payload", name: str = "q") -> bytes:
     ).encoded
 
 
-def push(seq: int, *, capacity: int = 100, payload: bytes = b"payload") -> bytes:
-    return frame(frames.PUSH, b"q", frames.CAPACITY.pack(capacity) + envelope(seq, payload))
+def hello(node: str, version: int = VERSION) -> tuple[Any, ...]:
+    return "hello", version, node, b"", False, 1
 
 
-def demand(count: int) -> bytes:
-    return frame(frames.LEASE, b"q", frames.LEASE_BODY.pack(count, 60.0))
+def push(seq: int, *, capacity: int = 100, payload: bytes = b"payload") -> tuple[Any, ...]:
+    return "push", "q", envelope(seq, payload), capacity
+
+
+def demand(count: int) -> tuple[Any, ...]:
+    return "demand", "q", count, 60_000
+
+
+def in_a_minute() -> int:
+    return int(time.monotonic() + 60) * 1000
 
 
 def leased(client: Client) -> tuple[int, bytes]:
     """(number, lease) of the next message of the queue, which has come on lease."""
-    name, body = client.expect(frames.LEASED)
-    assert name == b"q"
-    token, _ = frames.LEASED_BODY.unpack_from(body)
-    return decode_envelope(body[frames.LEASED_BODY.size :]).seq, token
+    queue, token, _, data = client.expect("leased")
+    assert queue == "q"
+    return decode_envelope(data).seq, token
 
 
 def test_a_groups_message_goes_to_all_who_joined_as_it_came(
     start_hub: StartHub, connect: Connect
 ) -> None:
     start_hub()
-    first, second, third = connect(b"n1"), connect(b"n2"), connect(b"n3")
+    first, second, third = connect("n1"), connect("n2"), connect("n3")
     for member in (first, second):
-        member.send(frame(frames.JOIN, b"", pack_many([b"room", b"other"])))
-        member.answered(1)
-    third.send(frame(frames.GROUP, b"room", b"octets"), frame(frames.GROUP, b"empty", b"octets"))
+        member.send(("join", "room"), ("join", "other"))
+        member.answered(2)
+    third.send(("publish", "room", b"octets"), ("publish", "empty", b"octets"))
     third.answered(2)
     for member in (first, second):
-        assert member.expect(frames.GROUP) == (b"room", b"octets")
-    second.send(frame(frames.LEAVE, b"", pack_many([b"room", b"unknown"])))
-    second.answered(2)
-    third.send(frame(frames.GROUP, b"room", b"more"))
+        assert member.expect("envelope") == [b"octets"]
+    second.send(("leave", "room"), ("leave", "unknown"))
+    second.answered(4)
+    third.send(("publish", "room", b"more"))
     third.answered(3)
-    assert first.expect(frames.GROUP) == (b"room", b"more")
-    second.send(frame(frames.PING))
-    second.expect(frames.PONG)
+    assert first.expect("envelope") == [b"more"]
+    second.send(("ping",))
+    second.expect("pong")
+
+
+def test_what_a_sender_gets_itself_comes_before_its_answer(
+    start_hub: StartHub, connect: Connect
+) -> None:
+    start_hub()
+    member = connect("n1")
+    member.send(("join", "room"))
+    member.answered(1)
+    for number in range(2, 20):
+        member.send(("publish", "room", b"octets"))
+        member.expect("envelope")
+        member.answered(number)
 
 
 def test_a_node_that_is_not_there_is_gone(start_hub: StartHub, connect: Connect) -> None:
     start_hub()
-    client = connect(b"n1")
-    client.send(frame(frames.NODE, b"n1", b"octets"), frame(frames.NODE, b"n2", b"octets"))
-    assert client.expect(frames.NODE) == (b"n1", b"octets")
-    _, body = client.expect(frames.REFUSED)
-    assert frames.REFUSED_BODY.unpack_from(body) == (2, frames.GONE)
+    client = connect("n1")
+    client.send(("push_node", "n1", b"octets"), ("push_node", "n2", b"octets"))
+    assert client.expect("envelope") == [b"octets"]
+    assert client.expect("refused")[:2] == [2, True]
 
 
 def test_a_queue_is_first_in_first_out_and_refuses_what_is_over_capacity(
     start_hub: StartHub, connect: Connect
 ) -> None:
     start_hub()
-    writer, reader = connect(b"n1"), connect(b"n2")
+    writer, reader = connect("n1"), connect("n2")
     writer.send(*(push(seq, capacity=3) for seq in range(4)), push(0, capacity=3))
-    _, body = writer.expect(frames.REFUSED)
-    assert frames.REFUSED_BODY.unpack_from(body) == (4, frames.FULL)
+    assert writer.expect("refused")[:2] == [4, False]
     # The fifth was sent before: done, and not stored again.
     writer.answered(5)
     reader.send(demand(2))
@@ -214,84 +226,84 @@ def test_a_queue_is_first_in_first_out_and_refuses_what_is_over_capacity(
 
 def test_queues_in_groups(start_hub: StartHub, connect: Connect) -> None:
     start_hub()
-    client = connect(b"n1")
-    until_then = frames.EXPIRES.pack(time.time() + 60)
-    sent = [frame(frames.GROUP, b"room", envelope(seq, name="room")) for seq in range(3)]
-    client.send(frame(frames.ADD_QUEUE, b"room", until_then + b"q"), *sent, sent[0])
+    client = connect("n1")
+    sent = [("publish", "room", envelope(seq, name="room")) for seq in range(3)]
+    client.send(("add_queue", "room", "q", in_a_minute()), *sent, sent[0])
     # The queue holds two: `start_hub` says so of all.
-    name, body = client.expect(frames.OVER_CAPACITY)
-    assert (name, frames.TALLY.unpack(body)) == (b"room", (1, 1))
+    assert client.expect("over_capacity") == ["room", 1, 1]
     client.answered(5)
-    client.send(frame(frames.DISCARD_QUEUE, b"room", b"q"), sent[2], demand(5))
+    client.send(("discard_queue", "room", "q"), sent[2], demand(5))
     client.answered(7)
     assert [leased(client)[0] for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "said",
     [
-        frame(frames.PING),
-        frame(frames.HELLO, b"n1", b"short"),
-        frame(frames.HELLO, b"", frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)),
+        ("ping",),
+        ("hello", 1, "n1"),
+        hello(""),
         b"GET / HTTP/1.1\r\nHost: hub\r\n\r\n",
         b"\xff" * 64,
-        frames.HEAD.pack(LONGEST, frames.HELLO, 0),
+        ("hello", VERSION, "n1", bytes(2 * LONGEST), False, 1),
     ],
+    ids=lambda said: repr(said)[:30],
 )
 def test_who_is_no_client_is_dropped_and_the_others_stay(
-    start_hub: StartHub, connect: Connect, octets: bytes
+    start_hub: StartHub, connect: Connect, said: Any
 ) -> None:
     hub = start_hub()
-    good, hostile = connect(b"n0"), connect()
-    hostile.send(octets)
+    good, hostile = connect("n0"), connect()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        hostile.send(said)
     assert hostile.is_dropped()
-    good.send(frame(frames.PING))
-    good.expect(frames.PONG)
+    good.send(("ping",))
+    good.expect("pong")
     assert hub.statistics()["hub_dropped_malformed"] == 1
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "said",
     [
-        frame(99),
-        frame(frames.WELCOME),
-        frame(frames.HELLO, b"n2", frames.HELLO_BODY.pack(frames.VERSION, bytes(8), False, 1)),
-        frame(frames.PUSH, b"q", b"\0"),
-        frame(frames.PUSH, b"\xff\xfe", frames.CAPACITY.pack(1) + envelope(1)),
-        frame(frames.LEASE, b"q", b""),
-        frame(frames.LEASE, b"q", frames.LEASE_BODY.pack(1, float("nan"))),
-        frame(frames.JOIN, b"", b"\xff\xff\xff\xff"),
-        frame(frames.ADD_QUEUE, b"room", b"now"),
-        frame(frames.DISCARD_QUEUE, b"room", b"\xff"),
+        ("unheard of",),
+        ("welcome", 1, b"", False, 1),
+        (["a list"],),
+        (),
+        hello("n2"),
+        ("push", "q", b"\0"),
+        ("push", b"q", b"", 1),
+        ("demand", "q", 1, 0.5),
+        ("demand", "q", 1, float("nan")),
+        ("push_later", "q", b"", float("inf"), 5),
+        ("release", b"lease", 1, 1),
+        ("join", ["room"]),
+        b"\x92\xa4join\xa1\xff",
     ],
-    # One of them holds the time.
-    ids=lambda octets: f"kind {octets[4]} of {len(octets)} octets",
+    ids=repr,
 )
 def test_a_client_that_talks_nonsense_is_dropped(
-    start_hub: StartHub, connect: Connect, octets: bytes
+    start_hub: StartHub, connect: Connect, said: Any
 ) -> None:
     start_hub()
-    good, bad = connect(b"n0"), connect(b"n1")
-    bad.send(octets)
+    good, bad = connect("n0"), connect("n1")
+    bad.send(said)
     assert bad.is_dropped()
-    good.send(frame(frames.NODE, b"n1", b"x"))
-    _, body = good.expect(frames.REFUSED)
-    assert frames.REFUSED_BODY.unpack_from(body)[1] == frames.GONE
+    good.send(("push_node", "n1", b"x"))
+    assert good.expect("refused")[1]
 
 
 def test_an_envelope_of_another_version_is_counted_and_its_sender_stays(
     start_hub: StartHub, connect: Connect
 ) -> None:
     hub = start_hub()
-    client = connect(b"n1")
+    client = connect("n1")
     future = b"\x63" + envelope(1)[1:]
-    until_then = frames.EXPIRES.pack(time.time() + 60)
     client.send(
-        frame(frames.ADD_QUEUE, b"room", until_then + b"q"),
-        frame(frames.PUSH, b"q", frames.CAPACITY.pack(2) + future),
-        frame(frames.PUSH, b"q", frames.CAPACITY.pack(2) + b"no envelope"),
-        frame(frames.PUSH_LATER, b"q", frames.LATER_BODY.pack(0.0, 5) + future),
-        frame(frames.GROUP, b"room", future),
+        ("add_queue", "room", "q", in_a_minute()),
+        ("push", "q", future, 2),
+        ("push", "q", b"no envelope", 2),
+        ("push_later", "q", future, 0, 5),
+        ("publish", "room", future),
         push(2),
         demand(5),
     )
@@ -303,9 +315,8 @@ def test_an_envelope_of_another_version_is_counted_and_its_sender_stays(
 def test_another_version_is_told(start_hub: StartHub, connect: Connect) -> None:
     start_hub()
     client = connect()
-    client.hello(b"n1", version=9)
-    _, body = client.expect(frames.TURNED_AWAY)
-    assert b"not 9" in body
+    client.hello("n1", version=9)
+    assert "not 9" in client.expect("turned_away")[0]
     assert client.is_dropped()
 
 
@@ -320,42 +331,43 @@ def test_who_never_says_its_name_is_dropped(
 
 def test_one_process_too_many_is_turned_away(start_hub: StartHub, connect: Connect) -> None:
     hub = start_hub(max_peers=2)
-    connect(b"n1")
-    second = connect(b"n2")
+    connect("n1")
+    second = connect("n2")
     third = connect()
-    assert b"max_peers=2" in third.expect(frames.TURNED_AWAY)[1]
+    assert "max_peers=2" in third.expect("turned_away")[0]
     second.socket.close()
     until(lambda: hub.statistics()["hub_peers"] == 1, "it has gone")
-    connect(b"n3")
+    connect("n3")
 
 
 def test_groups_are_bounded(start_hub: StartHub, connect: Connect) -> None:
     start_hub(group_memory=64 * 1024)
-    client = connect(b"n1")
-    names = [b"room%d" % number for number in range(1000)]
-    client.send(frame(frames.JOIN, b"", pack_many(names)))
-    assert b"group_memory" in client.expect(frames.REFUSED)[1]
-    client.send(frame(frames.LEAVE, b"", pack_many(names)))
-    client.answered(2)
-    client.send(frame(frames.JOIN, b"", pack_many(names[:300])))
-    client.answered(3)
+    client = connect("n1")
+    names = [f"room{number}" for number in range(400)]
+    client.send(*(("join", name) for name in names))
+    number, _, reason = client.expect("refused")
+    assert "group_memory" in reason
+    assert 200 < number < 400
+    for last in range(number + 1, 401):
+        assert client.expect("refused")[0] == last
+    client.send(*(("leave", name) for name in names))
+    client.answered(800)
+    client.send(*(("join", name) for name in names[: number - 1]))
+    client.answered(800 + number - 1)
 
 
 def test_queues_are_bounded_in_octets_and_number(start_hub: StartHub, connect: Connect) -> None:
     start_hub(message_memory=64 * 1024, max_queues=1)
-    client = connect(b"n1")
+    client = connect("n1")
     client.send(*(push(seq, payload=bytes(30_000)) for seq in range(3)))
-    _, body = client.expect(frames.REFUSED)
-    assert frames.REFUSED_BODY.unpack_from(body) == (3, frames.FULL)
-    other = frames.CAPACITY.pack(1) + envelope(9)
-    client.send(frame(frames.PUSH, b"another", other))
-    _, body = client.expect(frames.REFUSED)
-    assert b"no room for another" in body
+    assert client.expect("refused")[:2] == [3, False]
+    client.send(("push", "another", envelope(9), 1))
+    assert "no room for another" in client.expect("refused")[2]
     client.send(demand(2))
     tokens = [leased(client)[1] for _ in range(2)]
     client.send(push(4, payload=bytes(30_000)))
-    client.expect(frames.REFUSED)
-    client.send(*(frame(frames.ACKNOWLEDGE, b"q", token) for token in tokens))
+    client.expect("refused")
+    client.send(*(("acknowledge", token) for token in tokens))
     client.answered(7)
     client.send(push(5, payload=bytes(30_000)))
     client.answered(8)
@@ -363,44 +375,43 @@ def test_queues_are_bounded_in_octets_and_number(start_hub: StartHub, connect: C
 
 def test_a_peer_that_does_not_read_is_not_waited_for(start_hub: StartHub, connect: Connect) -> None:
     hub = start_hub(peer_buffer=64 * 1024)
-    slow, quick, writer = connect(b"n1"), connect(b"n2"), connect(b"n3")
+    slow, quick, writer = connect("n1"), connect("n2"), connect("n3")
     for member in (slow, quick):
-        member.send(frame(frames.JOIN, b"", pack_many([b"room"])))
+        member.send(("join", "room"))
         member.answered(1)
     for number in range(200):
-        writer.send(frame(frames.GROUP, b"room", bytes(8192)))
-        quick.expect(frames.GROUP)
+        writer.send(("publish", "room", bytes(8192)))
+        quick.expect("envelope")
         writer.answered(number + 1)
     assert hub.statistics()["hub_dropped_peer_buffer"] > 0
-    writer.send(frame(frames.NODE, b"n1", bytes(65536)))
-    _, body = writer.expect(frames.REFUSED)
-    assert frames.REFUSED_BODY.unpack_from(body)[1] == frames.FULL
+    writer.send(("push_node", "n1", bytes(65536)))
+    assert not writer.expect("refused")[1]
     kinds = [slow.read()[0]]
-    while kinds[-1] != frames.GAP:
+    while kinds[-1] != "gap":
         kinds.append(slow.read()[0])
-    assert kinds.count(frames.GROUP) < 200
+    assert kinds.count("envelope") < 200
 
 
 def test_a_new_connection_of_a_node_takes_the_old_ones_place(
     start_hub: StartHub, connect: Connect
 ) -> None:
     start_hub()
-    old = connect(b"n1")
-    new = connect(b"n1")
+    old = connect("n1")
+    new = connect("n1")
     assert old.is_dropped()
-    new.send(frame(frames.NODE, b"n1", b"octets"))
-    new.expect(frames.NODE)
+    new.send(("push_node", "n1", b"octets"))
+    new.expect("envelope")
 
 
 def test_what_a_dead_reader_was_not_sent_goes_to_another(
     start_hub: StartHub, connect: Connect
 ) -> None:
     hub = start_hub(peer_buffer=64 * 1024)
-    writer, stuck, reader = connect(b"n1"), connect(b"n2"), connect(b"n3")
-    stuck.send(frame(frames.JOIN, b"", pack_many([b"room"])), demand(1))
+    writer, stuck, reader = connect("n1"), connect("n2"), connect("n3")
+    stuck.send(("join", "room"), demand(1))
     stuck.answered(1)
     for number in range(100):
-        writer.send(frame(frames.GROUP, b"room", bytes(8192)))
+        writer.send(("publish", "room", bytes(8192)))
         writer.answered(number + 1)
     assert hub.statistics()["hub_dropped_peer_buffer"] > 0
     writer.send(push(1))
@@ -415,7 +426,7 @@ def test_a_hub_whose_files_were_removed_ends(
 ) -> None:
     monkeypatch.setattr(server_module, "_TICK_SECONDS", 0.01)
     hub = start_hub()
-    client = connect(b"n1")
+    client = connect("n1")
     place.lock.unlink()
     assert client.is_dropped()
     until(lambda: not hub.is_alive, "its end")
@@ -424,16 +435,16 @@ def test_a_hub_whose_files_were_removed_ends(
 def test_a_new_hub_waits_for_those_who_were_there(
     start_hub: StartHub, connect: Connect, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_SECONDS", PATIENCE)
+    monkeypatch.setattr(server_module, "SETTLE_SECONDS", PATIENCE)
     before = Lock.take(place.node("nbefore"))
     assert before is not None
     start_hub()
-    new = connect().hello(b"nnew")
+    new = connect().hello("nnew")
     new.socket.settimeout(0.1)
     with pytest.raises(TimeoutError):
         new.read()
     new.socket.settimeout(PATIENCE)
-    connect(b"nbefore")
+    connect("nbefore")
     new.welcomed()
     before.release()
 
@@ -441,11 +452,11 @@ def test_a_new_hub_waits_for_those_who_were_there(
 def test_a_new_hub_does_not_wait_for_who_dies_meanwhile(
     start_hub: StartHub, connect: Connect, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "SETTLE_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(server_module, "SETTLE_SECONDS", 10 * PATIENCE)
     dying = Lock.take(place.node("ndying"))
     assert dying is not None
     start_hub()
-    new = connect().hello(b"nnew")
+    new = connect().hello("nnew")
     dying.release()
     new.welcomed()
 
@@ -454,14 +465,14 @@ def test_the_end_bids_farewell_and_leaves_what_is_unread(
     start_hub: StartHub, connect: Connect
 ) -> None:
     first = start_hub()
-    client = connect(b"n1")
+    client = connect("n1")
     client.send(push(1), push(2))
     client.answered(2)
     first.stop(PATIENCE)
-    client.expect(frames.GOAWAY)
+    client.expect("goodbye")
     assert client.is_dropped()
     start_hub()
-    again = connect(b"n1")
+    again = connect("n1")
     # Sent again, as if its answer had been lost.
     again.send(push(1), push(3), demand(4))
     again.answered(2)
@@ -478,7 +489,7 @@ def test_another_users_process_is_turned_away(
 
     monkeypatch.setattr("channels.backends.local.place.peer_uid", other)
     start_hub()
-    assert b"runs as user" in connect().expect(frames.TURNED_AWAY)[1]
+    assert "runs as user" in connect().expect("turned_away")[0]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -511,7 +522,7 @@ def test_a_real_process_of_another_user_is_turned_away(start_hub: StartHub, plac
 
 def test_stop_from_many_threads_at_once(start_hub: StartHub, connect: Connect) -> None:
     hub = start_hub()
-    connect(b"n1")
+    connect("n1")
     threads = [threading.Thread(target=hub.stop) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -192,14 +192,14 @@ async def test_the_loop_of_the_hubs_process_may_end(make_layer: MakeLayer, direc
 async def test_a_reader_that_comes_before_the_welcome_is_served(
     make_layer: MakeLayer, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channels.backends.local.settling.SETTLE_SECONDS", PATIENCE)
+    monkeypatch.setattr("channels.backends.local.server.SETTLE_SECONDS", PATIENCE)
     place = find_place("channels", directory)
     place.prepare()
     awaited = Lock.take(place.node("nawaited"))
     assert awaited is not None
     layer = make_layer(send_timeout=0.05)
     reading = asyncio.create_task(get(layer, "q"))
-    demands = transport_of(layer)._leasing
+    demands = transport_of(layer)._demands
     await until(lambda: "q" in demands or reading.done(), "the demand")
     awaited.release()
     await until(lambda: layer.node.link.outbox.is_open, "the welcome")

@@ -10,34 +10,24 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 
-class LocalHub(Protocol):
-    """A hub of this process."""
-
-    def stop(self) -> None:
-        """Hand over and end."""
-
-
-class Client(Protocol):
-    """Whoever uses hubs from this process."""
+class HubUser(Protocol):
+    """Whoever uses a hub from this process, and may run it."""
 
     def close_at_exit(self) -> None:
-        """Close what would be left open; on any thread."""
+        """Hand over, and close what would be left open; on any thread."""
 
 
-_serving: Final[set[LocalHub]] = set()
-_clients: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
+_users: Final[weakref.WeakSet[HubUser]] = weakref.WeakSet()
 _exit: Final = threading.Event()
-#: So that no hub starts unseen by `_stop_all`.
+#: So that no hub starts unseen by `_close_all`.
 _gate: Final = threading.Lock()
-_is_watching: list[bool] = []
 
 
-def watch_exit(client: Client) -> None:
-    """When the interpreter ends have this process's hubs hand over, and this client close."""
-    _clients.add(client)
-    if not _is_watching:
-        _is_watching.append(True)
-        atexit.register(_stop_all)
+def watch_exit(user: HubUser) -> None:
+    """Have it closed when the interpreter ends."""
+    _users.add(user)
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
 
 
 def is_exiting() -> bool:
@@ -46,8 +36,8 @@ def is_exiting() -> bool:
 
 
 @contextlib.contextmanager
-def serving(hub: LocalHub) -> Iterator[None]:
-    """Around a hub's start: from then on it is stopped at the end.
+def before_exit() -> Iterator[None]:
+    """Around a hub's start: its user is closed after it, not meanwhile.
 
     Raises:
         RuntimeError: If the end has begun.
@@ -56,21 +46,13 @@ def serving(hub: LocalHub) -> Iterator[None]:
         if _exit.is_set():
             raise RuntimeError("The interpreter ends.")
         yield
-        _serving.add(hub)
 
 
-def no_longer_serving(hub: LocalHub) -> None:
-    """It has ended."""
-    _serving.discard(hub)
-
-
-def _stop_all() -> None:
+def _close_all() -> None:
     # Not for ever: in a forked child it may have been held by a thread that was not copied.
     held = _gate.acquire(timeout=0.5)
     _exit.set()
     if held:
         _gate.release()
-    for hub in list(_serving):
-        hub.stop()
-    for client in list(_clients):
-        client.close_at_exit()
+    for user in list(_users):
+        user.close_at_exit()

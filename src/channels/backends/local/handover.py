@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,19 +17,14 @@ import msgpack
 from channels.backends.local.switchboard import Switchboard
 from channels.backends.memory.engine import envelope_octets
 from channels.backends.memory.holding import Held
-from channels.exceptions import ChannelsError
-from channels.layers.envelope import Envelope, decode_envelope
+from channels.layers.envelope import decode_envelope
 
 logger = logging.getLogger("channels.layers")
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SENDER_BITS_OCTETS: Final = 512
 #: Stands for processes that have something on lease of the last hub.
 _FORMER: Final = object()
-
-
-class _Unknown(ChannelsError, ValueError):
-    """A file of another version."""
 
 
 def leave(board: Switchboard, path: Path) -> int:
@@ -42,10 +37,9 @@ def leave(board: Switchboard, path: Path) -> int:
     partial.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     count = 0
-    pack = msgpack.Packer(use_bin_type=True).pack
+    pack = msgpack.Packer().pack
     try:
         with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
-            file.write(pack(["hub", _VERSION, board.epoch]))
             for record in _records(board):
                 count += record[0] == "unread"
                 file.write(pack(record))
@@ -57,56 +51,55 @@ def leave(board: Switchboard, path: Path) -> int:
     return count
 
 
-def _records(board: Switchboard) -> Iterator[list[Any]]:
+def _records(board: Switchboard) -> Iterator[tuple[Any, ...]]:
+    yield "hub", _VERSION, board.epoch
     for sender, highest, bits in board.seen.entries():
-        yield ["seen", sender, highest, bits.to_bytes(_SENDER_BITS_OCTETS, "big")]
+        yield "seen", sender, highest, bits.to_bytes(_SENDER_BITS_OCTETS, "big")
     for queue, entry in board.engine.queues.items():
-        for envelope in entry.envelopes:
-            yield ["unread", queue, envelope.encoded]
+        # The last one first: each is put back before the others.
+        for envelope in reversed(entry.envelopes):
+            yield "unread", queue, envelope.encoded
     for token, held, due in board.holder.entries():
         is_leased = held.reader is not None
-        yield ["held", token, held.queue, held.envelope.encoded, due, held.is_delayed, is_leased]
+        yield "held", token, held.queue, held.envelope.encoded, due, held.is_delayed, is_leased
     for group, members in board.engine.groups.items():
         for queue, expires in members.items():
-            yield ["member", group, queue, expires]
+            yield "member", group, queue, expires
 
 
 def take_over(board: Switchboard, path: Path) -> bytes:
     """Take what the last hub left, and remove it; returns that hub's epoch, b"" if it left none."""
-    unread: dict[str, list[Envelope]] = {}
     epoch = b""
     try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-    except FileNotFoundError:
-        return b""
-    try:
-        with file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             # First of all: what cannot be read shall not stop the hub after this one, too.
             path.unlink(missing_ok=True)
-            for kind, *fields in msgpack.Unpacker(file, raw=False):
+            for kind, *fields in msgpack.Unpacker(file):
                 if kind == "hub":
                     version, epoch = fields
                     if version != _VERSION:
-                        raise _Unknown(f"version {version}")
-                elif kind == "seen":
-                    sender, highest, bits = fields
-                    board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
-                elif kind == "unread":
-                    unread.setdefault(fields[0], []).append(decode_envelope(fields[1]))
-                elif kind == "held":
-                    _hold(board, *fields)
+                        raise ValueError(f"version {version}")
                 else:
-                    board.engine.add(*fields)
+                    _RESTORE[kind](board, *fields)
+    except FileNotFoundError:
+        return b""
     except Exception as error:
         # Whatever msgpack and the loop make of a torn or foreign file.
         logger.warning("What the last hub left in %s cannot be read: %r", path, error)
-    for queue, envelopes in unread.items():
-        board.engine.octets += sum(map(envelope_octets, envelopes))
-        board.engine.put_back(queue, envelopes)
     return epoch
 
 
-def _hold(
+def _restore_seen(board: Switchboard, sender: bytes, highest: int, bits: bytes) -> None:
+    board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
+
+
+def _restore_unread(board: Switchboard, queue: str, data: bytes) -> None:
+    envelope = decode_envelope(data)
+    board.engine.octets += envelope_octets(envelope)
+    board.engine.put_back(queue, [envelope])
+
+
+def _restore_held(
     board: Switchboard,
     token: bytes,
     queue: str,
@@ -119,3 +112,15 @@ def _hold(
     held = Held(queue, decode_envelope(data), 0.0, _FORMER if is_leased else None)
     held.is_delayed = is_delayed
     board.holder.restore(token, held, due)
+
+
+def _restore_member(board: Switchboard, group: str, queue: str, expires: float) -> None:
+    board.engine.add(group, queue, expires)
+
+
+_RESTORE: Final[dict[str, Callable[..., None]]] = {
+    "seen": _restore_seen,
+    "unread": _restore_unread,
+    "held": _restore_held,
+    "member": _restore_member,
+}

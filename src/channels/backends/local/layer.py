@@ -32,7 +32,7 @@ class LocalChannelLayer(NodeChannelLayer):
         prefix: Layers with the same prefix and directory are one.
         directory: Where the processes meet, in a directory of their own below it; None: below the
             system's for temporary files, and only processes with the same Django settings meet.
-            There another user can take the name beforehand; then a next one is used.
+            There another user can take the name beforehand; then no message can be sent.
         config: The options of `HubOptions` and `LayerOptions`.
 
     Raises:

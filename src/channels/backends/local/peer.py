@@ -1,4 +1,4 @@
-"""One process, as the hub sees it: what it has joined, what waits to be written to it.
+"""One process, as the hub sees it: what it has joined, what waits to be sent to it.
 
 Three things go out in this order in each turn of the hub, to all peers the one before to any the
 next: deliveries, answers, and what was leased from queues.  So a hub that is killed in between has
@@ -8,143 +8,98 @@ its number), and hands no queue's message to a reader that its sender would send
 
 from __future__ import annotations
 
-import socket
 from collections import deque
-from typing import Final
+from typing import Any
 
-from channels.backends.local.frames import (
-    ANSWERED,
-    GAP,
-    LEASED,
-    LEASED_BODY,
-    NUMBER,
-    REFUSED,
-    REFUSED_BODY,
-    frame,
-)
+from channels.backends.local.protocol import HubStream
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
-
-#: Octets read at a time; the next peer's turn comes after.
-READ_OCTETS: Final = 256 * 1024
 
 
 class HubPeer:
     """A connection to the hub.  No lock: all of it happens on the hub's thread.
 
     Args:
-        dirty: Where peers stand that something is to be written to.
         since: When it connected, for those who never introduce themselves.
     """
 
     __slots__ = (
         "_answered",
-        "_chunk",
         "_refusals",
-        "connection",
-        "dirty",
         "done",
+        "epoch",
         "groups",
+        "has_missed",
         "is_lost",
         "is_ready",
-        "is_welcome",
         "kept",
-        "last_epoch",
         "leased",
         "mask",
-        "missed",
         "node",
-        "out",
-        "out_octets",
         "pid",
         "since",
+        "stream",
     )
 
-    def __init__(
-        self, connection: socket.socket, dirty: dict[HubPeer, None], since: float = 0.0
-    ) -> None:
-        self.connection = connection
-        self.dirty = dirty
+    def __init__(self, stream: HubStream, since: float = 0.0) -> None:
+        self.stream = stream
         self.since = since
-        self.node = b""
+        self.node = ""
         self.pid = 0
-        self.last_epoch = b""
+        #: Its last hub, and whether it had all from that one.
+        self.epoch = b""
         self.kept = False
         self.is_ready = False
-        self.is_welcome = False
         self.is_lost = False
         #: What the selector watches it for.
         self.mask = 0
-        self.groups: set[bytes] = set()
-        self.out: list[bytes] = []
-        self.out_octets = 0
-        #: Deliveries dropped because it does not read, not yet told.
-        self.missed = 0
+        self.groups: set[str] = set()
+        #: Deliveries were dropped because it does not read, and it was not told yet.
+        self.has_missed = False
         #: Requests carried out.
         self.done = 0
         self._answered = 0
-        # (number, frame)
-        self._refusals: list[tuple[int, bytes]] = []
+        #: (number of the request, whether what it is about is no more, reason)
+        self._refusals: list[tuple[int, bool, str]] = []
         #: Leased to it and not yet written.
         self.leased: deque[Leased] = deque()
-        self._chunk = memoryview(b"")
 
     @property
     def owes_answers(self) -> bool:
-        return self.done > self._answered or bool(self._refusals)
+        return self.done > self._answered
 
-    def write(self, data: bytes) -> None:
-        """Add a frame to what goes out at the end of the turn, whatever its bound."""
-        self.out.append(data)
-        self.out_octets += len(data)
+    def say(self, *message: Any) -> None:
+        """Add a message to what goes out at the end of the turn, whatever its bound."""
+        self.stream.write(self.stream.pack(message))
 
-    def refuse(self, reason: int, text: str) -> None:
+    def refuse(self, is_gone: bool, reason: str) -> None:
         """The request in hand is not carried out."""
         self.done += 1
-        body = REFUSED_BODY.pack(self.done, reason) + text.encode()
-        self._refusals.append((self.done, frame(REFUSED, b"", body)))
+        self._refusals.append((self.done, is_gone, reason))
 
     def write_answers(self) -> None:
-        for number, refusal in self._refusals:
+        for refusal in self._refusals:
             # It says that all before it are done.
-            self._answered = number
-            self.write(refusal)
+            self.say("refused", *refusal)
+            self._answered = refusal[0]
         self._refusals.clear()
-        if self.done > self._answered:
+        if self.owes_answers:
             self._answered = self.done
-            self.write(frame(ANSWERED, b"", NUMBER.pack(self.done)))
-
-    def on_leased(self, leased: Leased) -> None:
-        """The holder's answer to this peer's demand."""
-        self.leased.append(leased)
-        self.dirty[self] = None
+            self.say("answered", self.done)
 
     def write_leased(self) -> None:
         """Only once all else is written: what still stands here can go to another reader."""
         while self.leased:
-            leased = self.leased.popleft()
-            data = leased.data
-            body = LEASED_BODY.pack(leased.token, min(leased.attempts, 255))
-            body += data.encoded if isinstance(data, Envelope) else data
-            self.write(frame(LEASED, leased.queue.encode(), body))
+            queue, data, token, attempts = self.leased.popleft()
+            octets = data.encoded if isinstance(data, Envelope) else data
+            self.say("leased", queue, token, attempts, octets)
 
-    def flush(self) -> bool:
-        """Write as much as goes; True if nothing is left."""
-        while True:
-            if not self._chunk:
-                if not self.out:
-                    if not self.missed:
-                        return True
-                    self.missed = 0
-                    self.write(frame(GAP))
-                self._chunk = memoryview(b"".join(self.out))
-                self.out = []
-            try:
-                written = self.connection.send(self._chunk)
-            except BlockingIOError:
-                return False
-            except OSError:
-                self.is_lost = True
-                return True
-            self._chunk = self._chunk[written:]
-            self.out_octets -= written
+    def flush(self) -> None:
+        """Send as much as goes."""
+        try:
+            if self.stream.flush() and self.has_missed:
+                self.has_missed = False
+                self.say("gap")
+                self.stream.flush()
+        except OSError:
+            self.is_lost = True

@@ -8,11 +8,6 @@
 
 A lock dies with its holder, however that ends; nothing here needs to be cleaned up.  What lies in
 another user's hands is refused: an attacker on the same machine could read along.
-
-Everybody may make a directory in the system's for temporary files, so that the name may be taken
-beforehand, to keep a site from starting.  There the next of `MOST_NAMES` names is tried, "-1" to
-"-15" behind the first.  One that exists and is this user's comes before one that is free: all
-processes choose the same, also when a name that was taken is free again.
 """
 
 from __future__ import annotations
@@ -20,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import logging
 import os
 import socket
 import stat
@@ -32,13 +26,11 @@ from typing import Final, Self
 
 from channels.exceptions import InvalidChannelLayerError
 
-logger = logging.getLogger("channels.layers")
-
 #: Octets of a socket's path, without the closing zero: sun_path has 108 on Linux, 104 on BSD.
 MAX_PATH_OCTETS: Final = 107 if sys.platform == "linux" else 103
-#: Names that are tried in a directory where everybody may make one.
-MOST_NAMES: Final = 16
 _NODE_SUFFIX: Final = ".node"
+#: Linux' struct ucred: pid, uid, gid.
+_UCRED: Final = struct.Struct("@3i")
 #: The BSDs' struct xucred: version, uid, and more.  getsockopt(SOL_LOCAL, LOCAL_PEERCRED).
 _XUCRED: Final = struct.Struct("@IIh2x16I")
 
@@ -64,12 +56,12 @@ def find_place(prefix: str, directory: str | os.PathLike[str] | None) -> Place:
     Raises:
         InvalidChannelLayerError: If the socket's path would be too long.
     """
-    if directory is not None:
-        place = _place(Path(directory).expanduser().absolute(), prefix, "")
-    else:
-        place = _place(Path(tempfile.gettempdir()), prefix, project_name(), MOST_NAMES)
-        if place.octets > MAX_PATH_OCTETS:
-            place = _place(Path("/tmp"), prefix, project_name(), MOST_NAMES)
+    parent = Path(tempfile.gettempdir() if directory is None else directory).expanduser().absolute()
+    key = "\0".join((project_name() if directory is None else "", prefix))
+    name = f"channels-{os.geteuid()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    place = Place(parent / name)
+    if place.octets > MAX_PATH_OCTETS and directory is None:
+        place = Place(Path("/tmp") / name)
     if place.octets > MAX_PATH_OCTETS:
         raise InvalidChannelLayerError(
             f"directory={str(directory)!r} makes a socket path of {place.octets} octets, where "
@@ -78,25 +70,10 @@ def find_place(prefix: str, directory: str | os.PathLike[str] | None) -> Place:
     return place
 
 
-def _place(parent: Path, prefix: str, project: str, names: int = 1) -> Place:
-    key = hashlib.sha256("\0".join((project, prefix)).encode()).hexdigest()[:16]
-    return Place(parent / f"channels-{os.geteuid()}-{key}", names)
-
-
 class Place:
-    """One such directory.
+    """One such directory."""
 
-    Args:
-        directory: The first choice.
-        names: How many names may be tried, from that one on.
-    """
-
-    def __init__(self, directory: Path, names: int = 1) -> None:
-        self._choices = [directory]
-        self._choices += [directory.with_name(f"{directory.name}-{n}") for n in range(1, names)]
-        self._settle(directory)
-
-    def _settle(self, directory: Path) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.socket = directory / "hub.sock"
         self.lock = directory / "hub.lock"
@@ -104,17 +81,16 @@ class Place:
 
     @property
     def octets(self) -> int:
-        """Length of the socket's path, of that which is the longest."""
-        return len(os.fsencode(self._choices[-1] / self.socket.name))
+        """Length of the socket's path."""
+        return len(os.fsencode(self.socket))
 
     def prepare(self) -> None:
-        """Make the directory, or check the one that is there; it may get another name.
+        """Make the directory, or check the one that is there.
 
         Raises:
             InvalidChannelLayerError: If it cannot be made, or others could have a hand in it.
         """
         self._check_parent()
-        self._choose()
         try:
             with contextlib.suppress(FileExistsError):
                 self.directory.mkdir(mode=0o700)
@@ -131,21 +107,6 @@ class Place:
             raise self._refusal(f"it belongs to user {found.st_uid}")
         if found.st_mode & 0o077:
             raise self._refusal(f"its mode is {stat.S_IMODE(found.st_mode):04o}")
-
-    def _choose(self) -> None:
-        """Settle for the first choice that is this user's, else that is free, else the first."""
-        found = next(filter(_is_ours, self._choices), None)
-        if found is None:
-            free = (each for each in self._choices if not os.path.lexists(each))
-            found = next(free, self._choices[0])
-        if found not in {self.directory, self._choices[0]}:
-            logger.warning(
-                "The local layer's directory %s is taken by another user, so the processes of "
-                "this one meet in %s: set directory= to one that nobody else may write to",
-                self._choices[0],
-                found,
-            )
-        self._settle(found)
 
     def _check_parent(self) -> None:
         parent = self.directory.parent
@@ -192,16 +153,6 @@ class Place:
                 path.unlink(missing_ok=True)
                 lock.release()
         return living
-
-
-def _is_ours(directory: Path) -> bool:
-    """True for a directory of this user that nobody else may enter; no link is followed."""
-    try:
-        found = directory.lstat()
-    except OSError:
-        return False
-    is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-    return is_private and found.st_uid == os.geteuid()
 
 
 class Lock:
@@ -292,10 +243,8 @@ def dial(place: Place) -> socket.socket:
 def peer_uid(connection: socket.socket) -> int:
     """The user whose process is at the other end, as the kernel knows it."""
     if hasattr(socket, "SO_PEERCRED"):
-        form = struct.Struct("3i")
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
-        uid: int = form.unpack(found)[1]
-        return uid
-    found = connection.getsockopt(0, getattr(socket, "LOCAL_PEERCRED", 1), _XUCRED.size)
-    uid = _XUCRED.unpack(found)[1]
+        level, option, form = socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED
+    else:
+        level, option, form = 0, getattr(socket, "LOCAL_PEERCRED", 1), _XUCRED
+    uid: int = form.unpack(connection.getsockopt(level, option, form.size))[1]
     return uid

@@ -5,8 +5,11 @@ stand still for every process of the machine, while a thread goes on as soon as 
 the interpreter switches (5 ms).  All sockets, timers and tables below belong to this thread; others
 call `start`, `stop`, `abandon` and `statistics` only.
 
+A new hub lets nobody speak before those who were there before can hear, which it knows by the files
+that they hold locked.
+
 Close order: no new peers, nothing read any more; what is due is written; what is unread is left to
-the next hub; each peer whose stream is complete gets GOAWAY; sockets; lock.
+the next hub; each peer whose stream is complete is told good-bye; sockets; lock.
 """
 
 from __future__ import annotations
@@ -16,25 +19,28 @@ import logging
 import os
 import selectors
 import socket
-import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Final
 
-from channels.backends.local import frames, handover, place
-from channels.backends.local.exit import no_longer_serving, serving
+from channels.backends.local import handover, place
+from channels.backends.local.exit import before_exit
 from channels.backends.local.options import HubOptions
-from channels.backends.local.peer import READ_OCTETS, HubPeer
+from channels.backends.local.peer import HubPeer
 from channels.backends.local.place import Lock, Place
-from channels.backends.local.settling import LOOK_SECONDS, Settling
+from channels.backends.local.protocol import REQUESTS, STATEMENTS, HubProtocolError, HubStream
 from channels.backends.local.switchboard import Switchboard
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.greenlets import start_thread, wait_for
 
 logger = logging.getLogger("channels.layers")
 
-_READ: Final = selectors.EVENT_READ
-_WRITE: Final = selectors.EVENT_WRITE
+#: Octets read at a time; the next peer's turn comes after.
+READ_OCTETS: Final = 256 * 1024
+#: Longest wait for processes that are alive and do not come to a new hub.
+SETTLE_SECONDS: Final = 0.3
+#: How often it looks meanwhile whether they are still alive.
+_LOOK_SECONDS: Final = 0.01
 #: Until a connection has introduced itself.
 _HELLO_SECONDS: Final = 5.0
 _TICK_SECONDS: Final = 1.0
@@ -43,13 +49,17 @@ _TOUCH_SECONDS: Final = 3600.0
 #: For the last writes at the end.
 _FAREWELL_SECONDS: Final = 0.4
 
+_READ: Final = selectors.EVENT_READ
+_WRITE: Final = selectors.EVENT_WRITE
+_KINDS: Final = {**STATEMENTS, **REQUESTS}
+
 
 class HubServer:
     """One hub.
 
     Args:
         lock: The hub's, held; it is released at the end.
-        longest: Octets of the longest frame that is taken.
+        longest: Octets of the longest message that is taken.
         capacity_of: See `Switchboard`.
     """
 
@@ -70,7 +80,7 @@ class HubServer:
         self._selector = selectors.DefaultSelector()
         self._wakeup_w, self._wakeup_r = socket.socketpair()
         self._listener: socket.socket | None = None
-        self._peers: dict[HubPeer, frames.Splitter] = {}
+        self._peers: set[HubPeer] = set()
         # Made once: `recv` would take 45 µs to make it each time.
         self._room = memoryview(bytearray(READ_OCTETS))
         #: Done when its thread has ended; None before that has started.
@@ -79,7 +89,10 @@ class HubServer:
         self._accept_paused = False
         self._on_stopped: Callable[[], None] = lambda: None
         self._tick_at = self._touch_at = self._clock.monotonic()
-        self._settling: Settling | None = None
+        #: Who is waited for, until when, and when it is looked again whether they live.
+        self._is_settled = False
+        self._awaited: set[str] = set()
+        self._settle_until = self._look_at = 0.0
         self._predecessor = b""
 
     # From other threads.
@@ -90,7 +103,7 @@ class HubServer:
         Raises:
             RuntimeError: If there can be no thread any more.
         """
-        with serving(self):
+        with before_exit():
             self._lock.write(str(os.getpid()))
             self._ended = start_thread(self._run, "channels-hub")
 
@@ -114,7 +127,6 @@ class HubServer:
 
     def abandon(self) -> None:
         """In a forked child: the thread is the parent's; let go of copies of its descriptors."""
-        no_longer_serving(self)
         self._close()
 
     def statistics(self) -> Mapping[str, int]:
@@ -140,12 +152,13 @@ class HubServer:
             logger.exception("The hub at %s ends by an error", self.place.directory)
         finally:
             self._close()
-            no_longer_serving(self)
             self._on_stopped()
 
     def _open(self) -> None:
         self._predecessor = handover.take_over(self.board, self.place.left)
-        self._settling = Settling(self.place, self._clock.monotonic())
+        # Before it listens: who starts after that finds the hub, and has missed nothing.
+        self._awaited = self.place.living_nodes()
+        self._settle_until = self._clock.monotonic() + SETTLE_SECONDS
         self._listener = place.listen(self.place)
         self._selector.register(self._listener, _READ, None)
         self._wakeup_r.setblocking(False)
@@ -153,15 +166,12 @@ class HubServer:
         self._selector.register(self._wakeup_r, _READ, None)
 
     def _pause(self) -> float:
-        if self._settling is not None:
-            return LOOK_SECONDS
         due = self.board.holder.tick()
-        if due is None:
-            wait = _TICK_SECONDS
-        else:
-            wait = min(_TICK_SECONDS, max(0.0, due - self._clock.monotonic()))
-        # What was due just now is for someone.
-        return 0.0 if self.board.dirty else wait
+        if self.board.dirty:
+            # What was due just now is for someone.
+            return 0.0
+        wait = _TICK_SECONDS if self._is_settled else _LOOK_SECONDS
+        return wait if due is None else min(wait, max(0.0, due - self._clock.monotonic()))
 
     def _turn(self, pause: float) -> None:
         for key, mask in self._selector.select(pause):
@@ -179,8 +189,8 @@ class HubServer:
                 self._read(peer)
         self._flush()
         now = self._clock.monotonic()
-        if self._settling is not None and self._settling.is_over(now):
-            self._begin()
+        if not self._is_settled:
+            self._settle(now)
         if now >= self._tick_at:
             self._tick_at = now + _TICK_SECONDS
             self._tick(now)
@@ -222,18 +232,18 @@ class HubServer:
                 self._accept_paused = True
                 return
             connection.setblocking(False)
+            stream = HubStream(connection, self.longest, _KINDS, self._room)
+            peer = HubPeer(stream, self._clock.monotonic())
             reason = self._reason_against(connection)
             if reason:
                 self.board.counters["turned_away"] += 1
                 logger.warning("The hub turns a process away: %s", reason)
-                with contextlib.suppress(OSError):
-                    connection.send(frames.frame(frames.TURNED_AWAY, b"", reason.encode()))
+                peer.say("turned_away", reason)
+                peer.flush()
                 connection.close()
                 continue
-            peer = HubPeer(connection, self.board.dirty, self._clock.monotonic())
-            self._peers[peer] = frames.Splitter(self.longest)
-            peer.mask = _READ
-            self._selector.register(connection, _READ, peer)
+            self._peers.add(peer)
+            self._watch(peer)
 
     def _reason_against(self, connection: socket.socket) -> str:
         try:
@@ -248,36 +258,30 @@ class HubServer:
 
     def _read(self, peer: HubPeer) -> None:
         try:
-            count = peer.connection.recv_into(self._room)
+            self.board.take(peer, peer.stream.read())
         except BlockingIOError:
             return
         except OSError:
-            count = 0
-        data = bytes(self._room[:count])
-        if not data:
             peer.is_lost = True
             self.board.dirty[peer] = None
-            return
-        try:
-            self.board.take(peer, *self._peers[peer].split(data))
-        except (ValueError, struct.error) as error:
+        except HubProtocolError as error:
             self.board.counters["dropped_malformed"] += 1
             peer.flush()
             self._drop(peer, str(error))
 
     def _drop(self, peer: HubPeer, reason: str) -> None:
         logger.warning("The hub drops the connection of process %s: %s", peer.pid, reason)
-        peer.is_lost = True
         self._forget(peer)
 
     def _forget(self, peer: HubPeer) -> None:
-        if self._peers.pop(peer, None) is None:
+        if peer not in self._peers:
             return
+        self._peers.remove(peer)
         self.board.forget(peer)
         if peer.mask:
-            self._selector.unregister(peer.connection)
+            self._selector.unregister(peer.stream.socket)
             peer.mask = 0
-        peer.connection.close()
+        peer.stream.socket.close()
 
     # Writing, in the order that `peer` says.
 
@@ -286,14 +290,16 @@ class HubServer:
         while dirty:
             peers = list(dirty)
             dirty.clear()
+            owing = [peer for peer in peers if peer.owes_answers]
             for peer in peers:
+                # What is for the first leaves with its answers: that for the others has left.
+                if peer not in owing[:1]:
+                    peer.flush()
+            for peer in owing:
+                peer.write_answers()
                 peer.flush()
             for peer in peers:
-                if peer.owes_answers:
-                    peer.write_answers()
-                    peer.flush()
-            for peer in peers:
-                if peer.leased and not peer.out_octets:
+                if peer.leased and not peer.stream.unsent:
                     peer.write_leased()
                     peer.flush()
             for peer in peers:
@@ -305,42 +311,45 @@ class HubServer:
 
     def _watch(self, peer: HubPeer) -> None:
         """Watch for what is of use now: who does not read is not read from either."""
-        mask = 0
-        if peer.out_octets <= self.options.peer_buffer and not self._is_stopping:
+        mask, connection = 0, peer.stream.socket
+        if peer.stream.unsent <= self.options.peer_buffer and not self._is_stopping:
             mask |= _READ
-        if peer.out_octets:
+        if peer.stream.unsent:
             mask |= _WRITE
         if mask == peer.mask:
             return
         if not mask:
-            self._selector.unregister(peer.connection)
+            self._selector.unregister(connection)
         elif not peer.mask:
-            self._selector.register(peer.connection, mask, peer)
+            self._selector.register(connection, mask, peer)
         else:
-            self._selector.modify(peer.connection, mask, peer)
+            self._selector.modify(connection, mask, peer)
         peer.mask = mask
 
     # The first moments.
 
     def _on_ready(self, peer: HubPeer) -> None:
-        if self._settling is None:
+        self._awaited.discard(peer.node)
+        if self._is_settled:
             self._welcome(peer, kept=False)
-        else:
-            self._settling.note_ready(peer.node.decode())
 
-    def _begin(self) -> None:
-        """Let those speak who have come."""
-        self._settling = None
+    def _settle(self, now: float) -> None:
+        """Let those speak who have come, once all have, or the wait was long enough."""
+        if self._awaited and now >= self._look_at:
+            self._look_at = now + _LOOK_SECONDS
+            # Those who died with the last hub let go of their file a moment after their socket.
+            self._awaited &= self.place.living_nodes()
+        if self._awaited and now < self._settle_until:
+            return
+        self._is_settled = True
         for peer in self._peers:
-            if peer.is_ready and not peer.is_welcome:
+            if peer.is_ready:
                 kept = peer.kept and bool(self._predecessor)
-                self._welcome(peer, kept and peer.last_epoch == self._predecessor)
+                self._welcome(peer, kept and peer.epoch == self._predecessor)
         self._flush()
 
     def _welcome(self, peer: HubPeer, kept: bool) -> None:
-        peer.is_welcome = True
-        body = frames.WELCOME_BODY.pack(os.getpid(), self.board.epoch, kept, self.longest)
-        peer.write(frames.frame(frames.WELCOME, b"", body))
+        peer.say("welcome", os.getpid(), self.board.epoch, kept, self.longest)
         self.board.dirty[peer] = None
 
     # The end.
@@ -352,7 +361,7 @@ class HubServer:
         while True:
             # From now on `_watch` lets nobody be read from.
             self._flush()
-            waiting = {peer for peer in self._peers if peer.out_octets}
+            waiting = {peer for peer in self._peers if peer.stream.unsent}
             left = deadline - self._clock.monotonic()
             if not waiting or left <= 0:
                 break
@@ -362,22 +371,22 @@ class HubServer:
         for peer in self._peers:
             self.board.return_unwritten(peer)
         self._leave_behind()
-        for peer in self._peers.keys() - waiting:
-            peer.write(frames.frame(frames.GOAWAY))
+        for peer in self._peers - waiting:
+            peer.say("goodbye")
             peer.flush()
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
-            if not self._accept_paused:
+            with contextlib.suppress(KeyError):
+                # Paused, it is not registered.
                 self._selector.unregister(self._listener)
-            self._accept_paused = False
             self._listener.close()
             self._listener = None
 
     def _leave_behind(self) -> None:
         if not self._lock.is_current():
             return
-        if self._settling is not None:
+        if not self._is_settled:
             # Nobody has spoken here: for who comes next, the last hub is the one before.
             self.board.epoch = self._predecessor
         try:
@@ -389,7 +398,7 @@ class HubServer:
 
     def _close(self) -> None:
         for peer in self._peers:
-            peer.connection.close()
+            peer.stream.socket.close()
         self._peers.clear()
         if self._listener is not None:
             self._listener.close()

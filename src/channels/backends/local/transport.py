@@ -14,37 +14,35 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
-from channels.backends.local import frames
 from channels.backends.local.connection import HubConnection
 from channels.backends.local.exit import is_exiting, watch_exit
-from channels.backends.local.frames import frame, pack_many
-from channels.backends.local.leasing import LeasingEnd
 from channels.backends.local.options import HubOptions
 from channels.backends.local.place import Lock, Place, dial
+from channels.backends.local.protocol import MARGIN, VERSION, HubProtocolError, milliseconds
 from channels.backends.local.server import HubServer
 from channels.backends.shell import Backoff
-from channels.exceptions import MessageTooLarge, TransportDown
-from channels.layers.contract import Capabilities, TransportEvents
+from channels.exceptions import NodeGone, TransportDown
+from channels.layers.contract import Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
+
+Taker = Callable[[Leased], None]
 
 #: For the hub's welcome, which waits for other processes for 0.3 s at most.
 WELCOME_SECONDS: Final = 3.0
 #: Without a hub for so long, the node is told.
 PATIENCE_SECONDS: Final = 1.0
 _STOP_SECONDS: Final = 0.9
-#: Names in one JOIN.
-_BATCH: Final = 500
 
 
-class HubTransport(LeasingEnd):
+class HubTransport:
     """One node's end, and the hub itself where this process is the first.
 
     Args:
-        max_message_bytes: The layer's; frames are bounded by it.
+        max_message_bytes: The layer's; what is said to the hub is bounded by it.
     """
 
     capabilities: Final = Capabilities(delays=True, queue_members=True)
@@ -54,44 +52,45 @@ class HubTransport(LeasingEnd):
         self.place = place
         self.options = options
         self.hub: HubServer | None = None
-        self._longest = max_message_bytes + frames.MARGIN
+        self._longest = max_message_bytes + MARGIN
         self._events: TransportEvents
-        self._node = b""
+        self._node = ""
         self._process = 0
         self._presence: Lock | None = None
         self._counters: Counter[str] = Counter()
         self._become_new()
 
     def _become_new(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._connection: HubConnection | None = None
         self._timer: asyncio.Handle | None = None
         self._backoff = Backoff(first=0.002, longest=0.25)
-        self._down_since: float | None = None
-        self._is_told_down = True
-        self._last_epoch = bytes(8)
+        #: Since when there is no hub, until the node is told.
+        self._missing_since: float | None = None
+        #: The last hub's, and whether it had told all to this process.
+        self._epoch = b""
         self._had_farewell = False
-        self._was_up = False
         self._groups: dict[str, None] = {}
-        self._leasing = {}
+        #: Queue -> (how many are wanted, milliseconds of a lease, who takes them).
+        self._demands: dict[str, tuple[int, int, Taker]] = {}
 
     # Life.
 
     async def start(self, node: str, events: TransportEvents) -> None:
         self.place.prepare()
-        self._node, self._events = node.encode(), events
+        self._node, self._events = node, events
         self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
-        self._claim(node)
+        self._claim()
         watch_exit(self)
-        self._down_since = self._loop.time()
+        self._missing_since = self._loop.time()
         self._timer = self._loop.call_soon(self._seek)
 
-    def _claim(self, node: str) -> None:
+    def _claim(self) -> None:
         """Be seen by a new hub.  A hub that looks just now may hold the file for a moment."""
         for _ in range(100):
             try:
-                self._presence = Lock.take(self.place.node(node))
+                self._presence = Lock.take(self.place.node(self._node))
             except OSError as error:
                 logger.warning("A new hub will not wait for this process: %s", error)
                 return
@@ -105,11 +104,10 @@ class HubTransport(LeasingEnd):
             self._connection.close()
         self._leave_place()
         hub, self.hub = self.hub, None
-        loop = asyncio.get_running_loop()
         self._become_new()
         if hub is not None and hub.is_alive:
             stopped = asyncio.Event()
-            hub.request_stop(partial(_call_soon, loop, stopped.set))
+            hub.request_stop(partial(_call_soon, asyncio.get_running_loop(), stopped.set))
             try:
                 async with asyncio.timeout(_STOP_SECONDS):
                     await stopped.wait()
@@ -119,21 +117,24 @@ class HubTransport(LeasingEnd):
     def abandon(self) -> None:
         if self._connection is not None:
             self._connection.abandon()
-        if os.getpid() != self._process:
+        if os.getpid() == self._process:
+            # The hub, if it is here, has its own thread and goes on for the others.
+            self._leave_place()
+        else:
+            # Its thread was not copied; its sockets and locks were, and are the parent's.
             if self.hub is not None:
-                # Its thread was not copied; its sockets and its lock were, and are the parent's.
                 self.hub.abandon()
                 self.hub = None
             if self._presence is not None:
                 self._presence.release()
                 self._presence = None
-        else:
-            # The hub, if it is here, has its own thread and goes on for the others.
-            self._leave_place()
         self._become_new()
 
     def close_at_exit(self) -> None:
-        """The interpreter ends."""
+        if os.getpid() != self._process:
+            return
+        if self.hub is not None:
+            self.hub.stop()
         if self._connection is not None:
             self._connection.abandon()
         self._leave_place()
@@ -147,7 +148,6 @@ class HubTransport(LeasingEnd):
     # Finding the hub.
 
     def _seek(self) -> None:
-        assert self._loop is not None, "only called on it"
         self._timer = None
         if is_exiting():
             return
@@ -161,17 +161,11 @@ class HubTransport(LeasingEnd):
             self._seek_later(error)
 
     def _seek_later(self, error: BaseException) -> None:
-        assert self._loop is not None, "only called on it"
-        self._tell_down(error, self._loop.time())
+        since, now = self._missing_since, self._loop.time()
+        if since is not None and now - since > PATIENCE_SECONDS:
+            self._missing_since = None
+            self._events.on_down(error)
         self._timer = self._loop.call_later(self._backoff.take(), self._seek)
-
-    def _tell_down(self, error: BaseException, now: float) -> None:
-        if self._is_told_down and not (
-            self._down_since is not None and now - self._down_since > PATIENCE_SECONDS
-        ):
-            return
-        self._is_told_down, self._down_since = True, None
-        self._events.on_down(error)
 
     def _hub_name(self) -> str:
         pid = self.place.hub_pid()
@@ -202,37 +196,48 @@ class HubTransport(LeasingEnd):
         self._seek_later(error)
 
     def _connect(self) -> None:
-        assert self._loop is not None, "only called on it"
+        handlers: dict[str, Callable[..., None]] = {
+            "envelope": self._events.on_frame,
+            "over_capacity": self._events.on_over_capacity,
+            "leased": self._on_leased,
+            "gap": self._on_gap,
+            "welcome": self._on_welcome,
+            "turned_away": _on_turned_away,
+        }
         connection = HubConnection(
-            dial(self.place),
-            self._events.on_frame,
-            self._on_frame,
-            self._on_lost,
-            longest=self._longest,
-            buffer_octets=self.options.peer_buffer,
+            dial(self.place), handlers, self._on_lost, self._longest, self.options.peer_buffer
         )
         connection.hub_pid = self.place.hub_pid() or 0
         if self._presence is None or not self._presence.is_current():
-            self._claim(self._node.decode())
+            self._claim()
         self._connection = connection
         self._timer = self._loop.call_later(WELCOME_SECONDS, self._not_welcomed, connection)
-        farewell = self._last_epoch != bytes(8) and self._had_farewell
-        hello = frames.HELLO_BODY.pack(
-            frames.VERSION, self._last_epoch, farewell, os.getpid() & 0xFFFFFFFF
-        )
-        connection.write(frame(frames.HELLO, self._node, hello))
-        groups = list(self._groups)
-        for at in range(0, len(groups), _BATCH):
-            names = [group.encode() for group in groups[at : at + _BATCH]]
-            _ignore(connection.request(frame(frames.JOIN, b"", pack_many(names))))
-        for demand in self._demands():
-            connection.write(demand)
-        connection.write(frame(frames.READY))
+        connection.send("hello", VERSION, self._node, self._epoch, self._had_farewell, os.getpid())
+        for group in self._groups:
+            connection.request("join", group)
+        for queue, (count, lease, _) in self._demands.items():
+            connection.send("demand", queue, count, lease)
+        connection.send("ready")
 
     def _not_welcomed(self, connection: HubConnection) -> None:
         connection.close()
         self._connection = None
         self._seek_later(ConnectionError(f"{self._hub_name()} does not answer"))
+
+    def _on_welcome(self, pid: int, epoch: bytes, kept: bool, longest: int) -> None:
+        connection = self._connection
+        assert connection is not None, "it speaks"
+        connection.hub_pid, connection.longest, connection.is_up = pid, longest, True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._backoff.reset()
+        was_up, self._epoch, self._had_farewell = bool(self._epoch), epoch, False
+        self._missing_since = None
+        # It has been told all groups already: for the node, nothing is to be joined again.
+        self._events.on_up(True)
+        if was_up and not kept:
+            self._events.on_gap(None)
 
     def _on_lost(self, error: BaseException) -> None:
         assert self._connection is not None, "there was one"
@@ -242,108 +247,65 @@ class HubTransport(LeasingEnd):
         if is_exiting():
             # This process's own hub has handed over; nobody is left here who would want to know.
             return
-        if self._is_told_down:
+        if not connection.is_up:
             self._seek_later(error)
             return
         self._had_farewell = connection.was_bid_farewell
-        self._is_told_down = True
-        if self._had_farewell and self._loop is not None:
+        if self._had_farewell:
             # No incident, unless the next one is not there in time.
             self._counters["handed_over"] += 1
-            self._down_since = self._loop.time()
+            self._missing_since = self._loop.time()
             self._events.on_down(None)
         else:
             self._counters["lost"] += 1
-            self._down_since = None
             self._events.on_down(error)
         self._seek()
 
-    # What comes.
-
-    def _on_frame(self, kind: int, data: bytes, start: int, name_end: int, end: int) -> None:
-        if kind == frames.LEASED:
-            self._on_leased(data[start:name_end].decode(), data[name_end:end])
-        elif kind == frames.WELCOME:
-            self._on_welcome(data[name_end:end])
-        elif kind == frames.OVER_CAPACITY:
-            full, members = frames.TALLY.unpack_from(data, name_end)
-            self._events.on_over_capacity(data[start:name_end].decode(), full, members)
-        elif kind == frames.GAP:
-            self._counters["gaps"] += 1
-            self._events.on_gap(None)
-        elif kind == frames.TURNED_AWAY:
-            raise frames.FrameError(
-                f"the hub turns this process away: {str(data[name_end:end], 'utf-8', 'replace')}"
-            )
-        else:
-            raise frames.FrameError(f"kind {kind} is none that a hub sends")
-
-    def _on_welcome(self, body: bytes) -> None:
-        connection = self._connection
-        assert connection is not None, "it speaks"
-        pid, epoch, kept, longest = frames.WELCOME_BODY.unpack(body)
-        connection.hub_pid, connection.longest, connection.is_up = pid, longest, True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._backoff.reset()
-        self._last_epoch, self._had_farewell = epoch, False
-        self._is_told_down, self._down_since = False, None
-        was_up, self._was_up = self._was_up, True
-        # It has been told all groups already: for the node, nothing is to be joined again.
-        self._events.on_up(True)
-        if was_up and not kept:
-            self._events.on_gap(None)
+    def _on_gap(self) -> None:
+        self._counters["gaps"] += 1
+        self._events.on_gap(None)
 
     # The operations.
 
-    def _request(self, data: bytes) -> asyncio.Future[None]:
+    def _request(self, *message: Any) -> asyncio.Future[None]:
+        """Send a request; raises TransportDown where there is no hub."""
         connection = self._connection
         if connection is None or not connection.is_up:
             raise TransportDown("There is no hub at this moment.")
-        if len(data) > connection.longest:
-            raise MessageTooLarge(
-                f"A message of {len(data)} octets is over the {connection.longest} that the hub, "
-                f"process {connection.hub_pid}, takes: give all processes one max_message_bytes."
-            )
-        return connection.request(data)
+        return connection.request(*message)
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, *message: Any) -> None:
         # Even before the welcome: what the greeting said is out of date then.
         if self._connection is not None:
-            self._connection.write(data)
+            self._connection.send(*message)
 
     async def flush(self) -> None:
-        await self._request(frame(frames.FLUSH))
+        await self._request("flush")
 
     async def join(self, groups: Sequence[str]) -> None:
-        names = [group.encode() for group in groups]
-        await self._request(frame(frames.JOIN, b"", pack_many(names)))
+        await asyncio.gather(*[self._request("join", group) for group in groups])
         self._groups.update(dict.fromkeys(groups))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        names = [group.encode() for group in groups]
-        answer = self._request(frame(frames.LEAVE, b"", pack_many(names)))
+        answers = [self._request("leave", group) for group in groups]
         for group in groups:
             self._groups.pop(group, None)
-        await answer
+        await asyncio.gather(*answers)
 
     def publish(self, group: str, envelope: Envelope) -> asyncio.Future[None]:
-        return self._request(frame(frames.GROUP, group.encode(), envelope.encoded))
+        return self._request("publish", group, envelope.encoded)
 
     def push_node(self, node: str, envelope: Envelope) -> asyncio.Future[None]:
-        return self._request(frame(frames.NODE, node.encode(), envelope.encoded))
+        return self._request("push_node", node, envelope.encoded)
 
     def push(self, queue: str, envelope: Envelope, capacity: int) -> asyncio.Future[None]:
-        body = frames.CAPACITY.pack(min(capacity, 0xFFFFFFFF)) + envelope.encoded
-        return self._request(frame(frames.PUSH, queue.encode(), body))
+        return self._request("push", queue, envelope.encoded, capacity)
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
-        body = frames.EXPIRES.pack(expires) + queue.encode()
-        await self._request(frame(frames.ADD_QUEUE, group.encode(), body))
+        await self._request("add_queue", group, queue, milliseconds(expires))
 
     async def discard_queue(self, group: str, queue: str) -> None:
-        await self._request(frame(frames.DISCARD_QUEUE, group.encode(), queue.encode()))
+        await self._request("discard_queue", group, queue)
 
     def statistics(self) -> Mapping[str, int]:
         hub = self.hub
@@ -352,10 +314,49 @@ class HubTransport(LeasingEnd):
             counts.update(hub.statistics())
         return counts
 
+    # Delays and leases.
 
-def _ignore(answer: asyncio.Future[None]) -> None:
-    """Let its error be: the connection's end is told otherwise."""
-    answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        await self._request("push_later", queue, envelope.encoded, milliseconds(due), bound)
+
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
+        known = self._demands.pop(queue, None)
+        if count > 0:
+            self._demands[queue] = (count, milliseconds(seconds), taker)
+        elif known is None:
+            return
+        self._send("demand", queue, count, milliseconds(seconds))
+
+    def _on_leased(self, queue: str, token: bytes, attempts: int, data: bytes) -> None:
+        found = self._demands.pop(queue, None)
+        if found is None:
+            # Nobody wants it any more; the hub is told so at once.
+            self._send("unwanted", token)
+            return
+        count, lease, taker = found
+        if count > 1:
+            self._demands[queue] = (count - 1, lease, taker)
+        taker(Leased(queue, data, token, attempts))
+
+    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
+        return await self._on_lease("acknowledge", token)
+
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
+        return await self._on_lease("release", token, milliseconds(delay), counted)
+
+    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
+        return await self._on_lease("extend", token, milliseconds(seconds))
+
+    async def _on_lease(self, *message: Any) -> bool:
+        try:
+            await self._request(*message)
+        except NodeGone:
+            return False
+        return True
+
+
+def _on_turned_away(reason: str) -> None:
+    raise HubProtocolError(f"the hub turns this process away: {reason}")
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -1,0 +1,159 @@
+"""What a process and the hub say to each other, and the socket that carries it.
+
+A message is a msgpack array: its kind, then fields of the types below.  Times are milliseconds, and
+points in time are by the machine's monotonic clock.
+
+A process opens with "hello", says what it has joined and what it reads, and ends that with "ready";
+the hub's "welcome" follows when the hub is ready too.  Requests are numbered by their place on the
+connection, from 1.  "answered" says that all up to a number are done; "refused", that this one is
+not, while all before it are.  So a thousand requests that are read at once cost one answer.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgpack
+
+from channels.exceptions import ChannelsError
+
+#: Of these messages.  Processes with another one are refused with a reason.
+VERSION: Final = 3
+
+Kinds = Mapping[str, list[type]]
+
+#: What a process may say that has no answer, or one of its own.
+STATEMENTS: Final[Kinds] = {
+    # Version, process's name, last hub's epoch, whether that hub said good-bye, process's id.
+    "hello": [int, str, bytes, bool, int],
+    "ready": [],
+    "ping": [],
+    # Queue, how many are wanted, time of a lease.
+    "demand": [str, int, int],
+    # A lease that met no demand.
+    "unwanted": [bytes],
+}
+#: What it may ask for.
+REQUESTS: Final[Kinds] = {
+    "join": [str],
+    "leave": [str],
+    # Group, or process; envelope.
+    "publish": [str, bytes],
+    "push_node": [str, bytes],
+    # Queue, envelope, capacity.
+    "push": [str, bytes, int],
+    # Queue, envelope, when it is due, how many delayed ones there may be.
+    "push_later": [str, bytes, int, int],
+    # Lease; when it may be taken again, whether this was an attempt; how long it runs from now.
+    "acknowledge": [bytes],
+    "release": [bytes, int, bool],
+    "extend": [bytes, int],
+    # Group, queue; until when.
+    "add_queue": [str, str, int],
+    "discard_queue": [str, str],
+    "flush": [],
+}
+#: What the hub may say.
+REPLIES: Final[Kinds] = {
+    # Hub's process, its epoch, whether nothing was lost since the last hub, longest message.
+    "welcome": [int, bytes, bool, int],
+    "turned_away": [str],
+    "envelope": [bytes],
+    # Queue, lease, how often the envelope was leased, envelope.
+    "leased": [str, bytes, int, bytes],
+    # Group, how many of its queues are full, how many it has.
+    "over_capacity": [str, int, int],
+    "gap": [],
+    "answered": [int],
+    # Number of the request, whether what it is about (a process, a lease) is no more, reason.
+    "refused": [int, bool, str],
+    "pong": [],
+    "goodbye": [],
+}
+
+#: What a message may hold beside its payload.
+MARGIN: Final = 64 * 1024
+#: More milliseconds than any layer waits.
+_FOREVER: Final = 1 << 52
+
+
+class HubProtocolError(ChannelsError, ValueError):
+    """Octets that are no message, or one out of its place."""
+
+
+def milliseconds(seconds: float) -> int:
+    """As times are told: not less than `seconds`."""
+    return math.ceil(min(seconds * 1000, _FOREVER))
+
+
+class HubStream:
+    """A socket that carries messages, without waiting; one thread at a time.
+
+    Args:
+        longest: Octets of the longest message that is taken.
+        kinds: What the other end may say.
+        room: Where it is read into: so much at a time.
+    """
+
+    __slots__ = ("_chunk", "_kinds", "_room", "_unpacker", "_unsent", "pack", "socket", "unsent")
+
+    def __init__(
+        self, connection: socket.socket, longest: int, kinds: Kinds, room: memoryview
+    ) -> None:
+        self.socket = connection
+        #: Octets that wait to be sent.
+        self.unsent = 0
+        self.pack = msgpack.Packer().pack
+        self._room = room
+        self._kinds = kinds
+        self._unpacker = msgpack.Unpacker(max_buffer_size=longest + len(room))
+        self._unsent: list[bytes] = []
+        self._chunk = memoryview(b"")
+
+    def write(self, data: bytes) -> None:
+        """Add a packed message to what `flush` sends."""
+        self._unsent.append(data)
+        self.unsent += len(data)
+
+    def flush(self) -> bool:
+        """Send as much as goes; True if nothing is left.
+
+        Raises:
+            OSError: If the other end has gone.
+        """
+        while self.unsent:
+            if not self._chunk:
+                self._chunk = memoryview(b"".join(self._unsent))
+                self._unsent = []
+            try:
+                sent = self.socket.send(self._chunk)
+            except BlockingIOError:
+                return False
+            self._chunk = self._chunk[sent:]
+            self.unsent -= sent
+        return True
+
+    def read(self) -> list[tuple[str, list[Any]]]:
+        """What has come and is whole: kinds and fields.
+
+        Raises:
+            BlockingIOError: If nothing has come.
+            OSError: If the other end has gone.
+            HubProtocolError: For what is none of `kinds`, or too long.
+        """
+        count = self.socket.recv_into(self._room)
+        if not count:
+            raise ConnectionError("it has closed the connection")
+        messages = []
+        try:
+            self._unpacker.feed(self._room[:count])
+            for kind, *fields in self._unpacker:
+                if [*map(type, fields)] != self._kinds[kind]:
+                    raise HubProtocolError(f"{kind} does not have the fields {fields!r:.100}")
+                messages.append((kind, fields))
+        except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise HubProtocolError(f"Expected a message of the hub's protocol: {error!r}") from None
+        return messages
