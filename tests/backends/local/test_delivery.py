@@ -77,7 +77,7 @@ class Board:
         return made
 
     def tell(self, peer: HubPeer, kind: str, *fields: Any) -> None:
-        self.board.take(peer, [(kind, list(fields))])
+        self.board.take(peer, [[kind, *fields]])
 
     def push(self, peer: HubPeer, number: int, size: int = 10, later: float | None = None) -> None:
         envelope = Envelope(Kind.CHANNEL, "jobs", b"x" * size, sender=b"12345678", seq=number)

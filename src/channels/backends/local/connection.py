@@ -162,7 +162,7 @@ class HubConnection:
             for _ in range(self._reads):
                 messages = self._stream.read()
                 self._heard = self._is_first = True
-                for kind, fields in messages:
+                for kind, *fields in messages:
                     self._handlers[kind](*fields)
                     if not self._is_open:
                         return

@@ -108,7 +108,7 @@ class HubStream:
         self.unsent = 0
         self.pack = msgpack.Packer().pack
         self._room = room
-        self._kinds = kinds
+        self._kinds = {kind: [str, *fields] for kind, fields in kinds.items()}
         self._unpacker = msgpack.Unpacker(max_buffer_size=longest + len(room))
         self._unsent: list[bytes] = []
         self._chunk = memoryview(b"")
@@ -136,8 +136,8 @@ class HubStream:
             self.unsent -= sent
         return True
 
-    def read(self) -> list[tuple[str, list[Any]]]:
-        """What has come and is whole: kinds and fields.
+    def read(self) -> list[list[Any]]:
+        """What has come and is whole.
 
         Raises:
             BlockingIOError: If nothing has come.
@@ -147,13 +147,12 @@ class HubStream:
         count = self.socket.recv_into(self._room)
         if not count:
             raise ConnectionError("it has closed the connection")
-        messages = []
         try:
             self._unpacker.feed(self._room[:count])
-            for kind, *fields in self._unpacker:
-                if [*map(type, fields)] != self._kinds[kind]:
-                    raise HubProtocolError(f"{kind} does not have the fields {fields!r:.100}")
-                messages.append((kind, fields))
+            messages = list(self._unpacker)
+            for message in messages:
+                if [*map(type, message)] != self._kinds[message[0]]:
+                    raise TypeError(f"these are not its fields: {message!r:.100}")
         except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
             raise HubProtocolError(f"Expected a message of the hub's protocol: {error!r}") from None
         return messages

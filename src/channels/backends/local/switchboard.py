@@ -16,7 +16,7 @@ import msgpack
 
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
-from channels.backends.local.protocol import REQUESTS, VERSION, HubProtocolError
+from channels.backends.local.protocol import VERSION, HubProtocolError
 from channels.backends.memory.engine import EngineBounds, MemoryEngine
 from channels.backends.memory.holding import Holder
 from channels.exceptions import ChannelFull, MalformedEnvelope, NodeGone
@@ -24,6 +24,8 @@ from channels.kit.clock import Clock
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.process.window import SeenWindow
+
+Handler = Callable[..., None]
 
 #: What a membership takes beside the group's name.
 MEMBERSHIP_OCTETS: Final = 200
@@ -67,11 +69,14 @@ class Switchboard:
         self._on_ready = on_ready
         self._group_octets = 0
         self._pack = msgpack.Packer().pack
-        self._handlers: dict[str, Callable[..., None]] = {
+        self._statements: dict[str, Handler] = {
+            "hello": self._hello,
             "ready": self._ready,
             "ping": self._ping,
             "demand": self._demand,
             "unwanted": self._unwanted,
+        }
+        self._requests: dict[str, Handler] = {
             "join": self._join,
             "leave": self._leave,
             "publish": self._publish,
@@ -86,25 +91,26 @@ class Switchboard:
             "flush": self._flush,
         }
 
-    def take(self, peer: HubPeer, messages: list[tuple[str, list[Any]]]) -> None:
-        """Carry out what a peer has sent.
+    def take(self, peer: HubPeer, messages: list[list[Any]]) -> None:
+        """Carry out what a peer has sent, of `STATEMENTS` and `REQUESTS`.
 
         Raises:
             HubProtocolError: If it is no client of ours; the peer is to be dropped.
         """
         self.dirty[peer] = None
-        for kind, fields in messages:
-            if (kind == "hello") == bool(peer.node):
-                raise HubProtocolError(f"Expected one hello, at first; found {kind}.")
-            if kind == "hello":
-                self._hello(peer, *fields)
+        for kind, *fields in messages:
+            if not peer.node and kind != "hello":
+                raise HubProtocolError(f"Expected hello first, found {kind}.")
+            handler = self._requests.get(kind)
+            if handler is None:
+                self._statements[kind](peer, *fields)
                 continue
             try:
-                self._handlers[kind](peer, *fields)
+                handler(peer, *fields)
             except (ChannelFull, NodeGone) as error:
                 peer.refuse(isinstance(error, NodeGone), str(error))
             else:
-                peer.done += kind in REQUESTS
+                peer.done += 1
 
     def forget(self, peer: HubPeer) -> None:
         """It has gone; what was not written to it goes back to its queues."""
@@ -132,8 +138,8 @@ class Switchboard:
             text = f"the hub speaks version {VERSION} of the protocol, not {version}"
             peer.say("turned_away", text)
             raise HubProtocolError(text)
-        if not 0 < len(node) < 100:
-            raise HubProtocolError("hello names no node.")
+        if peer.node or not 0 < len(node) < 100:
+            raise HubProtocolError(f"Expected one hello with a node's name, found {node!r}.")
         peer.node, peer.pid, peer.epoch, peer.kept = node, pid, epoch, kept
         former = self.nodes.get(node)
         if former is not None:
@@ -179,23 +185,19 @@ class Switchboard:
     def _publish(self, peer: HubPeer, group: str, data: bytes) -> None:
         members = self.groups.get(group)
         if members:
-            message = self._pack(("envelope", data))
+            message, dirty = self._pack(("envelope", data)), self.dirty
+            most = self.options.peer_buffer - len(message)
             for member in members:
-                if not self._deliver(member, message):
+                stream = member.stream
+                if stream.unsent > most and stream.unsent:
                     # A slow peer delays nobody: it misses what does not fit, and is told so.
                     self.counters["dropped_peer_buffer"] += 1
                     member.has_missed = True
+                else:
+                    stream.write(message)
+                dirty[member] = None
         if group in self.engine.groups:
             self._publish_to_queues(peer, group, data)
-
-    def _deliver(self, member: HubPeer, message: bytes) -> bool:
-        """Have a message written to a peer; False if too much waits for it."""
-        self.dirty[member] = None
-        unsent = member.stream.unsent
-        if unsent and unsent + len(message) > self.options.peer_buffer:
-            return False
-        member.stream.write(message)
-        return True
 
     def _publish_to_queues(self, peer: HubPeer, group: str, data: bytes) -> None:
         envelope = self._new_envelope(data)
@@ -210,9 +212,11 @@ class Switchboard:
         member = self.nodes.get(node)
         if member is None:
             raise NodeGone("no such process")
-        if not self._deliver(member, self._pack(("envelope", data))):
+        if member.stream.unsent and member.stream.unsent + len(data) > self.options.peer_buffer:
             self.counters["refused_peer_buffer"] += 1
             raise ChannelFull(f"process {member.pid} does not read: its peer_buffer is full")
+        member.say("envelope", data)
+        self.dirty[member] = None
 
     # Queues.
 
