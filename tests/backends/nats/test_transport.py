@@ -67,8 +67,6 @@ def test_unknown_and_impossible_settings_are_refused() -> None:
         NatsChannelLayer(prefix="a.b")
     with pytest.raises(InvalidOption, match="replicas"):
         NatsChannelLayer(replicas=0)
-    with pytest.raises(InvalidChannelLayerError, match="has no reliable, window any more"):
-        NatsChannelLayer(reliable=True, window=10)
 
 
 async def test_what_comes_at_once_for_two_subjects_keeps_its_senders_order(

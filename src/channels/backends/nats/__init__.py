@@ -13,8 +13,8 @@ What is guaranteed
     * Queues: what a process has taken and not acknowledged comes to another, after `ack_wait`
       seconds at the latest if it was killed.  A message may come twice when connections break.  The
       server's restart loses what is unread, unless `persistent`.
-    * Attempts are JetStream's deliveries: what is given back unfinished counts for other processes,
-      and what was on its way to a process that ended may count once more.
+    * Attempts are JetStream's deliveries: what is given back unfinished counts, and what was on its
+      way to a process that ended may count once more.
     * Order: of one sender.  Two senders' messages for a group may reach two processes in different
       orders.
     * Capacity is exact for queues; what is on lease counts.

@@ -16,10 +16,6 @@ from channels.exceptions import InvalidChannelLayerError
 from channels.layers.options import split_options
 from channels.layers.process.layer import NodeChannelLayer
 
-#: Options of releases that kept messages for processes that were cut off.
-_REMOVED: Final = frozenset(
-    {"reliable", "window", "window_messages", "window_bytes", "max_queue_members", "max_notes"}
-)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
@@ -53,12 +49,6 @@ class NatsChannelLayer(NodeChannelLayer):
                 f"prefix={prefix!r}: expected at most 32 letters, digits, hyphens and underscores."
             )
         self.prefix = prefix
-        if gone := sorted(_REMOVED & config.keys()):
-            raise InvalidChannelLayerError(
-                f"NatsChannelLayer has no {', '.join(gone)} any more: what is sent to groups while "
-                "a process is cut off is lost to it and told by a gap. RedisChannelLayer and "
-                "PostgresChannelLayer keep it."
-            )
         own, options = split_options(NatsOptions, config, layer=type(self))
         self.nats_options = own
         transport = NatsTransport(self.addresses, NatsNames(prefix), own, self._plan_of)

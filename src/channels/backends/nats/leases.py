@@ -18,22 +18,18 @@ from nats.errors import NoRespondersError
 from channels.backends.nats.connection import NatsConnection
 from channels.exceptions import TransportDown
 
-#: Messages that are remembered as released without an attempt; of more the oldest go.
-_MOST_REMEMBERED: Final = 10_000
 _NANO: Final = 1_000_000_000
 
 
 class _Held:
     """One message on lease."""
 
-    __slots__ = ("ack_wait", "due", "reply", "sequence", "timer")
+    __slots__ = ("ack_wait", "due", "reply", "timer")
 
     timer: asyncio.TimerHandle
 
     def __init__(self, message: Msg, due: float, ack_wait: float) -> None:
         self.reply = message.reply
-        #: The stream's number of the message.
-        self.sequence = message.metadata.sequence.stream
         #: When the lease is over, and how long JetStream waits, in seconds.
         self.due = due
         self.ack_wait = ack_wait
@@ -46,8 +42,6 @@ class NatsLeases:
         self.connection: NatsConnection | None = None
         self._counters = counters
         self._held: dict[bytes, _Held] = {}
-        #: Stream's number of a message -> how many of its deliveries were no attempts.
-        self._returned: dict[int, int] = {}
         self._boot = os.urandom(8)
         self._numbers = itertools.count(1)
 
@@ -63,8 +57,7 @@ class NatsLeases:
         now = asyncio.get_running_loop().time()
         self._held[token] = held = _Held(message, now + seconds, ack_wait)
         self._arm(token, held, now)
-        deliveries = message.metadata.num_delivered or 1
-        return token, max(1, deliveries - self._returned.get(held.sequence, 0))
+        return token, message.metadata.num_delivered or 1
 
     def _arm(self, token: bytes, held: _Held, now: float) -> None:
         at = min(held.due, now + held.ack_wait / 2)
@@ -92,18 +85,8 @@ class NatsLeases:
         """As `WorkQueue.acknowledge`."""
         return await self._end(token, b"+ACK")
 
-    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
-        """As `WorkQueue.release`.
-
-        That it was no attempt is remembered in this process alone: JetStream counts deliveries,
-        some to a process that has just gone too.
-        """
-        held = self._held.get(token)
-        if held is not None and not counted:
-            before = self._returned.pop(held.sequence, 0)
-            self._returned[held.sequence] = before + 1
-            if len(self._returned) > _MOST_REMEMBERED:
-                del self._returned[next(iter(self._returned))]
+    async def release(self, token: bytes, delay: float) -> bool:
+        """As `WorkQueue.release`; it was an attempt, for JetStream counts deliveries."""
         word = b'-NAK {"delay": %d}' % int(delay * _NANO) if delay > 0 else b"-NAK"
         return await self._end(token, word)
 
@@ -125,8 +108,6 @@ class NatsLeases:
         if held is None or not await self._confirm(held.reply, word):
             return False
         held.timer.cancel()
-        if word == b"+ACK":
-            self._returned.pop(held.sequence, None)
         return self._held.pop(token, None) is not None
 
     async def _confirm(self, reply: str, word: bytes) -> bool:

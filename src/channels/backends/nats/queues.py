@@ -1,7 +1,8 @@
 """Channels that no process owns, on JetStream: sent to streams, and read on lease.
 
 A stream holds the channels of one kind and refuses the message that is one over a channel's
-capacity.  Each channel has a pull consumer that all its readers share.
+capacity.  Each channel has a pull consumer that all its readers share.  A process asks it for one
+message at a time, and nats-py's `fetch` does not: cancelled, it loses what is on its way.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from channels.backends.nats.leases import NatsLeases
 from channels.backends.nats.names import NatsNames, QueuePlan
 from channels.backends.nats.options import NatsOptions
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
-from channels.kit.tasks import TaskScope
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
 
@@ -46,31 +46,28 @@ Taker = Callable[[Leased], None]
 _NAME_IN_USE: Final = frozenset({10058, 10013, 10148})
 #: What it says when a channel holds its capacity; the code is that of every message not stored.
 _FULL: Final = "per subject"
-#: Statuses of a question: its consumer was deleted, nobody hears the question.
-_GONE: Final = frozenset({"409", "503"})
-#: How long a question for messages stands.
+#: How long a question for a message stands, and how much longer its answer may take.
 _PULL_SECONDS: Final = 5.0
-#: ... and how much longer the word that it has ended may take.
-_SILENCE_SECONDS: Final = 1.0
-_STOP_SECONDS: Final = 0.4
+_ANSWER_SECONDS: Final = 1.0
+#: Seconds until the next attempt where JetStream is not as it should be.
+_RETRY_SECONDS: Final = 1.0
 _NANO: Final = 1_000_000_000
 
 
 class _Reader:
     """A channel that is read here."""
 
+    taker: Taker
+
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.wanted = 0
         self.seconds = 0.0
-        self.taker: Taker
-        #: Messages that the server was asked for and has not sent.
-        self.asked = 0
-        self.is_asking = False
-        #: On the present connection: whether the consumer is there, and where answers come.
-        self.has_consumer = False
+        #: Asks on the present connection, as long as something is wanted; where answers come.
+        self.asking: asyncio.Task[None] | None = None
         self.inbox: Subscription | None = None
-        self.check: asyncio.TimerHandle | None = None
+        #: The end of the question that stands: whether a message came.
+        self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
 class NatsQueues:
@@ -91,7 +88,6 @@ class NatsQueues:
         self._options = options
         self._plan_of = plan_of
         self.leases = NatsLeases(counters)
-        self._scope = TaskScope("queues on NATS")
         self._connection: NatsConnection | None = None
         self._streams: set[str] = set()
         self._readers: dict[str, _Reader] = {}
@@ -101,7 +97,7 @@ class NatsQueues:
         self._connection = self.leases.connection = connection
         self._streams.clear()
         for reader in self._readers.values():
-            reader.has_consumer, reader.inbox, reader.asked = False, None, 0
+            reader.asking = reader.inbox = None
             self._ask(reader)
 
     def shut(self) -> None:
@@ -109,23 +105,22 @@ class NatsQueues:
         self._connection = self.leases.connection = None
 
     async def stop(self) -> None:
-        """Take nothing more."""
+        """Take nothing more; what is on its way goes back."""
+        inboxes = []
         for reader in self._readers.values():
             reader.wanted = 0
-            self._take_back(reader)
-            if reader.check is not None:
-                reader.check.cancel()
+            if reader.inbox is not None:
+                inboxes.append(reader.inbox)
         self.leases.forget()
-        # What came too late is put back, before the connection ends.
-        await self._scope.join(_STOP_SECONDS)
-        await self._scope.close()
+        if self._connection is not None:
+            with contextlib.suppress(NatsError, OSError, TimeoutError):
+                await asyncio.gather(*[inbox.drain() for inbox in inboxes])  # type: ignore[no-untyped-call]
 
     def forget(self) -> None:
         """The loop is another, or the process."""
         self._readers.clear()
         self.leases.forget()
         self._streams.clear()
-        self._scope = TaskScope("queues on NATS")
         self.shut()
 
     # Sending.
@@ -219,96 +214,71 @@ class NatsQueues:
                 return
             reader = self._readers[queue] = _Reader(queue)
         reader.wanted, reader.seconds, reader.taker = max(0, count), seconds, taker
-        if reader.wanted < reader.asked:
-            self._take_back(reader)
         self._ask(reader)
 
-    def _take_back(self, reader: _Reader) -> None:
-        """Ask for nothing: JetStream forgets a question when nobody hears its answers any more.
-
-        What is given back would come here again otherwise, and each time count as an attempt.
-        """
-        reader.asked = 0
-        if (inbox := reader.inbox) is not None:
-            reader.inbox = None
-            self._scope.spawn(_drain(inbox), name=f"inbox of {reader.queue}")
-
     def _ask(self, reader: _Reader) -> None:
-        """Ask for as many as are wanted.  Those that are asked for too many come and go back."""
-        if reader.wanted > reader.asked and not reader.is_asking and self._connection is not None:
-            reader.is_asking = True
-            self._scope.spawn(self._pull(reader, self._connection), name=f"pull {reader.queue}")
+        connection = self._connection
+        if reader.wanted and reader.asking is None and connection is not None:
+            reader.asking = connection.spawn(self._ask_until_served(reader, connection))
 
-    async def _pull(self, reader: _Reader, connection: NatsConnection) -> None:
+    async def _ask_until_served(self, reader: _Reader, connection: NatsConnection) -> None:
         try:
-            while self._connection is connection and reader.wanted > reader.asked:
-                if not reader.has_consumer:
-                    await self._make_consumer(connection, reader)
-                if reader.inbox is None:
-                    take = partial(self._on_message, reader, connection)
-                    reader.inbox = await connection.subscribe(connection.client.new_inbox(), take)
-                count = reader.wanted - reader.asked
-                if count <= 0 or not reader.has_consumer:
-                    continue
-                reader.asked += count
-                body = json.dumps({"batch": count, "expires": int(_PULL_SECONDS * _NANO)})
-                plan = self._plan_of(reader.queue)
-                place = f"{self._names.stream(plan)}.{self._names.consumer(reader.queue)}"
-                await connection.publish(
-                    f"$JS.API.CONSUMER.MSG.NEXT.{place}", body.encode(), reader.inbox.subject
-                )
-                self._check_later(reader)
-        except (TransportDown, NatsError, OSError):
-            # The next connection asks again.
-            reader.has_consumer = False
-        except ChannelLayerUnavailable as error:
-            logger.warning("%s cannot be read: %s", reader.queue, error)
-            reader.has_consumer = False
-            asyncio.get_running_loop().call_later(1.0, self._ask, reader)
+            while reader.wanted:
+                try:
+                    await self._make_consumer(connection, reader.queue)
+                    while reader.wanted:
+                        await self._ask_once(reader, connection)
+                except TimeoutError:
+                    # Nothing came, or the consumer was deleted: it is made, if it is not there.
+                    self._streams.discard(self._names.stream(self._plan_of(reader.queue)))
+                except ChannelLayerUnavailable as error:
+                    logger.warning("%s cannot be read: %s", reader.queue, error)
+                    await asyncio.sleep(_RETRY_SECONDS)
+        except (TransportDown, NatsError, OSError) as error:
+            connection.fail(error)
         finally:
-            reader.is_asking = False
+            if self._connection is connection:
+                reader.asking = None
 
-    async def _make_consumer(self, connection: NatsConnection, reader: _Reader) -> None:
-        plan = self._plan_of(reader.queue)
+    async def _ask_once(self, reader: _Reader, connection: NatsConnection) -> None:
+        """Ask for a message, which `_on_message` takes; raises TimeoutError if none came."""
+        if reader.inbox is None:
+            take = partial(self._on_message, reader)
+            reader.inbox = await connection.subscribe(connection.client.new_inbox(), take)
+        stream = self._names.stream(self._plan_of(reader.queue))
+        body = json.dumps({"batch": 1, "expires": int(_PULL_SECONDS * _NANO)})
+        answered = reader.answered = asyncio.get_running_loop().create_future()
+        await connection.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._names.consumer(reader.queue)}",
+            body.encode(),
+            reader.inbox.subject,
+        )
+        async with asyncio.timeout(_PULL_SECONDS + _ANSWER_SECONDS):
+            if not await answered:
+                raise TimeoutError
+
+    async def _make_consumer(self, connection: NatsConnection, queue: str) -> None:
+        plan = self._plan_of(queue)
         await self._make_stream(connection, plan)
         config = ConsumerConfig(
-            durable_name=self._names.consumer(reader.queue),
+            durable_name=self._names.consumer(queue),
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=plan.ack_wait,
-            filter_subject=self._names.queue(plan, reader.queue),
+            filter_subject=self._names.queue(plan, queue),
             max_deliver=-1,
             max_ack_pending=-1,
             inactive_threshold=self._options.queue_life,
         )
         stream = self._names.stream(plan)
         await self._manage(connection, connection.js.add_consumer(stream, config))
-        reader.has_consumer = True
 
-    def _check_later(self, reader: _Reader) -> None:
-        if reader.check is not None:
-            reader.check.cancel()
-        loop = asyncio.get_running_loop()
-        reader.check = loop.call_later(_PULL_SECONDS + _SILENCE_SECONDS, self._on_silence, reader)
-
-    def _on_silence(self, reader: _Reader) -> None:
-        """A question that reaches a consumer in the moment of its deletion is never answered."""
-        if reader.asked:
-            self._begin_anew(reader)
-
-    def _begin_anew(self, reader: _Reader) -> None:
-        """Look again whether stream and consumer are there, and ask."""
-        self._streams.discard(self._names.stream(self._plan_of(reader.queue)))
-        reader.has_consumer, reader.asked = False, 0
-        self._ask(reader)
-
-    def _on_message(self, reader: _Reader, connection: NatsConnection, message: Msg) -> None:
-        if self._connection is not connection:
+    def _on_message(self, reader: _Reader, message: Msg) -> None:
+        """A message, or the word that a question has ended without one."""
+        is_message = not (message.headers or {}).get("Status")
+        if not reader.answered.done():
+            reader.answered.set_result(is_message)
+        if not is_message:
             return
-        status = (message.headers or {}).get("Status", "")
-        if status:
-            self._on_status(reader, status, message.headers or {})
-            return
-        reader.asked = max(0, reader.asked - 1)
         if reader.wanted <= 0:
             # Its reader has gone.
             self.leases.say(message.reply, b"-NAK")
@@ -317,20 +287,3 @@ class NatsQueues:
         ack_wait = self._plan_of(reader.queue).ack_wait
         token, attempts = self.leases.add(message, reader.seconds, ack_wait)
         reader.taker(Leased(reader.queue, message.data, token, attempts))
-
-    def _on_status(self, reader: _Reader, status: str, headers: dict[str, str]) -> None:
-        """A question has ended: nothing came in time, or the consumer has gone."""
-        if status == "100":
-            return
-        left = headers.get("Nats-Pending-Messages", "")
-        reader.asked = max(0, reader.asked - int(left)) if left.isdigit() else 0
-        if status in _GONE:
-            self._begin_anew(reader)
-        else:
-            self._ask(reader)
-
-
-async def _drain(inbox: Subscription) -> None:
-    """Hear no more than what is on its way."""
-    with contextlib.suppress(NatsError, OSError, TimeoutError):
-        await inbox.drain()  # type: ignore[no-untyped-call]

@@ -206,14 +206,8 @@ class NatsTransport:
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
         return await self._require().outcome(self._queues.leases.acknowledge(token))
 
-    async def release(
-        self,
-        queue: str,  # noqa: ARG002 - a token names it as well
-        token: bytes,
-        delay: float,
-        counted: bool,
-    ) -> bool:
-        return await self._require().outcome(self._queues.leases.release(token, delay, counted))
+    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
+        return await self._require().outcome(self._queues.leases.release(token, delay))
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return await self._require().outcome(self._queues.leases.extend(token, seconds))
