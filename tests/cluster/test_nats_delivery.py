@@ -72,7 +72,8 @@ async def test_nothing_is_left_behind(make_layer: MakeLayer) -> None:
         _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
         await lease.give_back()
         _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-        assert lease.attempts == 2
+        # JetStream counts deliveries: what was given back untried as well.
+        assert lease.attempts == 3
         await lease.ack()
     await holds(layer, "asgi_Q_10000-kept", 0)
 
