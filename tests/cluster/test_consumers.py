@@ -183,7 +183,8 @@ DATABASES = json.loads(os.environ["DATABASES"])
 
 class Work(AsyncConsumer):
     async def do(self, message):
-        print("done", message["number"], flush=True)
+        # In one write: another thread logs to the same pipe.
+        print(f"done {message['number']}\\n", end="", flush=True)
 
 
 application = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": Work.as_asgi()})})
