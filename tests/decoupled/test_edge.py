@@ -10,7 +10,7 @@ import pytest
 
 from channels.decoupled.edge import Edge
 from channels.decoupled.options import EdgeOptions
-from channels.decoupled.transport import InboxTransport
+from channels.decoupled.transport import LinkTransport
 from channels.exceptions import ClientDisconnected, InvalidOption
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.kit.types import Message, Receive, Scope, Send
@@ -371,7 +371,7 @@ async def test_what_no_owner_says_of_a_connection_is_dropped(
     async with house(layer=layer) as here:
         await here.start_worker(Echo)
         async with dial(here.shell) as client:
-            transport = InboxTransport(layer, "worker", EdgeOptions(), Stranger())
+            transport = LinkTransport(layer, "worker", EdgeOptions(), Stranger())
             await transport.start()
             assert here.edge._transport is not None
             said: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ import pytest
 
 from channels.decoupled.messages import VERSION
 from channels.decoupled.options import LinkOptions
-from channels.decoupled.transport import InboxTransport
+from channels.decoupled.transport import LinkTransport
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.kit.types import Message
 from channels.layers import InMemoryChannelLayer
@@ -27,7 +27,7 @@ class Side:
     """One end, and what it has heard."""
 
     def __init__(self, layer: Any, side: Any, options: LinkOptions = PATIENT) -> None:
-        self.transport = InboxTransport(layer, side, options, self)
+        self.transport = LinkTransport(layer, side, options, self)
         self.heard: list[tuple[str, int]] = []
         self.dead: list[str] = []
         self.rooms = 0

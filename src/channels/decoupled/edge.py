@@ -19,7 +19,7 @@ from channels.decoupled.edge_connection import EdgeConnection
 from channels.decoupled.messages import OVERHEAD_BYTES
 from channels.decoupled.offers import Offers
 from channels.decoupled.options import EdgeOptions
-from channels.decoupled.transport import InboxTransport
+from channels.decoupled.transport import LinkTransport
 from channels.exceptions import InvalidOption
 from channels.fanout.member import Member
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow
@@ -59,7 +59,7 @@ class Edge:
         self.counters: Counter[str] = Counter()
         overflow = cast(Overflow, self.options.group_overflow)
         self.bounds = MailboxBounds(self.options.group_capacity, self.options.group_bytes, overflow)
-        self._transport: InboxTransport | None = None
+        self._transport: LinkTransport | None = None
         self._offers: Offers | None = None
         self._last_id = 0
         self._connections: dict[int, EdgeConnection] = {}
@@ -93,7 +93,7 @@ class Edge:
             return
         if hasattr(self._layer, "adopt_loop"):
             self._layer.adopt_loop()
-        self._transport = InboxTransport(self._layer, "edge", self.options, self)
+        self._transport = LinkTransport(self._layer, "edge", self.options, self)
         self._offers = Offers(self._transport.offer, self.options.offer_again, self.counters)
         await self._transport.start()
 
@@ -125,7 +125,7 @@ class Edge:
         """Counters since the process began, and sizes now."""
         total = Counter(self.counters)
         if self._transport is not None:
-            total.update(self._transport.counters)
+            total.update(self._transport.statistics())
         total["connections"] = len(self._connections)
         total["departed"] = len(self._departed)
         total["workers"] = len(self._transport.peers) if self._transport is not None else 0

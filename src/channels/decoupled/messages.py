@@ -4,10 +4,16 @@ Three messages are sent through the channel layer as they are:
 
     offer   edge -> the queue of offers.  A connection wants a worker.  One worker takes it.
     batch   edge <-> worker, to the other's inbox.  Some messages of the table below; an empty one
-            says that the sender is alive.  `transport` numbers and repeats them.
+            says that the sender is alive.  `inbox_carrier` numbers and repeats them.
     reset   edge <-> worker.  The receiver's last batch belongs to a session that is over here.
 
-All others are parts of a batch and speak of one connection, by the `id` that the edge gave it.  Its
+On one machine the worker connects to the socket that the offer names, in place of batches:
+
+    hello    worker -> edge.  With the token of the offer, which shows that it reads the same layer.
+    welcome  edge -> worker.  From here on each side writes messages of the table below, one after
+             the other; ALIVE among them says that the sender is.
+
+All others speak of one connection, by the `id` that the edge gave it.  Its
 `generation` is one more with each offer after a worker has had it: a message with an older one is
 of a former owner, and is dropped.
 
@@ -55,6 +61,9 @@ CRASH_RULES: Final = ("close", "redeliver", "drop")
 #: How many handled events a worker may acknowledge together; an edge must let out twice as many.
 ACK_EVENTS: Final = 4
 ACK_BYTES: Final = 32 * KIB
+
+#: On a socket, in the place of a message.
+ALIVE: Final = None
 
 #: Messages that one batch may carry, and connections that one roll may name.
 BATCH_MESSAGES: Final = 1000
@@ -110,6 +119,7 @@ _NAME: Final = Field(str, 1, MAX_NAME_LENGTH)
 _CONNECTION: Final = {"id": Field(int, 1), "generation": Field(int, 1)}
 _SEQUENCE: Final = Field(int, 0)
 _SESSION: Final = Field(bytes, 8, 8)
+_TOKEN: Final = Field(bytes, 8, 64)
 #: Larger ones are refused where they are made, by `max_state_bytes`.
 _STATE: Final = Field(bytes, 0, MIB, is_optional=True)
 
@@ -142,12 +152,18 @@ _PAYLOADS: Final = {
     "body": Field(bytes, is_optional=True),
 }
 
-#: What goes through the channel layer.
+#: What goes through the channel layer, and what opens a socket.
 ENVELOPES: Final[Mapping[str, MessageKind]] = {
     "decoupled.offer": MessageKind(
         "edge",
-        {"edge": _NAME, **_CONNECTION},
-        "A worker with a free place sends `claim` to the edge.",
+        {
+            "edge": _NAME,
+            **_CONNECTION,
+            "address": Field(str, 1, MAX_NAME_LENGTH, is_optional=True),
+            "token": Field(bytes, 8, 64, is_optional=True),
+        },
+        "A worker with a free place sends `claim` to the edge: over the socket at `address`, if it "
+        "can be reached.",
     ),
     "decoupled.batch": MessageKind(
         None,
@@ -167,6 +183,12 @@ ENVELOPES: Final[Mapping[str, MessageKind]] = {
         {"sender": _NAME, "session": _SESSION},
         "The sender counts as dead, if `session` is the present one.",
     ),
+    "decoupled.hello": MessageKind(
+        "worker",
+        {"sender": _NAME, "token": _TOKEN},
+        "`welcome`, if the token is that of the edge's offers; else the socket is closed.",
+    ),
+    "decoupled.welcome": MessageKind("edge", {}, "Messages follow, both ways."),
 }
 
 #: What a batch carries.
@@ -253,7 +275,7 @@ OVERHEAD_BYTES: Final = KIB // 8
 
 
 def check_envelope(raw: Any) -> Message:
-    """What came through the channel layer.
+    """What came through the channel layer, or opens a socket.
 
     Raises:
         MalformedMessage: If it is none of `ENVELOPES`, or of a version that cannot be read.

@@ -18,6 +18,12 @@ class LinkOptions:
         "decoupled.offers",
         help="the channel in which edges offer connections; workers of the same name take them",
     )
+    link: str = option(
+        "auto",
+        choices=("auto", "layer"),
+        help="how edge and worker talk: over a Unix socket where one machine runs both, or always "
+        "through the channel layer",
+    )
     heartbeat: float = option(
         5.0, unit="seconds", minimum=0.05, help="how often edge and worker tell that they live"
     )

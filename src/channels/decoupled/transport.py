@@ -1,21 +1,27 @@
-"""Messages between an edge and its workers, through the channel layer's inboxes.
+"""Messages between an edge and its workers: sessions, each by one of two carriers.
 
-The one file that knows how they travel.  Each process has one channel of its own.  Between two of
-them there is a session: batches are numbered, kept until the other has confirmed them, and sent
-again if it has not; so every message arrives once and in order, or the session ends on both sides.
+    carrier          where                        order, and each once, by
+    socket_carrier   both on one machine          the stream of a Unix socket
+    inbox_carrier    everywhere                   numbered batches through the layer's inboxes
+
+The worker begins a session, with its first claim: over the socket that the offer names if it can be
+reached, else through the layer.  A session stays with its carrier until it ends, so that what is
+said of one connection takes one way.  Every message arrives once and in order, or the session ends
+on both sides:
 
     it ends by                                                    then
-    `heartbeat_misses` heartbeats without a word                  on_dead here; `reset` tells the
-                                                                  other when it speaks again
-    `reset`: the other has ended it                               on_dead here
+    `heartbeat_misses` heartbeats without a word                  on_dead here, and there when it
+                                                                  speaks again
+    the socket's end                                              on_dead here
+    `reset`, which says that the other has ended it               on_dead here
     the other begins a new one                                    on_dead here, and it begins
     a message that the layer refuses for good                     on_dead here, and reset there
 
 Time is counted in heartbeats and not read from a clock: a process that was stopped and goes on has
 missed one, and reads what waits for it before it misses another.
 
-Belongs to one event loop.  Close order: the channel, so that nothing new arrives; what is on its
-way, for as long as `close` was given; a reset to each peer; the tasks.
+Belongs to one event loop.  Close order: each carrier sends what waits, for as long as `close` was
+given, and tells each peer that the session is over; the tasks.
 """
 
 from __future__ import annotations
@@ -23,30 +29,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from channels.decoupled.messages import (
-    OVERHEAD_BYTES,
-    VERSION,
-    Side,
-    check_envelope,
-    check_message,
-)
+from channels.decoupled.inbox_carrier import InboxCarrier
+from channels.decoupled.messages import OVERHEAD_BYTES, VERSION, Side, check_message
 from channels.decoupled.options import LinkOptions
-from channels.decoupled.peer_link import OutgoingBatch, PeerLink, payload_bytes
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedMessage
-from channels.fanout.member import Member
+from channels.decoupled.peer_link import PeerLink
+from channels.decoupled.socket_carrier import SocketCarrier
+from channels.exceptions import MalformedMessage
 from channels.kit.tasks import TaskScope
 from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Message
 
 logger: Final = logging.getLogger("django.channels.decoupled")
-
-#: Between two attempts to reach a layer that is full or unavailable, in seconds.
-RETRY_SECONDS: Final = 0.05
-#: Resets and offers that are on their way at once; more are not sent.
-MOST_NOTES: Final = 100
 
 _throttle: Final = Throttle(5.0)
 
@@ -64,7 +59,7 @@ class LinkEvents(Protocol):
         """The session has ended: nothing that was said in it may be relied on any more."""
 
 
-class InboxTransport:
+class LinkTransport:
     """This process's end of all its sessions.
 
     Args:
@@ -75,53 +70,61 @@ class InboxTransport:
         self._layer = layer
         self._side: Side = side
         self._other: Side = "worker" if side == "edge" else "edge"
-        self._options = options
+        self.options = options
         self._listener = listener
-        self._links: dict[str, PeerLink] = {}
-        self._tasks = TaskScope("a link between edge and worker")
-        self._notes = TaskScope("notes between edge and worker")
-        self._has_sent = asyncio.Event()
-        #: The channel of this process.
-        self.inbox = ""
+        self.links: dict[str, PeerLink] = {}
+        self._inboxes = InboxCarrier(layer, side, self)
+        self._sockets = SocketCarrier(side, self)
+        self._tasks = TaskScope("links between edge and worker")
         self.counters: Counter[str] = Counter()
 
     # Life.
 
     async def start(self) -> None:
-        """Take a channel and read it."""
-        self.inbox = await self._layer.new_channel(self._side)
-        if hasattr(self._layer, "attach"):
-            lane = _InboxLane(self._arrived)
-            self._layer.attach(self.inbox, Member(lane, asyncio.get_running_loop()))
-        else:
-            self._tasks.spawn(self._read(), name="inbox")
+        """Take a channel and read it; an edge also listens for workers on its machine."""
+        await self._inboxes.start()
+        if self._side == "edge":
+            await self._sockets.listen()
         self._tasks.spawn(self._beat(), name="heartbeat")
 
     async def close(self, seconds: float) -> None:
         """Send what waits, for so long at most; then end every session."""
         try:
             async with asyncio.timeout(seconds):
-                while any(each.is_sending or each.has_waiting for each in self._links.values()):
-                    self._has_sent.clear()
-                    await self._has_sent.wait()
+                await self._inboxes.drain()
         except TimeoutError:
             logger.warning("What was said last may not have reached every edge or worker.")
-        for link in list(self._links.values()):
-            link.end()
-            self._reset(link.peer, link.theirs)
-        self._links.clear()
-        await self._notes.join(seconds)
-        if hasattr(self._layer, "detach"):
-            self._layer.detach(self.inbox)
-        await self._notes.close()
+        for link in self.links.values():
+            link.close()
+        self.links.clear()
+        await self._inboxes.close(seconds)
+        await self._sockets.close(seconds)
         await self._tasks.close()
+
+    @property
+    def inbox(self) -> str:
+        """The channel of this process."""
+        return self._inboxes.inbox
 
     @property
     def peers(self) -> list[str]:
         """The inboxes of those that live."""
-        return list(self._links)
+        return list(self.links)
+
+    def statistics(self) -> Counter[str]:
+        """Counters since the start, and how many peers are reached over a socket."""
+        found = Counter(self.counters)
+        found["sockets"] = self._sockets.count
+        return found
 
     # To others.
+
+    def meet(self, offer: Message) -> None:
+        """Begin a session with the edge that made an offer, if there is none."""
+        if offer["edge"] not in self.links:
+            link = self._sockets.dial(offer)
+            if link is not None and not self.admit(link):
+                link.end()
 
     def post(self, peer: str, message: Message, size: int = OVERHEAD_BYTES) -> bool:
         """Send a message, behind all that were posted to this peer before; does not wait.
@@ -129,22 +132,21 @@ class InboxTransport:
         Returns:
             False if there are too many peers already: nothing is sent.
         """
-        link = self._links.get(peer)
+        link = self.links.get(peer)
         if link is None:
-            link = self._new_link(peer)
-            if link is None:
+            link = self._inboxes.new_link(peer)
+            if not self.admit(link):
                 return False
         link.put(message, size)
-        self._wake(link)
         return True
 
     def is_known(self, peer: str) -> bool:
         """True while there is a session with this peer."""
-        return peer in self._links
+        return peer in self.links
 
     def has_room(self, peer: str) -> bool:
         """False while more than `link_bytes` wait for a peer."""
-        link = self._links.get(peer)
+        link = self.links.get(peer)
         return link is None or link.has_room
 
     async def offer(self, message: Message) -> None:
@@ -154,128 +156,34 @@ class InboxTransport:
             ChannelFull: If the queue is full.
             ChannelLayerUnavailable: If the layer cannot be reached.
         """
-        envelope = {"type": "decoupled.offer", "version": VERSION, "edge": self.inbox, **message}
-        await self._layer.send(self._options.offers, envelope)
+        envelope = {
+            "type": "decoupled.offer",
+            "version": VERSION,
+            "edge": self.inbox,
+            **self._sockets.address,
+            **message,
+        }
+        await self._layer.send(self.options.offers, envelope)
 
-    def _new_link(self, peer: str) -> PeerLink | None:
-        if len(self._links) >= self._options.max_peers:
-            self._drop("peers_refused", "%s peers are known: no more are listened to", peer)
-            return None
-        link = self._links[peer] = PeerLink(peer, self._options.link_bytes)
-        return link
+    # From the carriers.
 
-    def _wake(self, link: PeerLink) -> None:
-        if not link.is_sending and link.is_alive:
-            link.is_sending = True
-            self._tasks.spawn(self._send_all(link), name=f"to {link.peer}")
+    def admit(self, link: PeerLink) -> bool:
+        """Begin a session, in the place of the one with this peer; False if there are too many."""
+        former = self.links.get(link.peer)
+        if former is not None:
+            self.lost(former)
+        if len(self.links) >= self.options.max_peers:
+            self.drop("peers_refused", "%s peers are known: no more are listened to", link.peer)
+            return False
+        self.links[link.peer] = link
+        return True
 
-    async def _send_all(self, link: PeerLink) -> None:
-        """Send until nothing is left, or must wait for the other's confirmation."""
-        try:
-            while link.is_alive:
-                had_room = link.has_room
-                if link.repeats:
-                    link.repeats = False
-                    for batch in link.unconfirmed:
-                        self.counters["batches_repeated"] += 1
-                        await self._send(link, batch)
-                elif (next_one := link.next_batch()) is not None:
-                    if not had_room and link.has_room:
-                        self._listener.on_room(link.peer)
-                    await self._send(link, next_one)
-                elif link.confirms_now:
-                    await self._send(link, link.empty_batch())
-                else:
-                    return
-        finally:
-            link.is_sending = False
-            self._has_sent.set()
-
-    async def _send(self, link: PeerLink, batch: OutgoingBatch) -> None:
-        while link.is_alive:
-            link.told()
-            envelope = {
-                "type": "decoupled.batch",
-                "version": VERSION,
-                "sender": self.inbox,
-                "session": link.mine,
-                "to": link.theirs,
-                "number": batch.number,
-                "seen": link.seen,
-                "messages": batch.messages,
-            }
-            try:
-                await self._layer.send(link.peer, envelope)
-            except (ChannelFull, ChannelLayerUnavailable) as error:
-                self._drop("sends_retried", "%s is out of reach: %s", link.peer, error)
-                await asyncio.sleep(RETRY_SECONDS)
-            except Exception:
-                logger.exception("A message to %s cannot be sent.", link.peer)
-                self._die(link, tell=True)
-            else:
-                batch.ticks = 0
-                return
-
-    # From others.
-
-    async def _read(self) -> None:
-        """For a layer that delivers by `receive` alone."""
-        while True:
-            try:
-                self._arrived(await self._layer.receive(self.inbox))
-            except Exception:
-                logger.exception("Cannot receive from %s; trying again.", self.inbox)
-                await asyncio.sleep(RETRY_SECONDS)
-
-    def _arrived(self, raw: Any) -> None:
-        """Something came into this process's channel, from whomever."""
-        try:
-            envelope = check_envelope(raw)
-            if envelope["type"] == "decoupled.reset":
-                self._on_reset(envelope)
-            elif envelope["type"] == "decoupled.batch":
-                self._on_batch(envelope)
-            else:
-                raise MalformedMessage("An offer belongs into the queue of offers.")
-        except MalformedMessage as error:
-            self._drop("malformed", "What came to the inbox is dropped: %s", error)
-        except Exception:
-            # Nothing that anyone sends ends an edge or a worker.
-            self.counters["failed"] += 1
-            logger.exception("A message to %s could not be handled.", self.inbox)
-
-    def _on_reset(self, envelope: Message) -> None:
-        link = self._links.get(envelope["sender"])
-        if link is not None and link.mine == envelope["session"]:
-            self._die(link)
-
-    def _on_batch(self, batch: Message) -> None:
-        link = self._link_of(batch)
-        if link is None:
-            return
-        link.missed = 0
-        link.confirmed(batch["seen"])
-        messages: list[Any] = batch["messages"]
-        if messages and batch["number"] == link.seen + 1:
-            link.saw(payload_bytes(messages))
-            for message in messages:
-                if not link.is_alive:
-                    return
-                self._hear(link, message)
-        elif messages and batch["number"] <= link.seen:
-            self.counters["batches_doubled"] += 1
-            link.confirms_now = True
-        elif messages:
-            # One before it was lost on the way: both come again, for they are not confirmed.
-            self.counters["gaps"] += 1
-        if link.confirms_now or link.has_waiting:
-            self._wake(link)
-
-    def _hear(self, link: PeerLink, raw: Any) -> None:
+    def heard(self, link: PeerLink, raw: Any) -> None:
+        """A message arrived: check it, and hand it on."""
         try:
             message = check_message(raw, self._other)
         except MalformedMessage as error:
-            self._drop("malformed", "A message is dropped: %s", error)
+            self.drop("malformed", "A message is dropped: %s", error)
             return
         try:
             self._listener.on_message(link.peer, message)
@@ -283,99 +191,54 @@ class InboxTransport:
             self.counters["failed"] += 1
             logger.exception("A message of %s could not be handled.", link.peer)
 
-    def _link_of(self, batch: Message) -> PeerLink | None:
-        """The session that a batch belongs to, a new one if it begins one; None: drop the batch."""
-        peer, theirs, to = batch["sender"], batch["session"], batch["to"]
-        link = self._links.get(peer)
-        if link is not None and link.theirs == theirs:
-            return link
-        if to is not None:
-            if link is not None and link.mine == to and link.theirs is None:
-                link.theirs = theirs
-                return link
-            # It speaks to a session that is over here.
-            self._reset(peer, theirs)
-            return None
-        if batch["number"] != 1:
-            # Its first batch is missing, and it does not know of an answer: it will come again.
-            return None
-        if link is not None and link.theirs is not None:
-            self._die(link)
-            link = None
-        # If there is one, both have begun at the same time.
-        link = link or self._new_link(peer)
-        if link is not None:
-            link.theirs = theirs
-        return link
+    def room(self, link: PeerLink) -> None:
+        """`has_room` of a session is true again."""
+        self._listener.on_room(link.peer)
 
-    # Life and death of others.
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.heartbeat)
-            for link in list(self._links.values()):
-                self._tick(link)
-
-    def _tick(self, link: PeerLink) -> None:
-        link.missed += 1
-        if link.missed > self._options.heartbeat_misses:
-            logger.warning(
-                "%s was silent for %s heartbeats of %g s: it counts as dead.",
-                link.peer,
-                self._options.heartbeat_misses,
-                self._options.heartbeat,
-            )
-            self._die(link)
+    def lost(self, link: PeerLink) -> None:
+        """A session has ended."""
+        if self.links.get(link.peer) is not link:
             return
-        link.tick()
-        self._wake(link)
-
-    def _die(self, link: PeerLink, *, tell: bool = False) -> None:
-        if self._links.get(link.peer) is not link:
-            return
-        del self._links[link.peer]
+        del self.links[link.peer]
         link.end()
         self.counters["peers_lost"] += 1
-        if tell:
-            self._reset(link.peer, link.theirs)
         self._listener.on_dead(link.peer)
 
-    def _reset(self, peer: str, theirs: bytes | None) -> None:
-        """Tell a peer that its session is over here, once; it finds out by itself otherwise."""
-        if theirs is None or len(self._notes) >= MOST_NOTES:
+    def fall_over(self, link: PeerLink, waiting: list[tuple[Message, int]]) -> None:
+        """The peer's socket cannot be had: go on through the layer."""
+        if self.links.get(link.peer) is not link:
             return
-        note = {
-            "type": "decoupled.reset",
-            "version": VERSION,
-            "sender": self.inbox,
-            "session": theirs,
-        }
-        self._notes.spawn(self._send_note(peer, note), name=f"reset of {peer}")
+        self.counters["sockets_refused"] += 1
+        del self.links[link.peer]
+        link.end()
+        for message, size in waiting:
+            self.post(link.peer, message, size)
 
-    async def _send_note(self, peer: str, note: Message) -> None:
-        try:
-            await self._layer.send(peer, note)
-        except Exception as error:
-            self._drop("sends_failed", "%s could not be told: %s", peer, error)
-
-    def _drop(self, counter: str, text: str, *parts: object) -> None:
+    def drop(self, counter: str, text: str, *parts: object) -> None:
         """Count something, and log the first in a while."""
         self.counters[counter] += 1
         held_back = _throttle.admit(f"{self._side} {counter}")
         if held_back is not None:
             logger.warning(text + "%s", *parts, and_more(held_back))
 
+    # Life and death of others.
 
-class _InboxLane:
-    """Hands what the layer delivers on at once; the bounds are those of the sessions."""
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.heartbeat)
+            self._sockets.beat()
+            for link in list(self.links.values()):
+                self._tick(link)
 
-    #: What the layer's statistics ask of a lane.
-    displaced = expired = layer_size = 0
-    layer_is_clear = False
-
-    def __init__(self, take: Callable[[Any], None]) -> None:
-        self._take = take
-
-    def put_layer(self, event: Message, size: int = 0, deadline: float | None = None) -> bool:  # noqa: ARG002 - the shape of a lane
-        self._take(event)
-        return True
+    def _tick(self, link: PeerLink) -> None:
+        link.missed += 1
+        if link.missed <= self.options.heartbeat_misses:
+            link.beat()
+            return
+        logger.warning(
+            "%s was silent for %s heartbeats of %g s: it counts as dead.",
+            link.peer,
+            self.options.heartbeat_misses,
+            self.options.heartbeat,
+        )
+        self.lost(link)

@@ -25,7 +25,7 @@ from asgiref.compatibility import guarantee_single_callable
 
 from channels.decoupled.messages import OVERHEAD_BYTES, ROLL_IDS, check_envelope
 from channels.decoupled.options import ConnectionWorkerOptions
-from channels.decoupled.transport import InboxTransport
+from channels.decoupled.transport import LinkTransport
 from channels.decoupled.worker_connection import WorkerConnection
 from channels.exceptions import ChannelLayerUnavailable, MalformedMessage
 from channels.kit.process_exit import process_exit
@@ -75,7 +75,7 @@ class ConnectionWorker:
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._transport: InboxTransport | None = None
+        self._transport: LinkTransport | None = None
         self._state: dict[str, Any] | None = None
         self._is_stopping = False
 
@@ -121,7 +121,7 @@ class ConnectionWorker:
         lifespan = Lifespan(self.application)
         await lifespan.startup(copy_context(), STARTUP_SECONDS)
         self._state = lifespan.state
-        transport = self._transport = InboxTransport(self.layer, "worker", self.options, self)
+        transport = self._transport = LinkTransport(self.layer, "worker", self.options, self)
         tasks = TaskScope("a worker")
         try:
             await transport.start()
@@ -210,7 +210,7 @@ class ConnectionWorker:
         """Counters since the process began, and sizes now."""
         total = Counter(self.counters)
         if self._transport is not None:
-            total.update(self._transport.counters)
+            total.update(self._transport.statistics())
         total["connections"] = len(self._connections)
         total["claims_open"] = len(self._claims)
         total["edges"] = len(self._transport.peers) if self._transport is not None else 0
@@ -261,6 +261,7 @@ class ConnectionWorker:
             return
         message = {"kind": "claim", "id": offer["id"], "generation": offer["generation"]}
         assert self._transport is not None
+        self._transport.meet(offer)
         if self._transport.post(offer["edge"], message):
             self.counters["claims"] += 1
             loop = asyncio.get_running_loop()
