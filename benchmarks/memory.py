@@ -136,10 +136,10 @@ def measure(contender: Contender, case: Case) -> float:
     """The peak in MB."""
     command = [part.replace(QUIET[-1], SITE) for part in contender.command]
     server = running(command, contender.source, BUILD / f"{contender.name}.log")
-    with server as (port, pid), ThreadPoolExecutor(case.at_once) as pool:
-        case.do(port)
-        with watched(pid) as peak:
-            for each in [pool.submit(case.do, port) for _ in range(case.times)]:
+    with server as site, ThreadPoolExecutor(case.at_once) as pool:
+        case.do(site.port)
+        with watched(site.pids[0]) as peak:
+            for each in [pool.submit(case.do, site.port) for _ in range(case.times)]:
                 each.result()
     return peak[0]
 

@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -152,9 +153,24 @@ def family(pid: int) -> list[int]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What serves the clients: its port, and the processes that count."""
+
+    port: int
+    pids: tuple[int, ...]
+
+
 @contextmanager
-def running(command: Sequence[str], source: Path, log: Path) -> Iterator[tuple[int, int]]:
-    """A server's port and process id, while it runs.
+def running(
+    command: Sequence[str],
+    source: Path,
+    log: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    is_pinned: bool = True,
+) -> Iterator[Site]:
+    """A server while it runs, on the first processor if it is pinned.
 
     Raises:
         SystemExit: If it ends, or does not listen within half a minute.
@@ -164,16 +180,21 @@ def running(command: Sequence[str], source: Path, log: Path) -> Iterator[tuple[i
     path = os.pathsep.join(str(part) for part in (source, ROOT) if part != Path())
     with log.open("wb") as output:
         process = subprocess.Popen(
-            on_processor(0, filled),
+            on_processor(0, filled) if is_pinned else filled,
             stdout=output,
             stderr=output,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "benchmarks.settings"},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+                **environment,
+            },
             start_new_session=True,
         )
     try:
         await_listener(process, port, log)
-        yield port, process.pid
+        yield Site(port, tuple(family(process.pid)))
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -197,16 +218,16 @@ def await_listener(process: subprocess.Popen[bytes], port: int, log: Path) -> No
     sys.exit(f"The server did not listen within {START_SECONDS} s: see {log}")
 
 
-def drive(port: int, pid: int, case: Case, path: str, rounds: int, seconds: float) -> Any:
+def drive(site: Site, case: Case, path: str, rounds: int, seconds: float) -> Any:
     """Run the load client; the middle of its rounds as {key: value}.
 
     Raises:
         SystemExit: If a message was lost, doubled or out of order.
     """
-    command = [str(BUILD / "load"), "-p", str(port), "-m", case.mode, "-u", path]
+    command = [str(BUILD / "load"), "-p", str(site.port), "-m", case.mode, "-u", path]
     command += ["-n", str(case.connections), "-w", str(case.window)]
     command += ["-r", str(rounds), "-d", str(seconds)]
-    command += [part for each in family(pid) for part in ("-P", str(each))]
+    command += [part for each in site.pids for part in ("-P", str(each))]
     done = subprocess.run(
         on_processor(1, command), capture_output=True, check=False, text=True, timeout=300
     )
@@ -220,18 +241,18 @@ def drive(port: int, pid: int, case: Case, path: str, rounds: int, seconds: floa
 
 def measure_limit(case: Case) -> float:
     command = (str(BUILD / "limit"), "{port}")
-    with running(command, Path(), BUILD / "limit.log") as (port, pid):
-        found = drive(port, pid, case, case.limit_path, 2, 0.6)
+    with running(command, Path(), BUILD / "limit.log") as site:
+        found = drive(site, case, case.limit_path, 2, 0.6)
     return float(found[case.key])
 
 
 def measure(contender: Contender, case: Case, seconds: float) -> dict[str, Any]:
     """The case under the server, between two runs of the limit."""
     before = measure_limit(case)
-    with running(contender.command, contender.source, BUILD / f"{contender.name}.log") as found:
+    with running(contender.command, contender.source, BUILD / f"{contender.name}.log") as site:
         warm_up = Case("warm-up", "", case.mode, case.path, "", 20)
-        drive(*found, warm_up, case.path, 1, 0.3)
-        result = drive(*found, case, case.path, 3, seconds)
+        drive(site, warm_up, case.path, 1, 0.3)
+        result = drive(site, case, case.path, 3, seconds)
     limit = statistics.fmean((before, measure_limit(case)))
     answer = {"server": contender.name, "case": case.name, "limit": round(limit, 2)}
     answer |= {"cost": round(result[case.key], 2), "rate": round(result["rate"])}

@@ -205,14 +205,14 @@ class LinkTransport:
         self._listener.on_dead(link.peer)
 
     def fall_over(self, link: PeerLink, waiting: list[tuple[Message, int]]) -> None:
-        """The peer's socket cannot be had: go on through the layer."""
+        """The peer's socket cannot be had: say what waits through the layer."""
         if self.links.get(link.peer) is not link:
             return
         self.counters["sockets_refused"] += 1
         del self.links[link.peer]
-        link.end()
         for message, size in waiting:
             self.post(link.peer, message, size)
+        link.end()
 
     def drop(self, counter: str, text: str, *parts: object) -> None:
         """Count something, and log the first in a while."""
