@@ -158,10 +158,11 @@ def local(folder: str) -> dict[str, Any]:
 
 def event(rounds: int) -> bool:
     """Processor time of an event with its reply: all processes on one processor, by turns."""
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with ExitStack() as stack:
         alone = stack.enter_context(in_one_process(pinned=True))
-        both, _, _ = stack.enter_context(decoupled(local(folder), "auto", pinned=True))
-        layered, _, _ = stack.enter_context(decoupled(local(folder + "/"), "layer", pinned=True))
+        one, other = (stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(2))
+        both, _, _ = stack.enter_context(decoupled(local(one), "auto", pinned=True))
+        layered, _, _ = stack.enter_context(decoupled(local(other), "layer", pinned=True))
         measure_relay = stack.enter_context(relay())
         sites = {"one process": alone, "socket": both, "local layer": layered}
         found: dict[str, list[float]] = {name: [] for name in (*sites, "relay")}

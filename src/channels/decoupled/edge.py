@@ -273,7 +273,7 @@ class Edge:
     def on_room(self, peer: str) -> None:
         """More may be said to a worker."""
         for number in self._owned.get(peer, ()):
-            self._connections[number].wake()
+            self._connections[number].pump()
 
     def on_dead(self, peer: str) -> None:
         """A worker has died, or was silent for too long: its connections need another."""

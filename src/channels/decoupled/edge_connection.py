@@ -11,9 +11,9 @@
 While as many events wait as there may be, the server's mailbox is left alone, and by that the
 socket: the client waits.  A client that has gone is told at once, whatever waits.
 
-The task that the server runs for this connection does all waiting: for the client's events, and
-for a socket that takes no more.  What the owner says is noted by `on_...` methods, which do not
-wait.
+The task that the server runs for this connection does all waiting, for a socket that takes no more.
+The client's events go on in the turn of the loop in which they come, and what the owner says is
+noted by `on_...` methods, which do not wait.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class EdgeConnection:
             self._mailbox = mailbox
         self._mailbox.on_overflow = self._overflow
         self._send = send
+        self.pump()
         self.offer()
         try:
             await self._serve()
@@ -158,43 +159,58 @@ class EdgeConnection:
                 raise self._failure
             elif self._has_said_last and (self.is_ended or not self.owner or self._is_last_due):
                 self.has_socket = False
-            elif (event := self._next_event()) is None:
-                await self._wait()
-            elif self._mailbox.handling_layer:
+            elif (event := self._mailbox.get_layer_nowait()) is not None:
                 await self._write_group(event)
             else:
-                self._from_client(event)
+                await self._wait()
 
     async def _wait(self) -> None:
-        self._mailbox.on_event = self.wake
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         try:
             await waiter
         finally:
-            self._waiter = self._mailbox.on_event = None
+            self._waiter = None
 
-    def wake(self) -> None:
-        """Look again what there is to do."""
+    def _wake(self) -> None:
+        """Let the task look again what there is to do."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _next_event(self) -> Message | None:
-        last = self._mailbox.peek_last()
-        if last is not None:
-            # It stays in the mailbox, so that what the owner says to earlier events still arrives.
-            if not self._has_said_last:
-                self._from_client(last)
-            return self._mailbox.get_layer_nowait()
-        takes_events = not self.backlog.is_full and self._host.has_room(self.owner)
-        if takes_events or self._mailbox.gone:
-            return self._mailbox.get_nowait()
-        return self._mailbox.get_layer_nowait()
+    # From the client.
+
+    def _on_event(self) -> None:
+        """Something came into the mailbox: the client's, or of the socket's own groups."""
+        self.pump()
+        if self._mailbox.layer_size:
+            self._wake()
+
+    def pump(self) -> None:
+        """Hand on what the client has said, as far as there is room for it."""
+        if not self.has_socket:
+            return
+        mailbox = self._mailbox
+        # What the mailbox has room for now is put while an event is taken: it follows that one.
+        mailbox.on_event = None
+        while mailbox.client_size and not self._has_said_last:
+            event = mailbox.peek_last()
+            # The last one stays there, so that what the owner says to those before still arrives.
+            if event is None and (mailbox.gone or self._has_room):
+                event = mailbox.get_client_nowait()
+            if event is None:
+                break
+            self._from_client(event)
+        mailbox.on_event = self._on_event
+
+    @property
+    def _has_room(self) -> bool:
+        """False while as many events wait as there may be."""
+        return not self.backlog.is_full and self._host.has_room(self.owner)
 
     def _from_client(self, event: Message) -> None:
         if event["type"] in LAST_EVENTS:
             self._has_said_last = True
             self._timer = asyncio.get_running_loop().call_later(LAST_WORDS_SECONDS, self._last_due)
-            self.wake()
+            self._wake()
         if self.is_ended:
             return
         size = self.backlog.put(event)
@@ -203,7 +219,7 @@ class EdgeConnection:
 
     def _last_due(self) -> None:
         self._is_last_due = True
-        self.wake()
+        self._wake()
 
     def _tell_gone(self) -> None:
         """Let the owner know that the socket has gone, unless the client's last event did."""
@@ -281,7 +297,7 @@ class EdgeConnection:
     def _say(self, *events: Message) -> None:
         """Send events of the edge's own."""
         self._outgoing.extend((event, 0, 0) for event in events)
-        self.wake()
+        self._wake()
 
     def close(self, code: int) -> None:
         """Close a WebSocket that is accepted."""
@@ -310,7 +326,7 @@ class EdgeConnection:
         error = WorkerLost(text)
         mark_logged(error)
         self._failure = error
-        self.wake()
+        self._wake()
 
     def _give_up(self) -> None:
         """Nobody will handle what the client says from here on."""
@@ -347,6 +363,7 @@ class EdgeConnection:
         )
         for sequence, event, size in self.backlog:
             self._host.post(self, "event", size, sequence=sequence, event=event)
+        self.pump()
 
     def on_send(self, event: Message) -> None:
         """The owner's application has sent an event."""
@@ -367,7 +384,7 @@ class EdgeConnection:
             self._is_denying = bool(kind.endswith("start") or event.get("more_body"))
             self._is_closed = not self._is_denying
         self._outgoing.append((event, size_of(event), self.generation))
-        self.wake()
+        self._wake()
 
     def on_ack(self, message: Message) -> None:
         """Events are handled."""
@@ -376,7 +393,7 @@ class EdgeConnection:
         if message.get("on_crash") is not None:
             self.on_crash = message["on_crash"]
         self.backlog.acknowledge(message["sequence"])
-        self.wake()
+        self.pump()
 
     def on_release(self, message: Message) -> None:
         """The owner hands it over."""

@@ -323,7 +323,14 @@ def _checked(raw: Any, key: str, table: Mapping[str, MessageKind]) -> Message:
             f"{key} is {printable(repr(name), 60)}: expected one of {', '.join(table)}."
         )
     for field, rule in kind.fields.items():
-        if problem := rule.problem(raw.get(field)):
+        value: Any = raw.get(field)
+        expected = rule.kind
+        # What nearly all fields are, without a call.
+        if type(value) is expected and (
+            expected is dict or (expected is int and rule.least <= value <= rule.most)
+        ):
+            continue
+        if problem := rule.problem(value):
             raise MalformedMessage(f"'{name}': {field}: {problem}.")
     return raw
 
@@ -336,7 +343,8 @@ def _check_event(kind: str, event: Message, allowed: frozenset[str]) -> None:
             f"{', '.join(sorted(allowed))}."
         )
     for name, rule in _PAYLOADS.items():
-        if name in event and (problem := rule.problem(event[name])):
+        value = event.get(name)
+        if value is not None and (problem := rule.problem(value)):
             raise MalformedMessage(f"'{kind}' with '{found}': {name}: {problem}.")
 
 

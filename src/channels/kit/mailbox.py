@@ -276,6 +276,10 @@ class Mailbox:
             await self._wait()
         return self._take_client()
 
+    def get_client_nowait(self) -> Message | None:
+        """The next client event, or None; layer events stay where they are."""
+        return self._take_client() if self._client else None
+
     async def get_layer(self) -> Message:
         """The next layer event; client events stay where they are."""
         while True:
