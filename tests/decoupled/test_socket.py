@@ -138,7 +138,7 @@ async def test_a_process_of_another_user_is_refused_by_both(
         offer = await offer_of(edge)
         monkeypatch.setattr(socket_carrier, "peer_uid", lambda _: os.geteuid() + 1)
         worker.transport.meet(offer)
-        assert not worker.transport.is_known(edge.name)
+        assert edge.name not in worker.transport.peers
         monkeypatch.undo()
         # The worker asks of its own socket, the edge of its loop's.
         monkeypatch.setattr(
@@ -254,7 +254,7 @@ async def test_a_peer_that_does_not_read_takes_the_room_and_gives_it_back() -> N
         client = await raw_client(edge)
         hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
         client.send(msgpack.packb({**hello, "token": offer["token"]}))
-        await eventually(lambda: edge.transport.is_known("w"))
+        await eventually(lambda: "w" in edge.transport.peers)
         event = {"type": "websocket.receive", "text": "x" * 60_000}
         message = {"kind": "event", "id": 1, "generation": 1, "sequence": 1, "event": event}
         count = 0
@@ -279,11 +279,11 @@ async def test_a_worker_that_comes_again_ends_its_session_before() -> None:
         packed = msgpack.packb({**hello, "token": offer["token"]})
         first, second = await raw_client(edge), await raw_client(edge)
         first.send(packed)
-        await eventually(lambda: edge.transport.is_known("w"))
+        await eventually(lambda: "w" in edge.transport.peers)
         second.send(packed)
         await eventually(lambda: edge.dead == ["w"])
         await ended(first)
-        assert edge.transport.is_known("w")
+        assert "w" in edge.transport.peers
         second.close()
 
 

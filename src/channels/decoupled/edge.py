@@ -200,9 +200,9 @@ class Edge:
     def _post(
         self, peer: str, kind: str, number: int, generation: int, size: int = 0, **fields: Any
     ) -> None:
-        if self._transport is not None and self._transport.is_known(peer):
+        if self._transport is not None:
             message = {"kind": kind, "id": number, "generation": generation, **fields}
-            self._transport.post(peer, message, size + OVERHEAD_BYTES)
+            self._transport.tell(peer, message, size + OVERHEAD_BYTES)
 
     def has_room(self, owner: str) -> bool:
         """False while too much waits for this worker."""

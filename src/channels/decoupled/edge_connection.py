@@ -12,8 +12,7 @@ While as many events wait as there may be, the server's mailbox is left alone, a
 socket: the client waits.  A client that has gone is told at once, whatever waits.
 
 The task that the server runs for this connection does all waiting, for a socket that takes no more.
-The client's events go on in the turn of the loop in which they come, and what the owner says is
-noted by `on_...` methods, which do not wait.
+Everything else is done in the turn of the loop in which it comes, by methods that do not wait.
 """
 
 from __future__ import annotations
@@ -24,10 +23,13 @@ from typing import Final
 
 from channels.decoupled.backlog import LAST_EVENTS, Backlog
 from channels.decoupled.carried import DENIAL, carried_scope, refusal
+from channels.decoupled.credit import Credit
 from channels.decoupled.edge_host import EdgeHost
+from channels.decoupled.intake import fill
 from channels.decoupled.messages import size_of
 from channels.exceptions import WorkerLost, mark_logged
-from channels.kit.doors import find_mailbox, find_sink
+from channels.fanout.prepared import PreparedMessage
+from channels.kit.doors import Sink, find_mailbox, find_sink
 from channels.kit.mailbox import Mailbox
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Receive, Scope, Send
@@ -47,6 +49,7 @@ class EdgeConnection:
     """One WebSocket or request."""
 
     __slots__ = (
+        "_credit",
         "_failure",
         "_has_said_last",
         "_host",
@@ -57,10 +60,8 @@ class EdgeConnection:
         "_mailbox",
         "_outgoing",
         "_send",
-        "_taken",
-        "_taken_bytes",
+        "_sink",
         "_timer",
-        "_told",
         "_waiter",
         "backlog",
         "generation",
@@ -108,13 +109,14 @@ class EdgeConnection:
         self._is_cut = False
         self._mailbox: Mailbox = Mailbox(host.bounds)
         self._send: Send | None = None
+        #: Takes ready frames, from the time when the WebSocket is accepted.
+        self._sink: Sink | None = None
         #: Events on their way to the client, and the generation of their sender.
         self._outgoing: deque[tuple[Message, int, int]] = deque()
         options = host.options
         #: What the client has said and no worker has acknowledged.
         self.backlog = Backlog(options.unacknowledged_events, options.unacknowledged_bytes)
-        # Of the present owner: events that the socket has taken, and how many it was told of.
-        self._taken = self._told = self._taken_bytes = 0
+        self._credit = Credit(options.unsent_events, options.unsent_bytes)
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -132,7 +134,7 @@ class EdgeConnection:
         tasks = TaskScope("a connection at the edge")
         mailbox = find_mailbox(self.scope, receive)
         if mailbox is None:
-            tasks.spawn(self._read(receive), name="client events")
+            tasks.spawn(fill(self._mailbox, receive), name="client events")
         else:
             mailbox.bounds = self._host.bounds
             self._mailbox = mailbox
@@ -145,7 +147,7 @@ class EdgeConnection:
         finally:
             self.has_socket = False
             self._mailbox.on_event = self._mailbox.on_overflow = None
-            self._send = None
+            self._send = self._sink = None
             self._tell_gone()
             if self._timer is not None:
                 self._timer.cancel()
@@ -235,20 +237,6 @@ class EdgeConnection:
         if self.is_ended:
             self._host.forget(self)
 
-    async def _read(self, receive: Receive) -> None:
-        """Under a server that is not ours."""
-        mailbox, room = self._mailbox, asyncio.Event()
-        mailbox.on_room = room.set
-        while not mailbox.gone:
-            event = await receive()
-            if event["type"] in LAST_EVENTS:
-                mailbox.put_last(event)
-            else:
-                mailbox.put_client(event, size_of(event))
-            while mailbox.client_is_full:
-                room.clear()
-                await room.wait()
-
     # To the client.
 
     async def _write(self, event: Message, size: int, generation: int) -> None:
@@ -260,19 +248,29 @@ class EdgeConnection:
                 # The client has gone: the server says so in its last event.
                 self._is_cut = True
         if event["type"] == "websocket.accept":
-            self._host.attach(self, self._mailbox, find_sink(self.scope, self._send))
+            self._sink = find_sink(self.scope, self._send)
+            self._host.attach(self, self._mailbox, self._sink)
         elif event["type"] == "http.response.body" and not event.get("more_body"):
             self.has_socket = False
+        self._note_taken(size, generation)
+
+    def _write_at_once(self, event: Message) -> bool:
+        """Write a message without the task, if that waits, and the socket takes more."""
+        waiter, sink = self._waiter, self._sink
+        if sink is None or waiter is None or waiter.done() or self._outgoing:
+            return False
+        text, data, form = event.get("text"), event.get("bytes"), sink.form
+        if form is None or (text is None) == (data is None):
+            return False
+        sink.write(PreparedMessage(text=text, data=data).frame(form))
+        return True
+
+    def _note_taken(self, size: int, generation: int) -> None:
+        """The socket has taken an event; its sender is told of some together."""
         if generation == self.generation and self.owner:
-            self._taken += 1
-            self._taken_bytes += size
-            options = self._host.options
-            if (
-                self._taken - self._told >= options.unsent_events // 4
-                or self._taken_bytes >= options.unsent_bytes // 4
-            ):
-                self._told, self._taken_bytes = self._taken, 0
-                self._host.post(self, "taken", count=self._taken)
+            count = self._credit.taken(size)
+            if count is not None:
+                self._host.post(self, "taken", count=count)
 
     async def _write_group(self, event: Message) -> None:
         kind = event.get("type")
@@ -347,7 +345,8 @@ class EdgeConnection:
         """A worker has it from here on: tell it all that it needs."""
         options = self._host.options
         self.is_offered, self.was_owned, self.owner = False, True, peer
-        self._taken = self._told = self._taken_bytes = self.rolls = 0
+        self._credit.restart()
+        self.rolls = 0
         scope, size = carried_scope(self.scope)
         self._host.post(
             self,
@@ -383,7 +382,11 @@ class EdgeConnection:
         elif kind.startswith(DENIAL):
             self._is_denying = bool(kind.endswith("start") or event.get("more_body"))
             self._is_closed = not self._is_denying
-        self._outgoing.append((event, size_of(event), self.generation))
+        size = size_of(event)
+        if kind == "websocket.send" and self._write_at_once(event):
+            self._note_taken(size, self.generation)
+            return
+        self._outgoing.append((event, size, self.generation))
         self._wake()
 
     def on_ack(self, message: Message) -> None:

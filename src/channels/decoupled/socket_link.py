@@ -131,7 +131,7 @@ class SocketLink(PeerLink, asyncio.Protocol):
             TypeError, ValueError, OverflowError: If it cannot be carried.
         """
         if self.is_open:
-            self.write(message)
+            self._write(_serializer.dumps(message))
         else:
             self.waiting.append((message, size))
             self._pending_bytes += size

@@ -140,9 +140,11 @@ class LinkTransport:
         link.put(message, size)
         return True
 
-    def is_known(self, peer: str) -> bool:
-        """True while there is a session with this peer."""
-        return peer in self.links
+    def tell(self, peer: str, message: Message, size: int) -> None:
+        """As `post`, but nothing is sent if there is no session with this peer."""
+        link = self.links.get(peer)
+        if link is not None:
+            link.put(message, size)
 
     def has_room(self, peer: str) -> bool:
         """False while more than `link_bytes` wait for a peer."""

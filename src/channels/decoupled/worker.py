@@ -280,15 +280,10 @@ class ConnectionWorker:
 
     def post(self, connection: WorkerConnection, kind: str, size: int = 0, **fields: Any) -> None:
         """Send a message on this connection to its edge."""
-        transport = self._transport
-        if transport is not None and transport.is_known(connection.edge):
-            message = {
-                "kind": kind,
-                "id": connection.id,
-                "generation": connection.generation,
-                **fields,
-            }
-            transport.post(connection.edge, message, size + OVERHEAD_BYTES)
+        if self._transport is not None:
+            number, generation = connection.id, connection.generation
+            message = {"kind": kind, "id": number, "generation": generation, **fields}
+            self._transport.tell(connection.edge, message, size + OVERHEAD_BYTES)
 
     def has_room(self, edge: str) -> bool:
         """False while too much waits for this edge."""
