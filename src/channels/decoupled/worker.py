@@ -19,6 +19,7 @@ import random
 import threading
 from collections import Counter
 from contextvars import copy_context
+from functools import lru_cache
 from typing import Any, Final
 
 from asgiref.compatibility import guarantee_single_callable
@@ -46,6 +47,8 @@ RETRY_MOST_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 2.0
 LAST_SECONDS: Final = 2.0
 STARTUP_SECONDS: Final = 60.0
+#: Headers that connections share, in place of having each its own copy: most are their browsers'.
+SHARED_HEADERS: Final = 1024
 
 _malformed: Final = Throttle(5.0)
 #: An edge's inbox, and the id of one of its connections.
@@ -376,14 +379,19 @@ def _scope_of(opened: Message, state: dict[str, Any] | None) -> Scope:
     Raises:
         MalformedMessage: If it is none of a connection.
     """
-    scope: Scope = dict(opened["scope"])
+    scope: Scope = opened["scope"]
     if scope.get("type") not in {"http", "websocket"}:
         raise MalformedMessage("'open' with a scope that is of no connection.")
-    scope["headers"] = [(name, value) for name, value in scope["headers"]]
-    scope["extensions"] = dict(scope["extensions"])
+    scope["headers"] = [_shared_header(name, value) for name, value in scope["headers"]]
     if state is not None:
         scope["state"] = dict(state)
     return scope
+
+
+@lru_cache(SHARED_HEADERS)
+def _shared_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """The same pair for all connections that have it."""
+    return name, value
 
 
 def _leave_error(task: asyncio.Task[Any]) -> None:
