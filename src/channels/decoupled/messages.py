@@ -358,9 +358,10 @@ def _check_pairs(pairs: list[Any]) -> None:
 
 def size_of(event: Message) -> int:
     """What an event counts for in the bounds on bytes: its payload, and something for the rest."""
-    size = OVERHEAD_BYTES + len(event.get("bytes") or b"") + len(event.get("body") or b"")
+    size = OVERHEAD_BYTES
     text = event.get("text")
     if text:
         # Most text is ASCII; a character of other text may have four bytes.
         size += len(text) if text.isascii() else 4 * len(text)
-    return size
+    data = event.get("bytes") or event.get("body")
+    return size + len(data) if data else size
