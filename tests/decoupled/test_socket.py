@@ -300,3 +300,28 @@ async def test_one_process_knows_so_many_others_over_sockets_too() -> None:
         await ended(client)
         assert edge.transport.counters["peers_refused"]
         assert edge.transport.peers == [worker.name]
+
+
+async def test_who_ends_a_session_waits_for_what_the_other_has_not_read() -> None:
+    """Closed at once, a socket cuts off what was said last if the other writes just then."""
+    async with sides() as (_, edge):
+        client = await raw_client(edge)
+        hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
+        token = (await offer_of(edge))["token"]
+        client.send(msgpack.packb({**hello, "token": token}))
+        await eventually(lambda: "w" in edge.transport.peers)
+        for number in range(1, 101):
+            edge.transport.post("w", {"kind": "void", "id": number, "generation": 1})
+        closing = asyncio.create_task(edge.transport.close(5))
+        await eventually(lambda: not edge.transport.peers)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        client.send(msgpack.packb({"kind": "claim", "id": 1, "generation": 1}))
+        said, reader = [], msgpack.Unpacker()
+        while data := await asyncio.get_running_loop().sock_recv(client, 65536):
+            reader.feed(data)
+            said += list(reader)
+        assert [each["id"] for each in said[1:]] == list(range(1, 101))
+        assert not closing.done()
+        client.close()
+        await closing

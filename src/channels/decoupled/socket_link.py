@@ -177,11 +177,14 @@ class SocketLink(PeerLink, asyncio.Protocol):
         self.abort()
 
     def close(self) -> None:
-        """Let what was written go out, then end."""
+        """Say all that waits and that nothing follows; the other then closes the socket.
+
+        To close it here would cut off what the other has not read, if it writes at that moment.
+        """
         self.is_alive = False
         self._flush()
-        if self._transport is not None:
-            self._transport.close()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
 
     def abort(self) -> None:
         """Cut the socket."""
