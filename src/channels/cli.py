@@ -41,9 +41,9 @@ from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
 from channels.legacy.worker_options import RoutedOptions
 from channels.loading import (
     find_layer,
-    has_routing,
     interface_of,
     interface_tables,
+    is_routed,
     load_application,
 )
 from channels.server import ServerOptions
@@ -306,7 +306,7 @@ def run_interface(namespace: argparse.Namespace) -> int:
     _set_up_logging(values)
     name = namespace.application or f"layer {namespace.layer!r}"
     layer = find_layer(namespace.application, namespace.layer)
-    if has_routing(layer):
+    if is_routed(layer):
         values = {"http_timeout": HTTP_TIMEOUT_SECONDS} | values
     endpoints = from_mapping(Listening, values).endpoints(set(values))
     return _serve("interface", name, interface_of(layer, values), values, endpoints)

@@ -100,7 +100,7 @@ def interface_of(found: Any, values: Mapping[str, Any]) -> Application:
             f"{type(layer).__name__} stays inside one process, and no worker runs in this one: "
             "configure a layer that spans processes, such as channels.layers.LocalChannelLayer."
         )
-    if has_routing(layer):
+    if is_routed(layer):
         # Here, because it takes Django along: `channels serve` may serve without.
         from channels.legacy.interface.application import InterfaceServer  # noqa: PLC0415
 
@@ -134,8 +134,11 @@ def find_layer(path: str | None, alias: str) -> Any:
     return layer
 
 
-def has_routing(found: Any) -> bool:
-    """True if the workers of a layer run the Channels 1 way."""
+def is_routed(found: Any) -> bool:
+    """True if the workers of this layer run the Channels 1 way.
+
+    `settings.has_routing` asks the settings, and makes no layer.
+    """
     return getattr(getattr(found, "layer", found), "routing", None) is not None
 
 

@@ -29,12 +29,11 @@ from asgiref.server import StatelessServer
 from channels.exceptions import ChannelLayerUnavailable, was_logged
 from channels.kit.options import check_options, option
 from channels.kit.printable import printable
-from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope
 from channels.layers.process.leases import Lease, reason_of
 from channels.middleware import single_callable
-from channels.server.loops import call_on, layer_on_this_loop, run_on_new_loop
+from channels.server.loops import call_on, layer_on_this_loop, run_until_stopped
 from channels.server.notify import notify
 from channels.status import answering
 
@@ -190,11 +189,8 @@ class Worker(StatelessServer):
 
         A second signal ends it at once.
         """
-        has_signals = self.owns_process = threading.current_thread() is threading.main_thread()
-        with contextlib.ExitStack() as stack:
-            if has_signals:
-                stack.enter_context(process_exit.serving(self, self.options.stop_seconds))
-            run_on_new_loop(self.run_as_owner())
+        self.owns_process = threading.current_thread() is threading.main_thread()
+        run_until_stopped(self, self.run_as_owner(), self.options.stop_seconds)
 
     def request_stop(self) -> None:
         """Finish what runs, then end `handle`; from any thread, at any time."""

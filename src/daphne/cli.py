@@ -17,9 +17,9 @@ from channels.kit.types import Application
 from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
 from channels.loading import (
     as_application,
-    has_routing,
     interface_of,
     is_channel_layer,
+    is_routed,
     load_object,
 )
 from channels.server.listening import start_failure_text
@@ -197,7 +197,7 @@ class CommandLineInterface:
         """
         found = load_object(asgi_app_path)
         if is_channel_layer(found):
-            self._http_timeout = HTTP_TIMEOUT_SECONDS if has_routing(found) else None
+            self._http_timeout = HTTP_TIMEOUT_SECONDS if is_routed(found) else None
             return interface_of(found, self._layer_options)
         return as_application(found, asgi_app_path)
 

@@ -16,7 +16,7 @@ from channels.layers import InMemoryChannelLayer
 from tests.server.shell import Shell, eventually, serve
 
 #: Heartbeats that let a test end soon; on a busy machine one may be late.
-QUICK = {"heartbeat": 0.3, "heartbeat_misses": 4}
+QUICK: dict[str, Any] = {"heartbeat": 0.3, "heartbeat_misses": 4}
 
 
 def of_connections(application: Application) -> Application:

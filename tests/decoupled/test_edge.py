@@ -19,6 +19,8 @@ from tests.decoupled.house import house, of_connections
 from tests.server.shell import Recorder, dial, eventually, request, serve, text
 from tests.wire.peer import frame
 
+pytestmark = pytest.mark.usefixtures("link")
+
 
 @pytest.fixture
 def layer(monkeypatch: pytest.MonkeyPatch) -> InMemoryChannelLayer:
@@ -399,3 +401,77 @@ async def test_a_scope_of_another_type_is_none_for_an_edge() -> None:
     edge: Any = Edge(InMemoryChannelLayer())
     with pytest.raises(ValueError, match="'telnet'"):
         await edge({"type": "telnet"}, None, None)
+
+
+class Adopted(InMemoryChannelLayer):
+    """A layer that does its I/O on the loop of its owner, who must close it."""
+
+    closed = 0
+
+    def adopt_loop(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        self.closed += 1
+        await super().close()
+
+
+async def test_an_edge_closes_the_layer_whose_loop_it_has_lent() -> None:
+    layer = Adopted()
+    edge = Edge(layer, EdgeOptions(heartbeat=0.3))
+    said: asyncio.Queue[Message] = asyncio.Queue()
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    life = asyncio.create_task(edge({"type": "lifespan"}, said.get, heard.put))
+    said.put_nowait({"type": "lifespan.startup"})
+    assert await heard.get() == {"type": "lifespan.startup.complete"}
+    assert layer.closed == 0
+    said.put_nowait({"type": "lifespan.shutdown"})
+    assert await heard.get() == {"type": "lifespan.shutdown.complete"}
+    await life
+    assert layer.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("drop_new", ["1", "2", "3"]),
+        ("drop_old", ["1", "4", "5"]),
+        ("latest", ["1", "5"]),
+        ("close", ["1", 1013]),
+    ],
+)
+async def test_more_of_the_socket_s_own_groups_than_may_wait_follows_the_rule(
+    layer: InMemoryChannelLayer, rule: str, expected: list[Any]
+) -> None:
+    class Watching(AsyncWebsocketConsumer):
+        async def connect(self) -> None:
+            await self.channel_layer.group_add("news", self.socket_channel)
+            await self.accept()
+
+    sent: list[Any] = []
+    gate = asyncio.Event()
+
+    async def send(event: Message) -> None:
+        if event["type"] == "websocket.send":
+            sent.append(event["text"])
+            await gate.wait()
+        elif event["type"] == "websocket.close":
+            sent.append(event.get("code"))
+
+    # A server that is not ours may leave out what ASGI lets it.
+    scope: Scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": []}
+    said: asyncio.Queue[Message] = asyncio.Queue()
+    said.put_nowait({"type": "websocket.connect"})
+    async with house(layer=layer, group_capacity=2, group_overflow=rule) as here:
+        await here.start_worker(Watching)
+        serving = asyncio.create_task(here.edge(scope, said.get, send))
+        await eventually(lambda: "news" in layer.node.local.hub.groups)
+        await eventually(lambda: here.edge.statistics()["connections"])
+        await layer.group_send("news", {"type": "websocket.send", "text": "1"})
+        await eventually(lambda: sent == ["1"])
+        for number in range(2, 6):
+            await layer.group_send("news", {"type": "websocket.send", "text": f"{number}"})
+        gate.set()
+        await eventually(lambda: sent == expected)
+        said.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        await serving

@@ -14,6 +14,8 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 from tests.decoupled.house import house
 from tests.server.shell import dial, eventually, serve, text
 
+pytestmark = pytest.mark.usefixtures("link")
+
 
 @pytest.fixture
 def layer(monkeypatch: pytest.MonkeyPatch) -> InMemoryChannelLayer:

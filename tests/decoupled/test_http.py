@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import pytest
+
 from channels.decoupled.edge import Edge
 from channels.decoupled.options import EdgeOptions
 from channels.generic.http import AsyncHttpConsumer
@@ -15,6 +17,8 @@ from tests.decoupled.house import House, house, of_connections
 from tests.server.applications import read_body, respond
 from tests.server.client import Client, connect
 from tests.server.shell import eventually, serve
+
+pytestmark = pytest.mark.usefixtures("link")
 
 
 @contextlib.asynccontextmanager

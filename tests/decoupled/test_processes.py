@@ -86,10 +86,10 @@ async def talk(client: ClientConnection, until: asyncio.Event) -> tuple[int, set
     return said, workers
 
 
-async def roll_over(site: Site, sockets: int) -> None:
+async def roll_over(site: Site, sockets: int, link: str) -> None:
     """Restart two workers one after the other, while all sockets talk."""
     await site.start("edge")
-    workers = [await site.start("worker"), await site.start("worker")]
+    workers = [await site.start("worker", link=link), await site.start("worker", link=link)]
     clients = [await site.dial() for _ in range(sockets)]
     until = asyncio.Event()
     talks = [asyncio.create_task(talk(client, until)) for client in clients]
@@ -97,7 +97,7 @@ async def roll_over(site: Site, sockets: int) -> None:
         old = workers.pop(0)
         old.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(old.wait) == 0, old.output
-        workers.append(await site.start("worker"))
+        workers.append(await site.start("worker", link=link))
     until.set()
     results = await asyncio.gather(*talks)
     assert all(said > 0 for said, _ in results)
@@ -109,16 +109,40 @@ async def roll_over(site: Site, sockets: int) -> None:
         await client.close()
 
 
-async def test_workers_are_restarted_under_traffic_and_no_socket_notices(site: Site) -> None:
-    await roll_over(site, 100)
+@pytest.mark.parametrize("link", ["auto", "layer"])
+async def test_workers_are_restarted_under_traffic_and_no_socket_notices(
+    site: Site, link: str
+) -> None:
+    await roll_over(site, 100, link)
 
 
-async def test_the_same_over_redis(short_path: Path, redis_address: tuple[str, int]) -> None:
-    site = Site(short_path, REDIS, {"hosts": [list(redis_address)]})
-    try:
-        await roll_over(site, 30)
-    finally:
-        await asyncio.to_thread(site.close)
+@pytest.fixture
+async def redis_site(short_path: Path, redis_address: tuple[str, int]) -> AsyncIterator[Site]:
+    """Over Redis, as if each process had a machine of its own."""
+    made = Site(short_path, REDIS, {"hosts": [list(redis_address)]})
+    yield made
+    await asyncio.to_thread(made.close)
+
+
+async def test_the_same_over_redis(redis_site: Site) -> None:
+    await roll_over(redis_site, 30, "layer")
+
+
+@pytest.mark.parametrize("link", ["auto", "layer"])
+async def test_over_redis_a_killed_worker_s_connections_go_on(redis_site: Site, link: str) -> None:
+    await redis_site.start("edge")
+    first = await redis_site.start("worker", "redeliver", link=link)
+    client = await redis_site.dial()
+    await client.send("before")
+    assert str(await client.recv()).startswith("before 1")
+    await client.send("die once")
+    await client.send("after")
+    assert await asyncio.to_thread(first.wait) == -signal.SIGKILL
+    await redis_site.start("worker", "redeliver", link=link)
+    assert await client.recv() == "resumed at 1"
+    for expected in ("die once 2", "after 3"):
+        assert str(await client.recv()).startswith(expected)
+    await client.close()
 
 
 async def test_a_killed_worker_s_connections_are_closed_unless_they_say_more(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from channels.kit.types import Message, Scope
 
@@ -29,6 +30,8 @@ DENIAL: Final = "websocket.http.response"
 def carried_scope(scope: Scope) -> tuple[Scope, int]:
     """The scope for the worker's application, and what its fields count for in bytes."""
     carried: Scope = {key: scope[key] for key in SCOPE_KEYS if key in scope}
+    # Another server may leave it out; the worker names connections by it.
+    carried.setdefault("raw_path", quote(scope["path"]).encode())
     extensions = scope.get("extensions") or {}
     carried["extensions"] = {DENIAL: {}} if DENIAL in extensions else {}
     return carried, sum(len(name) + len(value) for name, value in scope["headers"])

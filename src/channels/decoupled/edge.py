@@ -24,6 +24,7 @@ from channels.exceptions import InvalidOption
 from channels.fanout.member import Member
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow
 from channels.kit.types import Application, Message, Receive, Scope, Send
+from channels.server.loops import layer_on_this_loop
 from channels.status import answering
 
 #: For what was said last, when the edge stops.
@@ -91,8 +92,6 @@ class Edge:
         """Take an inbox; done by lifespan, or with the first connection."""
         if self._transport is not None:
             return
-        if hasattr(self._layer, "adopt_loop"):
-            self._layer.adopt_loop()
         self._transport = LinkTransport(self._layer, "edge", self.options, self)
         self._offers = Offers(self._transport.offer, self.options.offer_again, self.counters)
         await self._transport.start()
@@ -112,13 +111,14 @@ class Edge:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        await self.start()
-        try:
-            async with answering(self._layer, "edge", self.statistics):
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
-        finally:
-            await self.stop()
+        async with layer_on_this_loop(self._layer):
+            await self.start()
+            try:
+                async with answering(self._layer, "edge", self.statistics):
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
+            finally:
+                await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
     def statistics(self) -> dict[str, int]:

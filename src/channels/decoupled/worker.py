@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import threading
 from collections import Counter
 from contextvars import copy_context
 from functools import lru_cache
@@ -29,12 +28,11 @@ from channels.decoupled.options import ConnectionWorkerOptions
 from channels.decoupled.transport import LinkTransport
 from channels.decoupled.worker_connection import WorkerConnection
 from channels.exceptions import ChannelLayerUnavailable, MalformedMessage
-from channels.kit.process_exit import process_exit
 from channels.kit.tasks import TaskScope
 from channels.kit.throttle import Throttle, and_more
 from channels.kit.types import Application, Message, Scope
 from channels.server.lifespan import Lifespan
-from channels.server.loops import call_on, layer_on_this_loop, run_on_new_loop
+from channels.server.loops import call_on, layer_on_this_loop, run_until_stopped
 from channels.server.notify import notify
 from channels.status import answering
 
@@ -89,10 +87,7 @@ class ConnectionWorker:
 
         A second signal ends it at once.
         """
-        with contextlib.ExitStack() as stack:
-            if threading.current_thread() is threading.main_thread():
-                stack.enter_context(process_exit.serving(self, self.options.stop_seconds))
-            run_on_new_loop(self._run_as_owner())
+        run_until_stopped(self, self._run_as_owner(), self.options.stop_seconds)
 
     async def _run_as_owner(self) -> None:
         async with layer_on_this_loop(self.layer):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from channels.kit.exits import run_past_exits
+from channels.kit.process_exit import Stoppable, process_exit
 
 T = TypeVar("T")
 
@@ -77,6 +79,20 @@ def run_on_new_loop(work: Coroutine[Any, Any, T]) -> T:
             asyncio.set_event_loop(None)
             # Not the runner's `close`: this one does not wait for the default executor.
             loop.close()
+
+
+def run_until_stopped(
+    target: Stoppable, work: Coroutine[Any, Any, None], stop_seconds: float | None
+) -> None:
+    """Run `work` on a loop of its own; in the main thread signals stop `target` meanwhile.
+
+    Args:
+        stop_seconds: As `ProcessExit.serving` takes it.
+    """
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(process_exit.serving(target, stop_seconds))
+        run_on_new_loop(work)
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:
