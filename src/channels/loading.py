@@ -85,13 +85,15 @@ def is_channel_layer(found: Any) -> bool:
 def interface_of(found: Any, values: Mapping[str, Any]) -> Application:
     """The application that carries connections into a channel layer, to workers elsewhere.
 
-    A layer with ROUTING has workers of Channels 1; one without, consumers of today.
+    A layer with ROUTING has workers of Channels 1; one without, consumers of today.  With
+    http="edge" ASGI_APPLICATION answers HTTP in this process.
 
     Args:
         values: Options; those of the chosen application are taken.
 
     Raises:
         InvalidOption: If the layer stays inside this process, where no worker runs.
+        StartupFailed: If http="edge" and ASGI_APPLICATION cannot be imported.
     """
     layer = getattr(found, "layer", found)
     capabilities = getattr(layer, "capabilities", None)
@@ -105,7 +107,25 @@ def interface_of(found: Any, values: Mapping[str, Any]) -> Application:
         from channels.legacy.interface.application import InterfaceServer  # noqa: PLC0415
 
         return InterfaceServer(layer, from_mapping(InterfaceOptions, values))
-    return Edge(layer, from_mapping(EdgeOptions, values))
+    options = from_mapping(EdgeOptions, values)
+    return Edge(layer, options, site_application() if options.http == "edge" else None)
+
+
+def site_application() -> Application:
+    """ASGI_APPLICATION.
+
+    Raises:
+        StartupFailed: If it cannot be imported.
+    """
+    # Here, because they take Django along: `channels serve` may serve without.
+    from django.conf import settings  # noqa: PLC0415
+
+    from channels.routing import get_default_application  # noqa: PLC0415
+
+    path = str(getattr(settings, "ASGI_APPLICATION", None))
+    with importing(path):
+        found = get_default_application()
+    return as_application(found, path)
 
 
 def find_layer(path: str | None, alias: str) -> Any:

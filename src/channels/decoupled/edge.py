@@ -12,7 +12,10 @@ was said last goes out; every worker is told that the edge has gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextvars import copy_context
 from typing import Any, Final, cast
 
 from channels.decoupled.edge_connection import EdgeConnection
@@ -24,11 +27,14 @@ from channels.exceptions import InvalidOption
 from channels.fanout.member import Member
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow
 from channels.kit.types import Application, Message, Receive, Scope, Send
+from channels.server.lifespan import Lifespan
 from channels.server.loops import layer_on_this_loop
 from channels.status import answering
 
 #: For what was said last, when the edge stops.
 LAST_SECONDS: Final = 2.0
+#: For the start of the application that answers HTTP here.
+STARTUP_SECONDS: Final = 60.0
 #: Connections whose socket has gone and whose worker has not said that it is done.
 MOST_DEPARTED: Final = 10_000
 #: Whole rolls of a worker that may miss a connection; it may just have been opened.
@@ -57,6 +63,8 @@ class Edge:
             raise InvalidOption("http='edge' needs an application that answers HTTP here.")
         self._layer = layer
         self._application = application
+        #: Of the application's lifespan.
+        self._state: dict[str, Any] | None = None
         self.counters: Counter[str] = Counter()
         overflow = cast(Overflow, self.options.group_overflow)
         self.bounds = MailboxBounds(self.options.group_capacity, self.options.group_bytes, overflow)
@@ -80,6 +88,8 @@ class Edge:
             await self._live(receive, send)
         elif kind == "http" and self.options.http == "edge":
             assert self._application is not None, "checked when the edge was made"
+            if self._state is not None:
+                scope["state"] = dict(self._state)
             await self._application(scope, receive, send)
         elif kind in {"http", "websocket"}:
             await self._serve(scope, receive, send)
@@ -111,7 +121,7 @@ class Edge:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        async with layer_on_this_loop(self._layer):
+        async with layer_on_this_loop(self._layer), self._application_alive():
             await self.start()
             try:
                 async with answering(self._layer, "edge", self.statistics):
@@ -120,6 +130,21 @@ class Edge:
             finally:
                 await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+    @contextlib.asynccontextmanager
+    async def _application_alive(self) -> AsyncIterator[None]:
+        """Start the application that answers HTTP here, if there is one, and stop it at the end."""
+        if self._application is None:
+            yield
+            return
+        lifespan = Lifespan(self._application)
+        await lifespan.startup(copy_context(), STARTUP_SECONDS)
+        self._state = lifespan.state
+        try:
+            yield
+        finally:
+            await lifespan.shutdown(LAST_SECONDS)
+            await lifespan.tasks.close()
 
     def statistics(self) -> dict[str, int]:
         """Counters since the process began, and sizes now."""
