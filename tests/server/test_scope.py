@@ -9,7 +9,7 @@ from channels.server.options import ProxyOptions, ServerOptions
 from channels.server.peer import Peer
 from channels.server.proxy import Proxies
 from channels.server.scope import ScopeBuilder
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 from tests.wire.reading import read
 
 PEER = Peer(("1.2.3.4", 5), ("10.0.0.1", 80))

@@ -6,7 +6,7 @@ import pytest
 
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.server.websocket_opening import Opening
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 from tests.wire.test_handshake import GOOD
 
 
@@ -22,7 +22,7 @@ def opening(*fields: tuple[bytes, bytes], method: str = "GET", compress: bool = 
         expects_continue=False,
         upgrade=b"websocket",
     )
-    return Opening(request, lambda: [(b"server", b"server: us\r\n")], compress=compress)
+    return Opening(request, lambda: [(b"server", b"us", b"server: us\r\n")], compress=compress)
 
 
 DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")

@@ -13,8 +13,8 @@ from channels.wire.http1 import (
     Http1Connection,
     HttpPhase,
 )
-from channels.wire.http1_request import Request
-from channels.wire.http1_response import ResponseBody, ResponseStart
+from channels.wire.request import Request
+from channels.wire.response import ResponseBody, ResponseStart
 
 LIMITS = Limits()
 

@@ -17,7 +17,7 @@ from channels.wire.handshake import (
     read_handshake,
     wants_websocket,
 )
-from channels.wire.http1_request import MOST_ELEMENTS
+from channels.wire.request import MOST_ELEMENTS
 
 GOOD: Headers = [
     (b"host", b"example.com"),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from channels.exceptions import LocalProtocolError
 from channels.kit.limits import Limits
 from channels.wire.http1 import BodyChunk, Continue, Event, Failure, Http1Connection, HttpPhase
-from channels.wire.http1_request import Request
-from channels.wire.http1_response import ResponseBody, ResponseStart
+from channels.wire.request import Request
+from channels.wire.response import ResponseBody, ResponseStart
 from tests.wire.reading import WAYS, bytewise, in_two, outline, read
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -383,14 +383,14 @@ def test_continue_is_sent_when_asked_for_and_not_after_the_answer() -> None:
 
 
 def test_a_failure_is_answered_by_a_last_response() -> None:
-    connection = Http1Connection(Limits(), lambda: [(b"server", b"server: us\r\n")])
+    connection = Http1Connection(Limits(), lambda: [(b"server", b"us", b"server: us\r\n")])
     connection.receive_data(b"HEAD / HTTP/1.0\r\nHost: x\r\n\r\nrubbish\r\n")
     connection.next_event()
     connection.send(ResponseStart(200, []))
     connection.response.close_after()
     connection.send(ResponseBody(b""))
     connection.data_to_send()
-    fresh = Http1Connection(Limits(), lambda: [(b"server", b"server: us\r\n")])
+    fresh = Http1Connection(Limits(), lambda: [(b"server", b"us", b"server: us\r\n")])
     fresh.receive_data(b"rubbish\r\n")
     fresh.next_event()
     fresh.send(ResponseStart(400, []))

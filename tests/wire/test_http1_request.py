@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels.wire.http1_request import Request, split_list
+from channels.wire.request import Request, split_list
 from tests.wire.reading import read
 
 

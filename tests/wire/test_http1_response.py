@@ -5,13 +5,16 @@ from typing import Any
 import pytest
 
 from channels.exceptions import LocalProtocolError
-from channels.wire.http1_response import ResponseBody, ResponseStart, ResponseWriter
+from channels.wire.http1_response import ResponseWriter
+from channels.wire.response import ResponseBody, ResponseStart
 
 Pairs = list[tuple[bytes, bytes]]
 
 
 def writer(method: str = "GET", version: str = "1.1", *, keep_alive: bool = True) -> ResponseWriter:
-    return ResponseWriter(method, version, keep_alive, lambda: [(b"server", b"server: us\r\n")])
+    return ResponseWriter(
+        method, version, keep_alive, lambda: [(b"server", b"us", b"server: us\r\n")]
+    )
 
 
 def written(

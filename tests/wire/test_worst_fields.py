@@ -16,7 +16,7 @@ from channels.server.scope import ScopeBuilder
 from channels.wire.deflate import negotiate
 from channels.wire.handshake import read_handshake
 from channels.wire.http1 import Failure, Http1Connection
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 
 MOST_SECONDS = 0.005
 #: Made once, as in a server.

@@ -11,11 +11,8 @@ or less than that bound waits behind the request that is being answered.
     deadline   set while                                        when due
     idle       nothing of a request has come                    close
     header     a head has begun                                 408, close
-    body       the rest of a body is awaited                    408, or cut
-    rate       the same; not moved by what comes                408, or cut, if that was too little
-    notice     a request is being answered                      name it in the log
-    response   a request is being answered                      503, or cut
     gone       the client ended its half, no response yet       tell the application
+    (others)   a request is being read and answered             request_deadlines.py
 
 Close order: the exchange is abandoned (its application hears `http.disconnect`), the deadlines are
 released, the outlet closes.
@@ -24,21 +21,18 @@ released, the outlet closes.
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Final
 
-from channels.exceptions import ClientDisconnected, NoRouteFound, RemoteProtocolError
+from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import KIB
 from channels.server.access import Kind
-from channels.server.application import describe, log_surplus, log_unanswered
-from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
-from channels.server.http_exchange import HttpExchange
+from channels.server.http_exchange import HttpExchange, own_answer
+from channels.server.request_deadlines import RequestDeadlines
 from channels.server.service import HttpOutlet, Service
-from channels.wire.handshake import REFUSAL_FIELDS
 from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, HttpPhase
-from channels.wire.http1_request import Request
-from channels.wire.http1_response import ResponseBody, ResponseStart
+from channels.wire.request import Request
+from channels.wire.response import ResponseBody
 
 #: A body that nobody wanted is read on for so many bytes, to keep the connection; then it closes.
 DISCARD_BYTES: Final = 64 * KIB
@@ -62,11 +56,10 @@ class HttpSession:
         self._loop = loop
         self._timeouts = service.options.timeouts
         self._read_ahead = service.options.limits.read_ahead_bytes
-        self._received = 0
-        #: What had been received when the present span of the least rate began.
-        self._received_before = 0
         self._machine = Http1Connection(service.options.limits, service.stamp)
         self._deadlines = Deadlines(loop, self._due)
+        #: Those of the present request.
+        self._request = RequestDeadlines(service.options, self._deadlines)
         #: The exchange that is being answered.
         self._exchange: HttpExchange | None = None
         self._asked_for_body = False
@@ -82,7 +75,7 @@ class HttpSession:
 
     def data_received(self, data: bytes) -> None:
         machine = self._machine
-        self._received += len(data)
+        self._request.received += len(data)
         machine.receive_data(data)
         if machine.phase is not _DONE:
             self._advance()
@@ -103,7 +96,9 @@ class HttpSession:
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - the seam's shape
         self._is_over = True
         self._deadlines.close()
-        self._abandon()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.abandon()
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 
@@ -163,21 +158,11 @@ class HttpSession:
         machine = self._machine
         if machine.phase is _BODY:
             if not self._client_waits:
-                self._deadlines.set("body", self._timeouts.body_timeout)
-                if "rate" not in self._deadlines:
-                    self._watch_rate()
+                self._request.await_body()
         elif machine.phase is _HEAD and not machine.is_idle and "header" not in self._deadlines:
             # Once for a whole head: bytes that drip in do not move it.
             self._deadlines.clear("idle")
             self._deadlines.set("header", self._timeouts.header_timeout)
-
-    def _watch_rate(self) -> None:
-        """Begin a span over which the body's rate is averaged."""
-        self._received_before = self._received
-        self._deadlines.set("rate", self._timeouts.body_timeout)
-
-    def _end_body_deadlines(self) -> None:
-        self._deadlines.clear("body", "rate")
 
     @property
     def _client_waits(self) -> bool:
@@ -188,18 +173,14 @@ class HttpSession:
         )
 
     def _begin(self, request: Request) -> None:
-        service, outlet = self._service, self._outlet
         if request.upgrade and request.wants_websocket:
             self._hand_over(request)
             return
         if self._stopped is not None:
             self._machine.response.close_after()
-        scope = service.scopes.build("http", request, outlet.peer)
-        exchange = HttpExchange(service, self, request, scope, self._loop.time())
+        exchange = HttpExchange(self._service, self, request, self._machine.response)
         self._exchange = exchange
-        self._deadlines.only("notice", self._timeouts.unanswered_notice)
-        if self._timeouts.http_timeout is not None:
-            self._deadlines.set("response", self._timeouts.http_timeout)
+        self._request.begin()
         if request.has_body:
             exchange.mailbox.on_room = self._advance
             self._asked_for_body = False
@@ -227,14 +208,14 @@ class HttpSession:
     def _take_body(self, chunk: BodyChunk) -> bool:
         """Hand a piece of the body on; False if the rest must wait."""
         if not chunk.more:
-            self._end_body_deadlines()
+            self._request.end_body()
         exchange = self._exchange
         if exchange is None:
             return self._discard(chunk)
         exchange.put_body(chunk.data, more=chunk.more)
         if exchange.mailbox.client_is_full:
             # From here on the application is awaited, not the client.
-            self._end_body_deadlines()
+            self._request.end_body()
             self._pause_reading()
             return False
         return True
@@ -250,111 +231,54 @@ class HttpSession:
 
     def _refuse(self, error: RemoteProtocolError, handshake: Request | None = None) -> None:
         """Answer a broken rule, if an answer is still possible, and close."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            if exchange.refuse(error.status, error.reason):
+                self._outlet.linger()
+            return
         response = self._machine.response
         if response.has_begun:
-            self._cut()
+            self.cut()
             return
-        response.forget()
-        self._answer(error.status, error.reason)
-        if self._exchange is None:
-            self._record(None, handshake, error.reason)
-        self._abandon()
+        self.send_body(own_answer(response, error.status, error.reason))
+        kind: Kind = "http" if handshake is None else "websocket.rejected"
+        line = self._machine.head_begun if handshake is None else handshake.line
+        client = self._outlet.peer.client
+        self._service.record(kind, line, response.status, response.size, client, 0.0, error.reason)
         self._outlet.linger()
 
     def _due(self, name: str) -> None:
+        exchange = self._exchange
         if name == "idle":
             self._outlet.close()
         elif name == "gone":
-            if self._exchange is not None:
-                self._exchange.hang_up()
-        elif name == "notice":
-            self._notice()
-        elif name == "response":
-            self._cut_off("http_timeout", "the application's answer", self._timeouts.http_timeout)
-        elif name == "header":
-            self._cut_off("slow_header", "the request's header", self._timeouts.header_timeout)
-        elif name == "body" or self._is_too_slow():
-            self._cut_off("slow_body", "the request's body", self._timeouts.body_timeout)
+            if exchange is not None:
+                exchange.hang_up()
         else:
-            self._watch_rate()
+            scope = None if exchange is None else exchange.scope
+            has_answer = self._machine.response.has_begun
+            if self._request.is_late(name, scope, has_answer=has_answer):
+                client = self._outlet.peer.client if exchange is None else exchange.client
+                error = self._request.error(name, scope, client)
+                self._machine.fail()
+                self._refuse(error)
 
-    def _is_too_slow(self) -> bool:
-        least = self._service.options.limits.min_body_rate * (self._timeouts.body_timeout or 0)
-        return self._received - self._received_before < least
+    # The carrier of an exchange.
 
-    def _cut_off(self, reason: str, what: str, seconds: float | None) -> None:
-        exchange = self._exchange
-        client = self._outlet.peer.client if exchange is None else exchange.client
-        target = "" if exchange is None else f" ({describe(exchange.scope)})"
-        cut_off(reason, client, f"{what} took too long: {seconds:g} s{target}")
-        self._machine.fail()
-        status = 503 if reason == "http_timeout" else 408
-        error = RemoteProtocolError(
-            f"{what.capitalize()} took too long: {seconds:g} s.", status=status
-        )
-        self._refuse(error)
+    @property
+    def outlet(self) -> HttpOutlet:
+        """Where responses go."""
+        return self._outlet
 
-    def _notice(self) -> None:
-        exchange, seconds = self._exchange, self._timeouts.unanswered_notice
-        if exchange is not None and seconds and not self._machine.response.has_begun:
-            log_unanswered(exchange.scope, seconds)
-
-    # From the application.
-
-    def start_response(self, event: ResponseStart) -> None:
-        """Take status and fields; they leave with the first piece of the body.
-
-        Raises:
-            ClientDisconnected: If the client has gone.
-            LocalProtocolError: If the response would break a rule; nothing of it is written.
-        """
-        machine, exchange = self._machine, self._exchange
-        assert exchange is not None, "an exchange that is over does not respond"
-        if self._outlet.is_closing:
-            self._check_open(exchange)
-        if machine.phase is _BODY and self._client_waits:
+    def starting(self) -> None:
+        """The application has given status and fields; they may still be changed."""
+        if self._machine.phase is _BODY and self._client_waits:
             # Its body may come or not: the next request could not be told from it.
-            machine.response.close_after()
-        machine.response.start(event)
+            self._machine.response.close_after()
 
-    def respond(self, event: ResponseBody) -> bool:
-        """Write a piece of the body; False if the client must read first: await `drain`.
-
-        Raises:
-            ClientDisconnected: If the client has gone.
-            LocalProtocolError: If the response would break a rule; nothing of it is written.
-        """
-        machine, outlet, exchange = self._machine, self._outlet, self._exchange
-        assert exchange is not None, "an exchange that is over does not respond"
-        if outlet.is_closing:
-            self._check_open(exchange)
-        response = machine.response
-        outlet.write(response.body(event))
-        if outlet.is_full:
-            return False
-        if response.is_complete:
-            self._complete()
-        return True
-
-    async def drain(self, exchange: HttpExchange) -> None:
-        """Wait until the client has read, then go on.
-
-        Raises:
-            ClientDisconnected: If the client went meanwhile.
-        """
-        await self._outlet.drain()
-        self._check_open(exchange)
-        if self._machine.response.is_complete:
-            self._complete()
-
-    def _check_open(self, exchange: HttpExchange) -> None:
-        if self._outlet.is_closing:
-            # The loop may not have told us yet, and cannot while the application goes on sending.
-            self._abandon()
-        if exchange.is_over:
-            raise ClientDisconnected(
-                self._outlet.cut_reason or "The client went before it had the whole response."
-            )
+    def send_body(self, event: ResponseBody) -> None:
+        """Write a piece of the response's body, and its head before the first."""
+        self._outlet.write(self._machine.response.body(event))
 
     def ask_for_body(self) -> None:
         """Tell a client that waits for it to send the body."""
@@ -364,45 +288,18 @@ class HttpSession:
             self._outlet.write(self._machine.data_to_send())
             self._watch_input()
 
-    def application_ended(self, exchange: HttpExchange, error: BaseException | None) -> None:
-        """Answer for an application that ended without a whole response."""
-        if exchange.is_over:
-            return
-        response = self._machine.response
-        if response.is_complete:
-            self._complete()
-        elif response.has_begun or exchange.mailbox.gone:
-            self._cut()
-        else:
-            response.forget()
-            self._answer(404 if isinstance(error, NoRouteFound) else 500)
-            self._complete()
-
-    def _answer(self, status: int, reason: str = "") -> None:
-        """Write a whole response of our own."""
-        text = (reason or HTTPStatus(status).phrase).encode()
-        machine = self._machine
-        fields = [(b"content-type", b"text/plain; charset=utf-8"), *REFUSAL_FIELDS.get(status, ())]
-        machine.send(ResponseStart(status, fields))
-        machine.send(ResponseBody(text))
-        self._outlet.write(machine.data_to_send())
-
-    def _complete(self) -> None:
+    def completed(self) -> None:
         """The response is written: go on to the next request, or close."""
-        machine, exchange = self._machine, self._exchange
-        assert exchange is not None, "a response belongs to an exchange"
-        self._record(exchange)
-        if machine.response.surplus:
-            log_surplus(exchange.scope, machine.response.surplus)
+        machine = self._machine
         self._exchange = None
-        exchange.end()
         keep_alive = machine.response.keep_alive and self._stopped is None
         if keep_alive and machine.phase is _DONE:
             self._next_cycle()
             if not machine.is_idle or self._got_eof or self._is_paused:
                 self._advance()
             return
-        self._deadlines.clear("response", "notice", "gone")
+        self._request.end()
+        self._deadlines.clear("gone")
         if keep_alive:
             self._advance()
         elif machine.phase is _BODY:
@@ -414,37 +311,10 @@ class HttpSession:
         self._machine.start_next_cycle()
         self._deadlines.only("idle", self._timeouts.keep_alive)
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
         """End a response that cannot be completed, so that the client sees that it is not whole."""
-        self._abandon()
+        self._exchange = None
         if self._machine.response.ends_with_connection:
             self._outlet.abort()
         else:
             self._outlet.close()
-
-    def _abandon(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            self._record(exchange)
-            exchange.octets += self._machine.response.missing_size
-            exchange.abandon()
-
-    def _record(
-        self, exchange: HttpExchange | None, handshake: Request | None = None, reason: str = ""
-    ) -> None:
-        response, record = self._machine.response, self._service.record
-        if exchange is None:
-            kind: Kind = "http" if handshake is None else "websocket.rejected"
-            line = self._machine.head_begun if handshake is None else handshake.line
-            client = self._outlet.peer.client
-            record(kind, line, response.status, response.size, client, 0.0, reason)
-            return
-        exchange.octets += response.size
-        record(
-            "http",
-            exchange.request.line,
-            response.status or None,
-            response.size,
-            exchange.client,
-            self._loop.time() - exchange.began,
-        )

@@ -1,4 +1,4 @@
-"""One HTTP request and its response, as its application sees them.
+"""One HTTP request and its response, whichever version of HTTP carries them.
 
     http.request ...  http.disconnect          receive(), or the mailbox through the door
     http.response.start  http.response.body    send()
@@ -8,61 +8,80 @@ client has gone.  `receive` repeats it to whoever asks again.  A `receive()` tha
 response is completed gets it when the application has returned, or LISTENER_SECONDS later: Django
 waits there beside its view and cancels that task once the response is sent.  Woken first, the task
 raises, and request and response stay in a reference cycle with the error's traceback.
+
+An exchange ends in one of three ways, each recorded once: the response is complete; the client has
+gone (`abandon`); the response cannot be completed, or is refused, and is cut (`cut`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
-from channels.exceptions import ClientDisconnected, LocalProtocolError
+from channels.exceptions import ClientDisconnected, LocalProtocolError, NoRouteFound
 from channels.kit.doors import DOOR, Door
 from channels.kit.mailbox import Mailbox
-from channels.kit.types import Message, Scope
-from channels.server.application import ApplicationCall, log_end
+from channels.kit.types import Message
+from channels.server.application import ApplicationCall, log_end, log_surplus
 from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.scope import client_of
-from channels.server.service import Service
-from channels.wire.http1_request import Request
-from channels.wire.http1_response import ResponseBody, ResponseStart
+from channels.server.service import HttpOutlet, Service
+from channels.wire.handshake import REFUSAL_FIELDS
+from channels.wire.request import Request
+from channels.wire.response import Response, ResponseBody, ResponseStart
 
 DISCONNECT: Final = "http.disconnect"
 #: How long a `receive()` goes on waiting after the whole response was sent.
 LISTENER_SECONDS: Final = 0.05
 
 
-class Answers(Protocol):
-    """The session, as its present exchange sees it."""
+class Carrier(Protocol):
+    """What carries an exchange: a connection of HTTP/1.1, a stream of HTTP/2."""
 
-    def start_response(self, event: ResponseStart) -> None:
-        """Take status and fields of the response."""
+    @property
+    def outlet(self) -> HttpOutlet:
+        """Where the response goes."""
 
-    def respond(self, event: ResponseBody) -> bool:
-        """Write a piece of the body; False if the client must read first: await `drain`."""
+    def starting(self) -> None:
+        """The application has given status and fields; they may still be changed."""
 
-    async def drain(self, exchange: HttpExchange) -> None:
-        """Wait until the client has read."""
+    def send_body(self, event: ResponseBody) -> None:
+        """Write a piece of the response's body, and its head before the first."""
 
     def ask_for_body(self) -> None:
         """The application wants the body: a client that waits for that is told."""
 
-    def application_ended(self, exchange: HttpExchange, error: BaseException | None) -> None:
-        """The application returned or raised."""
+    def completed(self) -> None:
+        """The whole response has been written."""
+
+    def cut(self) -> None:
+        """End a response that cannot be completed, so that the client sees that it is not whole."""
+
+
+def own_answer(response: Response, status: int, reason: str = "") -> ResponseBody:
+    """Start a response of the server's own, in place of one that has not begun; its body."""
+    response.forget()
+    fields = [(b"content-type", b"text/plain; charset=utf-8"), *REFUSAL_FIELDS.get(status, ())]
+    response.start(ResponseStart(status, fields))
+    return ResponseBody((reason or HTTPStatus(status).phrase).encode())
 
 
 class HttpExchange:
     """A request, its response, and the application's call."""
 
     def __init__(
-        self, service: Service, session: Answers, request: Request, scope: Scope, began: float
+        self, service: Service, carrier: Carrier, request: Request, response: Response
     ) -> None:
         self._service = service
-        self._session = session
+        self._carrier = carrier
+        self._outlet = outlet = carrier.outlet
         self.request = request
-        self.scope = scope
+        self.response = response
+        self.scope = scope = service.scopes.build("http", request, outlet.peer)
         self.client = client_of(scope)
         #: When the head was complete, by the loop's clock.
-        self.began = began
+        self.began = service.loop.time()
         #: Bytes of both bodies, of the response's those that were never sent included.
         self.octets = 0
         self.mailbox = Mailbox()
@@ -82,26 +101,34 @@ class HttpExchange:
             self.scope["extensions"][DOOR] = Door(receive, send, self.mailbox, context=context)
         self._call.start(service.application, receive, send, service.tasks, context)
 
+    # What the carrier calls.
+
     def put_body(self, data: bytes, *, more: bool) -> None:
         """Hand a piece of the request's body on."""
         event = {"type": "http.request", "body": data, "more_body": more}
         self.octets += len(data)
         self.mailbox.put_client(event, len(data))
 
-    def end(self) -> None:
-        """The response is complete."""
-        self.is_over = True
-        if self.mailbox.is_awaited and self._call.is_running:
-            loop = self._service.loop
-            self._listener_timer = loop.call_later(LISTENER_SECONDS, self._put_disconnect)
-        else:
-            self._put_disconnect()
+    def refuse(self, status: int, reason: str) -> bool:
+        """Answer a broken rule of the client's; False if the response had begun: it is cut."""
+        if self.response.has_begun:
+            self.cut()
+            return False
+        self._carrier.send_body(own_answer(self.response, status, reason))
+        self.abandon()
+        return True
 
-    def _put_disconnect(self) -> None:
-        self.mailbox.put_last({"type": DISCONNECT})
+    def cut(self) -> None:
+        """End a response that cannot be completed."""
+        self.abandon()
+        self._carrier.cut()
 
     def abandon(self) -> None:
         """The client has gone, or was cut off: nothing more is sent."""
+        if self.is_over:
+            return
+        self._record()
+        self.octets += self.response.missing_size
         self.is_over = True
         self.hang_up()
 
@@ -112,15 +139,58 @@ class HttpExchange:
         # Whoever sees to its own end needs the first span for that.
         self._call.cancel_in(seconds * 2 if self.mailbox.on_gone is not None else seconds)
 
+    # The end.
+
+    def _complete(self) -> None:
+        """The whole response is written."""
+        self._record()
+        if surplus := self.response.surplus:
+            log_surplus(self.scope, surplus)
+        self.is_over = True
+        if self.mailbox.is_awaited and self._call.is_running:
+            loop = self._service.loop
+            self._listener_timer = loop.call_later(LISTENER_SECONDS, self._put_disconnect)
+        else:
+            self._put_disconnect()
+        self._carrier.completed()
+
+    def _put_disconnect(self) -> None:
+        self.mailbox.put_last({"type": DISCONNECT})
+
+    def _record(self) -> None:
+        response, service = self.response, self._service
+        self.octets += response.size
+        service.record(
+            "http",
+            self.request.line,
+            response.status or None,
+            response.size,
+            self.client,
+            service.loop.time() - self.began,
+        )
+
     def _ended(self, error: BaseException | None) -> None:
         if self._listener_timer is not None:
             self._listener_timer.cancel()
             self._put_disconnect()
         log_end(self.scope, error, complete=self.is_over or self.mailbox.gone)
-        self._session.application_ended(self, error)
+        if not self.is_over:
+            self._answer_for_application(error)
         if self.octets >= COUNTED_FROM_BYTES:
             service = self._service
             service.garbage.add(self.octets, self.began, service.loop)
+
+    def _answer_for_application(self, error: BaseException | None) -> None:
+        """Answer for an application that ended without a whole response."""
+        response = self.response
+        if response.is_complete:
+            self._complete()
+        elif response.has_begun or self.mailbox.gone:
+            self.cut()
+        else:
+            status = 404 if isinstance(error, NoRouteFound) else 500
+            self._carrier.send_body(own_answer(response, status))
+            self._complete()
 
     # What the application calls.
 
@@ -131,7 +201,7 @@ class HttpExchange:
             if self.is_over or mailbox.gone:
                 return {"type": DISCONNECT}
             if self.request.expects_continue:
-                self._session.ask_for_body()
+                self._carrier.ask_for_body()
         return await mailbox.get_client()
 
     async def send(self, message: Message) -> None:
@@ -142,28 +212,39 @@ class HttpExchange:
             LocalProtocolError: If the message is not allowed here; nothing of it is sent.
         """
         kind = message.get("type")
+        outlet = self._outlet
         if kind == "http.response.body":
             body = message.get("body", b"")
             if type(body) is not bytes:
                 body = _as_bytes(body)
-            if self.is_over:
-                self._check_not_over()
-            if not self._session.respond(ResponseBody(body, bool(message.get("more_body")))):
-                await self._session.drain(self)
+            if self.is_over or outlet.is_closing:
+                self._check_open()
+            self._carrier.send_body(ResponseBody(body, bool(message.get("more_body"))))
+            if outlet.is_full:
+                await outlet.drain()
+                self._check_open()
+            if self.response.is_complete:
+                self._complete()
         elif kind == "http.response.start":
             if "status" not in message:
                 raise LocalProtocolError("http.response.start needs a status.")
-            self._check_not_over()
-            start = ResponseStart(message["status"], message.get("headers", ()))
-            self._session.start_response(start)
+            if self.is_over or outlet.is_closing:
+                self._check_open()
+            self._carrier.starting()
+            self.response.start(ResponseStart(message["status"], message.get("headers", ())))
         else:
             raise LocalProtocolError(
                 f"Message type {kind!r}: expected http.response.start or http.response.body."
             )
 
-    def _check_not_over(self) -> None:
+    def _check_open(self) -> None:
+        if self._outlet.is_closing:
+            # The loop may not have told us yet, and cannot while the application goes on sending.
+            self.abandon()
         if self.is_over:
-            raise ClientDisconnected("The response is over, or its client has gone.")
+            raise ClientDisconnected(
+                self._outlet.cut_reason or "The response is over, or its client has gone."
+            )
 
 
 def _as_bytes(body: Any) -> bytes:

@@ -12,8 +12,8 @@ from channels.kit.types import Address, Headers, Scope
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.proxy import Proxies
-from channels.wire.http1_request import Request
 from channels.wire.percent import unquote
+from channels.wire.request import Request
 
 #: 2.4: `send` raises an OSError once the client has gone.
 HTTP_SPEC_VERSION: Final = "2.4"

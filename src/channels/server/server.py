@@ -43,7 +43,7 @@ from channels.server.service import HttpOutlet, Service, Stamp
 from channels.server.turns import TurnEnds
 from channels.server.watchdog import Watchdog, log_held
 from channels.server.websocket import WebSocketSession
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 
 logger: Final = logging.getLogger("django.channels.server")
 

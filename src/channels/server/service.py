@@ -20,7 +20,7 @@ from channels.server.peer import Peer
 from channels.server.redaction import Redaction
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Outlet, ProtocolSession
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 
 
 class Stamp:
@@ -28,16 +28,16 @@ class Stamp:
 
     def __init__(self, server_name: str) -> None:
         name = server_name.encode("latin-1")
-        self._server = [(b"server", b"server: %b\r\n" % name)] if name else []
+        self._server = [(b"server", name, b"server: %b\r\n" % name)] if name else []
         self._second = 0
-        self._lines: list[tuple[bytes, bytes]] = []
+        self._lines: list[tuple[bytes, bytes, bytes]] = []
 
-    def __call__(self) -> list[tuple[bytes, bytes]]:
+    def __call__(self) -> list[tuple[bytes, bytes, bytes]]:
         now = int(time.time())
         if now != self._second:
             self._second = now
             date = formatdate(now, usegmt=True).encode()
-            self._lines = [(b"date", b"date: %b\r\n" % date), *self._server]
+            self._lines = [(b"date", date, b"date: %b\r\n" % date), *self._server]
         return self._lines
 
 

@@ -50,7 +50,7 @@ from channels.server.websocket_messages import (
     data_of,
 )
 from channels.server.websocket_opening import Opening
-from channels.wire.http1_request import Request
+from channels.wire.request import Request
 from channels.wire.websocket import (
     ABNORMAL,
     INTERNAL_ERROR,

@@ -8,8 +8,9 @@ from channels.exceptions import LocalProtocolError
 from channels.kit.types import Message
 from channels.wire.deflate import negotiate
 from channels.wire.handshake import accept_response, read_handshake
-from channels.wire.http1_request import Request
-from channels.wire.http1_response import ResponseBody, ResponseStart, ResponseWriter, Stamp
+from channels.wire.http1_response import ResponseWriter
+from channels.wire.request import Request
+from channels.wire.response import ResponseBody, ResponseStart, Stamp
 
 
 class Opening:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.kit.types import HeaderPairs, Headers
 from channels.wire.fields import checked_fields, is_token
-from channels.wire.http1_request import MOST_ELEMENTS
+from channels.wire.request import MOST_ELEMENTS
 
 #: RFC 6455 section 1.3: appended to the key before it is hashed.
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -27,19 +27,14 @@ from channels.exceptions import LocalProtocolError, RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.wire.http1_body import BodyReader, ChunkedBody, LengthBody
 from channels.wire.http1_request import (
-    Request,
     check_fields,
     check_request_line,
     check_request_line_so_far,
     read_head,
 )
-from channels.wire.http1_response import (
-    CONTINUE,
-    ResponseBody,
-    ResponseStart,
-    ResponseWriter,
-    Stamp,
-)
+from channels.wire.http1_response import CONTINUE, ResponseWriter
+from channels.wire.request import Request
+from channels.wire.response import ResponseBody, ResponseStart, Stamp
 
 
 @dataclass(slots=True)
