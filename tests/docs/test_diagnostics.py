@@ -10,6 +10,7 @@ from importlib import import_module
 from channels.kit.limits import Limits, Timeouts
 from channels.metrics.statistics import NODE, PARTS, find_metric
 from channels.server.options import ServerOptions
+from channels.server.request_deadlines import LATE
 from tests.docs.sources import ROW, calls, first_texts, modules, nodes, sections, texts
 from tests.docs.tutorial import ROOT
 
@@ -68,8 +69,10 @@ def test_reasons_of_refusals() -> None:
 
 def test_reasons_of_cut_connections() -> None:
     server = "channels/server/"
+    late = {reason for reason, _ in LATE.values()}
+    floods = first_texts("Flood", "channels/wire/http2/")
     assert rows("Connections cut off") == (
-        first_texts("cut_off", server) | first_texts("_cut_off", server) | {"stop"}
+        first_texts("cut_off", server) | late | floods | {"stop"}
     )
     assert any(
         isinstance(node, ast.Subscript) and ast.unparse(node) == "counts.cut['stop']"

@@ -17,11 +17,13 @@ from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.server.access import AccessRecord
 from channels.server.connection import Connection
 from channels.server.http import HttpSession
+from channels.server.http2 import Http2Session
 from channels.server.options import ServerOptions
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import ProtocolSession
-from channels.server.service import Service, Stamp
+from channels.server.service import HttpOutlet, Service, Stamp
 from channels.server.websocket import WebSocketSession
+from channels.wire.request import Request
 from tests.wire.peer import frame
 
 
@@ -42,13 +44,25 @@ class Shell:
             tasks=self.tasks,
             loop=asyncio.get_running_loop(),
             context=copy_context(),
-            upgrade=WebSocketSession,
+            host=self,
             on_access=self.records.append,
         )
 
     def connected(self, connection: Connection) -> ProtocolSession:
         self.connections.add(connection)
         return HttpSession(self.service, connection, asyncio.get_running_loop())
+
+    def open_websocket(
+        self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
+    ) -> ProtocolSession:
+        return WebSocketSession(service, outlet, request, scope)
+
+    def open_http2(self, service: Service, outlet: HttpOutlet) -> ProtocolSession:
+        assert isinstance(outlet, Connection)
+        return Http2Session(service, outlet)
+
+    def released(self, outlet: HttpOutlet) -> None:
+        """A stream is over."""
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from channels.exceptions import RemoteProtocolError
+from channels.kit.allowance import RATE_SECONDS
 from channels.kit.limits import Limits
 from channels.kit.types import Receive, Scope, Send
 from channels.server import admission
 from channels.server.admission import Admission, network_of
-from channels.server.allowance import RATE_SECONDS
 from channels.server.counts import counts
 from channels.server.message_meter import MessageMeter
 from channels.server.options import ProxyOptions

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from channels.kit.allowance import RATE_SECONDS
 from channels.kit.limits import Limits, Timeouts
 from channels.kit.types import Receive, Scope, Send
-from channels.server.allowance import RATE_SECONDS
 from channels.server.counts import counts
 from tests.server.shell import Recorder, Shell, dial, eventually, serve, text
 from tests.wire.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from channels.exceptions import LocalProtocolError, RemoteProtocolError
-from channels.server.websocket_opening import Opening
+from channels.server.websocket_opening import Opening, opening_of
 from channels.wire.request import Request
 from tests.wire.test_handshake import GOOD
 
 
-def opening(*fields: tuple[bytes, bytes], method: str = "GET", compress: bool = True) -> Opening:
+class Written:
+    """An outlet that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+
+def opening(
+    *fields: tuple[bytes, bytes],
+    method: str = "GET",
+    compress: bool = True,
+    outlet: Any = None,
+) -> Opening:
     request = Request(
         method=method,
         raw_path=b"/",
@@ -22,7 +39,8 @@ def opening(*fields: tuple[bytes, bytes], method: str = "GET", compress: bool = 
         expects_continue=False,
         upgrade=b"websocket",
     )
-    return Opening(request, lambda: [(b"server", b"us", b"server: us\r\n")], compress=compress)
+    stamp = [(b"server", b"us", b"server: us\r\n")]
+    return opening_of(outlet or cast(Any, Written()), request, lambda: stamp, compress=compress)
 
 
 DEFLATE = (b"sec-websocket-extensions", b"permessage-deflate")
@@ -36,14 +54,18 @@ def test_a_bad_request_is_refused_without_an_application() -> None:
 
 @pytest.mark.parametrize("compress", [True, False])
 def test_compression_is_offered_as_asked(compress: bool) -> None:
-    asked = opening(DEFLATE, compress=compress)
+    outlet = Written()
+    asked = opening(DEFLATE, compress=compress, outlet=outlet)
     assert (asked.compression is not None) is compress
-    assert (b"permessage-deflate" in asked.accept({})) is compress
+    asked.accept({})
+    assert (b"permessage-deflate" in outlet.data) is compress
 
 
 def test_a_refusal_is_a_whole_response_that_closes() -> None:
-    asked = opening()
-    answer = asked.refuse(403)
+    outlet = Written()
+    asked = opening(outlet=outlet)
+    asked.refuse(403)
+    answer = outlet.data
     assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
     assert b"\r\nserver: us\r\n" in answer
     assert b"\r\nconnection: close\r\n" in answer
@@ -53,17 +75,20 @@ def test_a_refusal_is_a_whole_response_that_closes() -> None:
 
 
 def test_a_denial_that_was_only_started_gives_way_to_an_error() -> None:
-    asked = opening()
+    outlet = Written()
+    asked = opening(outlet=outlet)
     asked.start_denial({"status": 401, "headers": [(b"x", b"y")]})
     assert asked.can_be_refused
-    assert b"HTTP/1.1 500 " in asked.refuse(500)
+    asked.refuse(500)
+    assert b"HTTP/1.1 500 " in outlet.data
 
 
 def test_a_denial_in_pieces_is_complete_with_its_last() -> None:
-    asked = opening()
+    outlet = Written()
+    asked = opening(outlet=outlet)
     asked.start_denial({"status": 401})
-    first = asked.deny({"body": b"log ", "more_body": True})
-    assert first.startswith(b"HTTP/1.1 401 ")
+    asked.deny({"body": b"log ", "more_body": True})
+    assert outlet.data.startswith(b"HTTP/1.1 401 ")
     assert not asked.is_denied
     assert not asked.can_be_refused
     asked.deny({"body": b"in"})

@@ -13,8 +13,9 @@ from channels.kit.types import Headers
 from channels.wire.deflate import negotiate
 from channels.wire.handshake import (
     Handshake,
-    accept_response,
+    accepted_fields,
     read_handshake,
+    switching_protocols,
     wants_websocket,
 )
 from channels.wire.request import MOST_ELEMENTS
@@ -41,6 +42,10 @@ def read(
     return read_handshake(
         method=method, http_version=http_version, headers=headers, has_body=has_body
     )
+
+
+def accept_response(handshake: Handshake, **said: Any) -> bytes:
+    return switching_protocols(handshake, accepted_fields(handshake, **said))
 
 
 def test_a_good_request_is_read() -> None:

@@ -162,6 +162,42 @@ class Limits:
         minimum=KIB,
         help="unsent bytes above which the application's send() waits",
     )
+    http2_max_streams: int = option(
+        100,
+        unit="streams",
+        minimum=1,
+        help="open requests and WebSockets of one HTTP/2 connection; beyond it they are refused",
+    )
+    http2_stream_window_bytes: int = option(
+        256 * KIB,
+        unit="bytes",
+        minimum=KIB,
+        maximum=2**31 - 1,
+        help="what a client may send on one HTTP/2 stream before the application has taken it",
+    )
+    http2_window_bytes: int = option(
+        MIB,
+        unit="bytes",
+        minimum=64 * KIB,
+        maximum=2**31 - 1,
+        help="the same for all streams of one HTTP/2 connection together",
+    )
+    http2_max_reset_rate: float | None = option(
+        20,
+        unit="streams per second",
+        minimum=0.1,
+        none="no limit",
+        help="HTTP/2 streams that one client opens and resets, averaged over 10 seconds; beyond it "
+        "the connection ends",
+    )
+    http2_max_control_rate: float | None = option(
+        100,
+        unit="frames per second",
+        minimum=1,
+        none="no limit",
+        help="HTTP/2 frames of one client that bring neither a request nor a body, averaged over "
+        "10 seconds; beyond it the connection ends",
+    )
     #: Whether HTTP/1.1 without a Host field is refused, as RFC 9112 section 3.2 demands; under the
     #: names of Daphne, which does not, clients of old are served.
     requires_host: bool = True

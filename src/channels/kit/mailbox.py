@@ -163,6 +163,10 @@ class Mailbox:
         else:
             self._wake()
 
+    def hold_client(self) -> None:
+        """Count the client's lane as full until the next event is taken from it."""
+        self.client_is_full = bool(self._client)
+
     def put_last(self, event: Message) -> None:
         """Add the client's last event: it has gone.  Later calls are ignored."""
         if self.gone:

@@ -1,4 +1,4 @@
-"""The interface server: HTTP/1.1 and WebSocket on one port, for any ASGI application."""
+"""The interface server: HTTP/1.1, HTTP/2 and WebSocket on one port, for any ASGI application."""
 
 from channels.server.access import AccessRecord
 from channels.server.endpoints import Endpoint, parse_endpoint

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Final
 
 from channels.exceptions import RemoteProtocolError
+from channels.kit.allowance import RATE_SECONDS, spend
 from channels.kit.limits import Limits
 from channels.kit.types import Address
-from channels.server.allowance import RATE_SECONDS, spend
 from channels.server.cuts import cut_off
 from channels.server.peer import Peer
 

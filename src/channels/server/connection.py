@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from channels.server.cuts import cut_off
@@ -73,6 +74,7 @@ class Connection(asyncio.Protocol):
         "_written",
         "cut_reason",
         "is_closing",
+        "on_room",
         "peer",
     )
 
@@ -103,6 +105,8 @@ class Connection(asyncio.Protocol):
         self._waiters: list[asyncio.Future[None]] = []
         self._watch: WriteWatch | None = None
         self._linger: asyncio.TimerHandle | None = None
+        #: Called when there is room again after it was full; of a session with many senders.
+        self.on_room: Callable[[], None] | None = None
         self.peer = Peer(None, None)
 
     # What the loop calls.
@@ -229,6 +233,8 @@ class Connection(asyncio.Protocol):
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        if self.on_room is not None:
+            self.on_room()
 
     def pause_reading(self) -> None:
         if self._reads and self._transport is not None and not self.is_closing:

@@ -29,8 +29,17 @@ from channels.server.access import Kind
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange, own_answer
 from channels.server.request_deadlines import RequestDeadlines
+from channels.server.seam import ProtocolSession
 from channels.server.service import HttpOutlet, Service
-from channels.wire.http1 import BodyChunk, Continue, EndOfInput, Failure, Http1Connection, HttpPhase
+from channels.wire.http1 import (
+    BodyChunk,
+    Continue,
+    EndOfInput,
+    Failure,
+    Http1Connection,
+    Http2Preface,
+    HttpPhase,
+)
 from channels.wire.request import Request
 from channels.wire.response import ResponseBody
 
@@ -56,7 +65,11 @@ class HttpSession:
         self._loop = loop
         self._timeouts = service.options.timeouts
         self._read_ahead = service.options.limits.read_ahead_bytes
-        self._machine = Http1Connection(service.options.limits, service.stamp)
+        self._machine = Http1Connection(
+            service.options.limits,
+            service.stamp,
+            takes_preface=bool(service.options.http2) and not outlet.peer.is_secure,
+        )
         self._deadlines = Deadlines(loop, self._due)
         #: Those of the present request.
         self._request = RequestDeadlines(service.options, self._deadlines)
@@ -138,6 +151,9 @@ class HttpSession:
             elif isinstance(event, Failure):
                 self._refuse(event.error)
                 return
+            elif isinstance(event, Http2Preface):
+                self._switch(self._service.host.open_http2(self._service, self._outlet))
+                return
             elif isinstance(event, EndOfInput):
                 self._outlet.close()
                 return
@@ -193,11 +209,15 @@ class HttpSession:
         """Let a WebSocket session have the connection, or refuse a handshake that is not right."""
         scope = self._service.scopes.build("websocket", request, self._outlet.peer)
         try:
-            session = self._service.upgrade(self._service, self._outlet, request, scope)
+            session = self._service.host.open_websocket(self._service, self._outlet, request, scope)
         except RemoteProtocolError as error:
             self._machine.fail()
             self._refuse(error, request)
             return
+        self._switch(session)
+
+    def _switch(self, session: ProtocolSession) -> None:
+        """Leave the connection to another protocol."""
         self._is_over = True
         self._deadlines.close()
         self._outlet.resume_reading()

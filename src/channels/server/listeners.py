@@ -13,7 +13,7 @@ import socket
 import ssl
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -64,11 +64,17 @@ class Listener:
             self._file.remove()
 
 
-async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float | None) -> Listener:
+async def listen(
+    endpoint: Endpoint,
+    factory: Factory,
+    handshake_seconds: float | None,
+    protocols: Sequence[str] = ("http/1.1",),
+) -> Listener:
     """Begin to accept connections.
 
     Args:
         handshake_seconds: Most time for a TLS handshake; None for the loop's default.
+        protocols: What clients over TLS may choose from by ALPN, the best first.
 
     Raises:
         OSError: If the place cannot be had; names it.
@@ -78,7 +84,7 @@ async def listen(endpoint: Endpoint, factory: Factory, handshake_seconds: float 
     # Accepts TLS on inherited sockets too: in a worker each endpoint is one.
     tls: dict[str, Any] = {}
     if endpoint.tls is not None:
-        tls["ssl"] = tls_context(endpoint.tls)
+        tls["ssl"] = tls_context(endpoint.tls, protocols)
         tls["ssl_handshake_timeout"] = handshake_seconds
         tls["ssl_shutdown_timeout"] = _TLS_GOODBYE_SECONDS
     backlog = endpoint.backlog
@@ -155,8 +161,8 @@ async def _listen_unix(
     )
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """A server's context that speaks HTTP/1.1.
+def tls_context(tls: Tls, protocols: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
+    """A server's context that offers these protocols by ALPN.
 
     Raises:
         InvalidOption: If a file is missing or not what it should be.
@@ -164,7 +170,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     # Python's own default, which a distribution's build may leave to OpenSSL's configuration.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([*protocols])
     # Only TLS 1.2 has it, no client needs it, and each costs us more than it costs the client.
     context.options |= ssl.OP_NO_RENEGOTIATION
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from channels.kit.allowance import RATE_SECONDS, spend
 from channels.kit.limits import Limits
-from channels.server.allowance import RATE_SECONDS, spend
 
 
 class MessageMeter:

@@ -76,6 +76,12 @@ class ServerOptions:
         help="parameters of a query whose values the access log does not show; '' shows all",
     )
     server_name: str = option("channels", help="the Server field of responses; empty for none")
+    http2: bool | None = option(
+        None,
+        none="over TLS, where the h2 library is installed",
+        help="speak HTTP/2: over TLS to clients that choose it, without TLS to those that begin "
+        "with it",
+    )
     websocket_compression: bool = option(
         True, help="agree to permessage-deflate where a WebSocket client offers it"
     )

@@ -19,7 +19,7 @@ from channels.server.deadlines import Deadlines
 from channels.server.options import ServerOptions
 
 #: What is due -> the reason in the metrics, and what took too long.
-_LATE: Final = {
+LATE: Final = {
     "response": ("http_timeout", "the application's answer"),
     "header": ("slow_header", "the request's header"),
     "body": ("slow_body", "the request's body"),
@@ -76,7 +76,7 @@ class RequestDeadlines:
 
     def error(self, name: str, scope: Scope | None, client: Address | None) -> RemoteProtocolError:
         """Count and log what is late; the error to answer it with."""
-        reason, what = _LATE[name]
+        reason, what = LATE[name]
         seconds = {
             "http_timeout": self._timeouts.http_timeout,
             "slow_header": self._timeouts.header_timeout,

@@ -32,6 +32,7 @@ from channels.server.counts import counts
 from channels.server.endpoints import Endpoint
 from channels.server.garbage import Garbage
 from channels.server.http import HttpSession
+from channels.server.http2_library import load_http2
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
 from channels.server.loops import call_on, run_on_new_loop
@@ -135,6 +136,7 @@ class Server:
         stamp = Stamp(self.options.server_name)
         scopes = ScopeBuilder(self.options)
         self._admission = Admission(self.options.limits, scopes.trusts)
+        self._http2 = load_http2(self.options, self.endpoints)
         self._lifespan = Lifespan(self.application, is_required=self.options.lifespan == "on")
         self._service = Service(
             self.application,
@@ -144,7 +146,7 @@ class Server:
             tasks,
             self._loop,
             context,
-            self._open_websocket,
+            self,
             self._on_access,
             self._garbage,
         )
@@ -153,8 +155,11 @@ class Server:
                 await self._lifespan.startup(context, self.options.timeouts.startup_timeout)
                 scopes.state = self._lifespan.state
             handshake = self.options.timeouts.header_timeout
+            protocols = ("http/1.1",) if self._http2 is None else ("h2", "http/1.1")
             for endpoint in self.endpoints:
-                self._listeners.append(await listen(endpoint, self._make_connection, handshake))
+                self._listeners.append(
+                    await listen(endpoint, self._make_connection, handshake, protocols)
+                )
         except BaseException:
             await self.stop(0)
             raise
@@ -190,7 +195,7 @@ class Server:
 
     def _log_stopping(self, service: Service, seconds: float) -> None:
         sessions = [connection.session for connection in self._connections]
-        websockets = sum(isinstance(session, WebSocketSession) for session in sessions)
+        websockets = sum(len(_websockets(session)) for session in sessions)
         requests = max(0, len(service.tasks) - websockets)
         logger.info(
             "Stopping: waiting at most %g s for %d requests and %d WebSockets.",
@@ -204,7 +209,7 @@ class Server:
         sessions = [
             connection.session for connection in self._connections if connection.session is not None
         ]
-        websockets = [session for session in sessions if isinstance(session, WebSocketSession)]
+        websockets = [each for session in sessions for each in _websockets(session)]
         step = self._spread_seconds / max(1, len(websockets))
         for place, websocket in enumerate(websockets):
             shutdowns.spawn(self._end_websocket(websocket, place * step))
@@ -308,22 +313,42 @@ class Server:
         is_full = most is not None and len(self._connections) > most
         if is_full or (self._is_stopping and self._shutdowns is None):
             counts.connections_refused += 1
-            connection.write(_FULL)
-            connection.linger()
+            self._turn_away(connection, _FULL)
             return None
         if not self._admission.connect(connection, connection.peer):
-            connection.write(_TOO_MANY)
-            connection.linger()
+            self._turn_away(connection, _TOO_MANY)
             return None
+        if connection.peer.protocol == "h2":
+            return self.open_http2(self._service, connection)
         session = HttpSession(self._service, connection, self._loop)
         if self._shutdowns is not None:
             # Accepted when the drain began.
             self._shutdowns.spawn(session.shutdown(self._stop_code, IDLE_SECONDS))
         return session
 
-    def _open_websocket(
+    def _turn_away(self, connection: Connection, answer: bytes) -> None:
+        if self._http2 is not None and connection.peer.protocol == "h2":
+            answer = self._http2.refusal
+        connection.write(answer)
+        connection.linger()
+
+    def open_http2(self, service: Service, outlet: HttpOutlet) -> ProtocolSession:
+        """The session of a connection that speaks HTTP/2."""
+        assert self._http2 is not None, "it was offered"
+        assert isinstance(outlet, Connection), "HTTP/2 has a connection for itself"
+        session = self._http2(service, outlet)
+        if self._shutdowns is not None:
+            self._shutdowns.spawn(session.shutdown(self._stop_code, IDLE_SECONDS))
+        return session
+
+    def released(self, outlet: HttpOutlet) -> None:
+        """A stream is over, and the WebSocket on it if there was one."""
+        self._admission.leave(outlet)
+
+    def open_websocket(
         self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
     ) -> WebSocketSession:
+        """The session of a request that asks for a WebSocket."""
         self._admission.open_websocket(outlet, client_of(scope))
         session = WebSocketSession(service, outlet, request, scope)
         if self._shutdowns is not None:
@@ -338,6 +363,14 @@ class Server:
         self._connections.discard(connection)
         if not self._connections:
             self._no_connections.set()
+
+
+def _websockets(session: ProtocolSession | None) -> list[WebSocketSession]:
+    """Those on one connection: it is one, or has streams that are."""
+    if isinstance(session, WebSocketSession):
+        return [session]
+    streams = getattr(session, "websockets", ())
+    return [each for each in streams if isinstance(each, WebSocketSession)]
 
 
 async def _unless(

@@ -55,8 +55,23 @@ class HttpOutlet(Outlet, Protocol):
         """Hand the connection over to another session, with what was received for it."""
 
 
-#: Makes the session of a request that asks for a WebSocket.
-Upgrade = Callable[["Service", HttpOutlet, Request, Scope], ProtocolSession]
+class SessionHost(Protocol):
+    """The server, as sessions see it that leave their connection, or a stream of it, to others."""
+
+    def open_websocket(
+        self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
+    ) -> ProtocolSession:
+        """The session of a request that asks for a WebSocket.
+
+        Raises:
+            RemoteProtocolError: If the handshake is to be refused.
+        """
+
+    def open_http2(self, service: Service, outlet: HttpOutlet) -> ProtocolSession:
+        """The session of a connection that speaks HTTP/2."""
+
+    def released(self, outlet: HttpOutlet) -> None:
+        """A stream is over, and the WebSocket on it if there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +86,7 @@ class Service:
     loop: asyncio.AbstractEventLoop
     #: Context variables as they were when the server started.
     context: Context
-    upgrade: Upgrade
+    host: SessionHost
     on_access: Callable[[AccessRecord], None] | None = None
     garbage: Garbage = field(default_factory=Garbage)
     redact: Redaction = field(init=False)

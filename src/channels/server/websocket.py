@@ -49,7 +49,7 @@ from channels.server.websocket_messages import (
     close_of,
     data_of,
 )
-from channels.server.websocket_opening import Opening
+from channels.server.websocket_opening import opening_of
 from channels.wire.request import Request
 from channels.wire.websocket import (
     ABNORMAL,
@@ -110,8 +110,10 @@ class WebSocketSession:
         self, service: Service, outlet: HttpOutlet, request: Request, scope: Scope
     ) -> None:
         options = service.options
-        self._opening = Opening(request, service.stamp, compress=options.websocket_compression)
-        self._machine = WebSocket(options.limits, self._opening.compression)
+        self._opening = opening = opening_of(
+            outlet, request, service.stamp, compress=options.websocket_compression
+        )
+        self._machine = WebSocket(options.limits, opening.compression)
         self._service = service
         self._outlet = outlet
         self._request = request
@@ -132,7 +134,7 @@ class WebSocketSession:
         self.mailbox.on_room = self._pump
         self.mailbox.on_last_taken = self._finish
         receive, send = self._receive, self._send
-        scope["subprotocols"] = self._opening.subprotocols
+        scope["subprotocols"] = opening.subprotocols
         scope["extensions"]["websocket.http.response"] = {}
         context = service.context.copy()
         scope["extensions"][DOOR] = Door(receive, send, self.mailbox, self, context)
@@ -289,7 +291,7 @@ class WebSocketSession:
             )
 
     def _accept(self, message: Message) -> None:
-        self.write(self._opening.accept(message))
+        self._opening.accept(message)
         self._stage = _OPEN
         self._record("websocket.connected", 101)
         self._deadlines.clear("handshake")
@@ -305,7 +307,7 @@ class WebSocketSession:
             self._leave(code, reason)
 
     def _deny(self, message: Message) -> None:
-        self.write(self._opening.deny(message))
+        self._opening.deny(message)
         if self._opening.is_denied:
             self._record("websocket.rejected", self._opening.status)
             self._tell_last(ABNORMAL, "")
@@ -336,7 +338,7 @@ class WebSocketSession:
     def _refuse(self, status: int) -> None:
         """Answer the handshake with an error, unless another refusal is on its way already."""
         if self._opening.can_be_refused:
-            self.write(self._opening.refuse(status))
+            self._opening.refuse(status)
         self._record("websocket.rejected", self._opening.status)
         self._tell_last(ABNORMAL, "")
         self._shut()

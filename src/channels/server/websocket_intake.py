@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from channels.kit.allowance import RATE_SECONDS
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Address
-from channels.server.allowance import RATE_SECONDS
 from channels.server.cuts import cut_off
 from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.message_meter import meter_of

@@ -1,16 +1,22 @@
-"""The opening of a WebSocket: the request judged, and every answer that it can get, as bytes."""
+"""The opening of a WebSocket: the request judged, and every answer that it can get, written.
+
+One class for each way in which a WebSocket begins: the upgrade of a connection of HTTP/1.1
+(RFC 6455 section 4), and a stream of HTTP/2 (RFC 8441).
+"""
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from channels.exceptions import LocalProtocolError
-from channels.kit.types import Message
+from channels.kit.types import Headers, Message
+from channels.server.http2_stream import StreamOutlet
+from channels.server.http_exchange import own_answer
+from channels.server.service import HttpOutlet
 from channels.wire.deflate import negotiate
-from channels.wire.handshake import accept_response, read_handshake
+from channels.wire.handshake import accepted_fields, read_handshake, switching_protocols
 from channels.wire.http1_response import ResponseWriter
+from channels.wire.http2.response import StreamResponse
 from channels.wire.request import Request
-from channels.wire.response import ResponseBody, ResponseStart, Stamp
+from channels.wire.response import Response, ResponseBody, ResponseStart, Stamp
 
 
 class Opening:
@@ -20,7 +26,7 @@ class Opening:
         RemoteProtocolError: If the request must be refused without asking the application.
     """
 
-    def __init__(self, request: Request, stamp: Stamp, *, compress: bool) -> None:
+    def __init__(self, request: Request, denial: Response, *, compress: bool) -> None:
         self._handshake = read_handshake(
             method=request.method,
             http_version=request.http_version,
@@ -31,7 +37,7 @@ class Opening:
         self.compression = negotiate(self._handshake.extensions) if compress else None
         #: True once the application has accepted.
         self.is_accepted = False
-        self._denial = ResponseWriter(request.method, request.http_version, False, stamp)
+        self._denial = denial
 
     @property
     def subprotocols(self) -> list[str]:
@@ -58,21 +64,21 @@ class Opening:
         """True once a refusal is complete."""
         return self._denial.is_complete
 
-    def accept(self, message: Message) -> bytes:
-        """The answer to `websocket.accept`.
+    def accept(self, message: Message) -> None:
+        """Write the answer to `websocket.accept`.
 
         Raises:
             LocalProtocolError: If it names a subprotocol that was not offered, or unfit headers.
         """
         agreed = self.compression
-        answer = accept_response(
+        fields = accepted_fields(
             self._handshake,
             subprotocol=message.get("subprotocol") or None,
             extensions=agreed.header if agreed is not None else None,
             headers=message.get("headers") or (),
         )
+        self._write_accept(fields)
         self.is_accepted = True
-        return answer
 
     def start_denial(self, message: Message) -> None:
         """Take a `websocket.http.response.start`; nothing is written before its body."""
@@ -80,15 +86,64 @@ class Opening:
             raise LocalProtocolError(f"{message['type']!r} needs a 'status'.")
         self._denial.start(ResponseStart(message["status"], message.get("headers") or ()))
 
-    def deny(self, message: Message) -> bytes:
-        """The bytes for a `websocket.http.response.body`."""
+    def deny(self, message: Message) -> None:
+        """Write a `websocket.http.response.body`."""
         body = message.get("body", b"")
         if not isinstance(body, bytes):
             raise LocalProtocolError(f"'body' is a bytes: found {type(body).__name__}.")
-        return self._denial.body(ResponseBody(body, bool(message.get("more_body"))))
+        self._write_denial(ResponseBody(body, bool(message.get("more_body"))))
 
-    def refuse(self, status: int) -> bytes:
-        """A whole refusal, in place of one that was started and not written."""
-        self._denial.forget()
-        self._denial.start(ResponseStart(status, [(b"content-type", b"text/plain; charset=utf-8")]))
-        return self._denial.body(ResponseBody(HTTPStatus(status).phrase.encode()))
+    def refuse(self, status: int) -> None:
+        """Write a whole refusal, in place of one that was started and not written."""
+        self._write_denial(own_answer(self._denial, status))
+
+    def _write_accept(self, fields: Headers) -> None:
+        raise NotImplementedError
+
+    def _write_denial(self, event: ResponseBody) -> None:
+        raise NotImplementedError
+
+
+class UpgradeOpening(Opening):
+    """The upgrade of a connection."""
+
+    def __init__(
+        self, outlet: HttpOutlet, request: Request, stamp: Stamp, *, compress: bool
+    ) -> None:
+        self._outlet = outlet
+        self._writer = ResponseWriter(request.method, request.http_version, False, stamp)
+        super().__init__(request, self._writer, compress=compress)
+
+    def _write_accept(self, fields: Headers) -> None:
+        self._outlet.write(switching_protocols(self._handshake, fields))
+
+    def _write_denial(self, event: ResponseBody) -> None:
+        self._outlet.write(self._writer.body(event))
+
+
+class StreamOpening(Opening):
+    """A stream that becomes a WebSocket."""
+
+    def __init__(
+        self, outlet: StreamOutlet, request: Request, stamp: Stamp, *, compress: bool
+    ) -> None:
+        self._outlet = outlet
+        self._response = StreamResponse("GET", stamp)
+        super().__init__(request, self._response, compress=compress)
+
+    def _write_accept(self, fields: Headers) -> None:
+        self._outlet.write_head([(b":status", b"200"), *fields])
+
+    def _write_denial(self, event: ResponseBody) -> None:
+        self._outlet.respond(self._response, event)
+
+
+def opening_of(outlet: HttpOutlet, request: Request, stamp: Stamp, *, compress: bool) -> Opening:
+    """The opening of a request that asks for a WebSocket.
+
+    Raises:
+        RemoteProtocolError: If it must be refused without asking the application.
+    """
+    if isinstance(outlet, StreamOutlet):
+        return StreamOpening(outlet, request, stamp, compress=compress)
+    return UpgradeOpening(outlet, request, stamp, compress=compress)

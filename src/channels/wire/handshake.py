@@ -48,6 +48,7 @@ REFUSAL_FIELDS: Final[dict[int, Headers]] = {
 class Handshake:
     """What a client's valid handshake asks for."""
 
+    #: Empty on a stream of HTTP/2, which has none.
     key: bytes
     #: In the client's order of preference.
     subprotocols: tuple[str, ...]
@@ -72,6 +73,8 @@ def read_handshake(
         RemoteProtocolError: With the status to refuse it with.
     """
     headers = list(headers)
+    if http_version == "2":
+        return _read_stream_handshake(headers, has_body=has_body)
     if method != "GET":
         raise RemoteProtocolError(
             f"A WebSocket handshake is a GET request: found {method}.", status=405
@@ -92,9 +95,27 @@ def read_handshake(
     key = _one(headers, b"sec-websocket-key")
     if not _is_key(key):
         raise RemoteProtocolError("Sec-WebSocket-Key is 16 bytes in base64.")
-    version = _one(headers, b"sec-websocket-version")
-    if version != b"13":
+    _check_version(headers)
+    return _offers(headers, key)
+
+
+def _read_stream_handshake(headers: Headers, *, has_body: bool) -> Handshake:
+    """Judge a request of HTTP/2: RFC 8441 section 5 leaves out key, Upgrade and Connection."""
+    if not has_body:
+        raise RemoteProtocolError("A WebSocket's stream ended with its handshake.")
+    if _announces_body(headers):
+        raise RemoteProtocolError("A WebSocket handshake has no body.")
+    _one(headers, b"host")
+    _check_version(headers)
+    return _offers(headers, b"")
+
+
+def _check_version(headers: Headers) -> None:
+    if _one(headers, b"sec-websocket-version") != b"13":
         raise RemoteProtocolError("This server speaks version 13 of WebSocket.", status=426)
+
+
+def _offers(headers: Headers, key: bytes) -> Handshake:
     return Handshake(
         key=key,
         subprotocols=_subprotocols(headers),
@@ -106,14 +127,14 @@ def read_handshake(
     )
 
 
-def accept_response(
+def accepted_fields(
     handshake: Handshake,
     *,
     subprotocol: str | None = None,
     extensions: str | None = None,
     headers: Sequence[Any] = (),
-) -> bytes:
-    """The bytes of the 101 answer.
+) -> Headers:
+    """The fields of the answer that accepts, whichever version of HTTP carries it.
 
     Fields of `headers` that the server writes itself are left out.
 
@@ -127,18 +148,24 @@ def accept_response(
             f"The subprotocol {subprotocol!r} was not offered by the client; it offered {offered}."
         )
     extra = [pair for pair in checked_fields(headers) if pair[0] not in _RESERVED]
-    digest = hashlib.sha1(handshake.key + _GUID, usedforsecurity=False).digest()
-    fields = [
-        (b"upgrade", b"websocket"),
-        (b"connection", b"Upgrade"),
-        (b"sec-websocket-accept", base64.b64encode(digest)),
-    ]
+    fields = []
     if subprotocol is not None:
         fields.append((b"sec-websocket-protocol", subprotocol.encode("ascii")))
     if extensions is not None:
         fields.append((b"sec-websocket-extensions", extensions.encode("ascii")))
+    return fields + extra
+
+
+def switching_protocols(handshake: Handshake, fields: Headers) -> bytes:
+    """The bytes of the 101 answer."""
+    digest = hashlib.sha1(handshake.key + _GUID, usedforsecurity=False).digest()
+    own = [
+        (b"upgrade", b"websocket"),
+        (b"connection", b"Upgrade"),
+        (b"sec-websocket-accept", base64.b64encode(digest)),
+    ]
     lines = [b"HTTP/1.1 101 Switching Protocols"]
-    lines += [name + b": " + value for name, value in fields + extra]
+    lines += [name + b": " + value for name, value in own + fields]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 

@@ -51,6 +51,11 @@ class EndOfInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Http2Preface:
+    """The connection begins as one of HTTP/2: `take_buffer` has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """The peer broke a rule; `error.status` is the answer if none has begun."""
 
@@ -62,9 +67,12 @@ class Continue:
     """To be sent when the body of a request that expects it is wanted."""
 
 
-Event: TypeAlias = Request | BodyChunk | EndOfInput | Failure
+Event: TypeAlias = Request | BodyChunk | EndOfInput | Http2Preface | Failure
 
 END_OF_INPUT: Final = EndOfInput()
+HTTP2_PREFACE: Final = Http2Preface()
+#: RFC 9113 section 3.4: chosen so that a server of HTTP/1.1 reads nothing behind it.
+_PREFACE_LINE: Final = b"PRI * HTTP/2.0\r\n"
 
 #: In a head that is not whole yet: LF without CR, CR without LF, and what no line of text has.
 _NEVER_IN_A_HEAD: Final = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -93,6 +101,7 @@ class Http1Connection:
 
     Args:
         stamp: Gives the fields that every response carries: Date, Server.
+        takes_preface: Whether HTTP/2 may begin in place of the first request.
     """
 
     __slots__ = (
@@ -106,11 +115,12 @@ class Http1Connection:
         "_scanned",
         "_skipped_empty_line",
         "_stamp",
+        "_takes_preface",
         "phase",
         "response",
     )
 
-    def __init__(self, limits: Limits, stamp: Stamp = list) -> None:
+    def __init__(self, limits: Limits, stamp: Stamp = list, *, takes_preface: bool = False) -> None:
         self._limits = limits
         self._stamp = stamp
         self._buffer = bytearray()
@@ -121,6 +131,7 @@ class Http1Connection:
         self._skipped_empty_line = False
         self._body: BodyReader | None = None
         self._body_bytes = 0
+        self._takes_preface = takes_preface
         self.phase = _HEAD
         #: The response to the present request; one without a request answers a Failure.
         self.response = ResponseWriter("GET", "1.1", False, stamp)
@@ -184,6 +195,8 @@ class Http1Connection:
             return None
         if not buffer:
             return self._end_of_input() if self._eof else None
+        if self._takes_preface and buffer.startswith(_PREFACE_LINE):
+            return HTTP2_PREFACE
         if self._line is None and not self._take_line():
             self._check_incomplete()
             return None
@@ -240,6 +253,7 @@ class Http1Connection:
         check_fields(head, self._limits)
         request = read_head(head, self._line, self._limits)
         del self._buffer[:size]
+        self._takes_preface = False
         self._scanned = 0
         self._line = None
         self._skipped_empty_line = False
