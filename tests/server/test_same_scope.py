@@ -1,4 +1,4 @@
-"""Every byte in every place of a request: HTTP and WebSocket refuse the same, and tell the same."""
+"""Every byte in every place of a request: every protocol refuses the same, and tells the same."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import asyncio
 
 import pytest
 
+from channels.kit.limits import Limits
 from channels.kit.types import Receive, Scope, Send
+from tests.server.http2_client import Http2Client, dial_http2, request
 from tests.server.shell import Shell, serve
+from tests.wire.http2 import frames
 
 #: Place -> the request's first line and a field, with the byte at %s.
 PLACES = {
@@ -79,6 +82,48 @@ async def test_every_byte_is_told_alike(place: str) -> None:
             refused_by_handshake = place == "subprotocol" and statuses == [403, 400]
             if not (alike or refused_by_handshake) or (len(scopes) == 2 and scopes[0] != scopes[1]):
                 wrong.append(f"{byte!r}: {statuses} {scopes}")
+    assert wrong == []
+
+
+async def ask_http2(client: Http2Client, stream: int, target: bytes, line: bytes) -> int:
+    """The status of a request of HTTP/2, and of a WebSocket on the next stream; they are one."""
+    name, value = line.split(b": ", 1)
+    pair = (name.lower(), value)
+    websocket = [(n, target if n == b":path" else v) for n, v in frames.CONNECT]
+    client.send(
+        frames.headers(stream, request(b"GET", target, pair)),
+        frames.headers(stream + 2, [*websocket, pair], ends=False),
+    )
+    first = await client.response(stream)
+    second = await client.response(stream + 2)
+    assert {first.status, second.status} in ({first.status}, {403, 400})
+    return max(first.status, second.status)
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "subprotocol"])
+async def test_http2_tells_what_http1_tells(place: str) -> None:
+    target, field = PLACES[place]
+    application = Refuser()
+    wrong = []
+    no_limit = Limits(http2_max_reset_rate=None)
+    async with (
+        serve(application, http2=True, limits=no_limit) as shell,
+        dial_http2(shell.port) as client,
+    ):
+        for value in range(256):
+            byte = bytes([value])
+            line = (target.replace(b"%s", byte), field.replace(b"%s", byte))
+            if line[1].count(b":") > 1 and place == "header-name":
+                continue  # A colon ends the name in HTTP/1.1, and is refused in HTTP/2.
+            old = await ask(shell, *line, b"")
+            new = await ask_http2(client, 4 * value + 1, *line)
+            scopes = [told(scope) for scope in application.scopes]
+            application.scopes.clear()
+            for scope in scopes:
+                del scope["http_version"]
+                scope["headers"] = [(n, b"a" if n == b"host" else v) for n, v in scope["headers"]]
+            if old != new or any(scope != scopes[0] for scope in scopes):
+                wrong.append(f"{byte!r}: {old} {new} {scopes}")
     assert wrong == []
 
 

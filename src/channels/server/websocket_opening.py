@@ -136,6 +136,9 @@ class StreamOpening(Opening):
 
     def _write_denial(self, event: ResponseBody) -> None:
         self._outlet.respond(self._response, event)
+        if self._response.is_complete:
+            # The client need not send what it would have sent to a WebSocket.
+            self._outlet.linger()
 
 
 def opening_of(outlet: HttpOutlet, request: Request, stamp: Stamp, *, compress: bool) -> Opening:
