@@ -56,6 +56,8 @@ ROWS = [
         tests(*(f"{HOSTILE}/test_http_{name}.py" for name in
                 ("syntax", "framing", "connection", "sizes", "rules", "smuggling", "answers",
                  "django")), f"{HOSTILE}/test_checklist.py")),
+    Row("B3", "Eight abuses of HTTP/2", "each cut, 5 MB and 0.3 s of CPU at most",
+        ("compliance.overload.http2_floods",)),
     Row("B4", "Applications that break ASGI", "0 failed",
         tests(f"{HOSTILE}/test_application_misuse.py")),
     Row("B5", "Pipelined answers keep their order over 1,000 rounds", "0 failed",
