@@ -173,7 +173,7 @@ class StreamOutlet:
             return False
         if self._fields is not None:
             fields, self._fields = self._fields, None
-            has_ended = self._ends and not self._queue
+            has_ended = self._ends_well and not self._queue
             machine.send_head(stream_id, fields, has_ended=has_ended)
             self._is_sent = has_ended
         sent = 0
@@ -184,7 +184,7 @@ class StreamOutlet:
                 return False
             piece = self._take(size)
             sent += len(piece)
-            has_ended = self._ends and not self._queue
+            has_ended = self._ends_well and not self._queue
             machine.send_data(stream_id, piece, has_ended=has_ended)
             self._is_sent = has_ended
         if sent:
@@ -193,13 +193,19 @@ class StreamOutlet:
         if self._queue:
             return True
         if self._ends and not self._is_sent:
-            machine.send_data(stream_id, b"", has_ended=True)
+            if self._ends_well:
+                machine.send_data(stream_id, b"", has_ended=True)
             self._is_sent = True
         if not self.is_full:
             self._wake()
         if self._is_sent:
             self._finish()
         return False
+
+    @property
+    def _ends_well(self) -> bool:
+        """True if our half ends with END_STREAM, and not with an error behind it."""
+        return self._ends and not self._reset_code
 
     def _block(self) -> None:
         if self.blocked_at is None:
@@ -230,12 +236,13 @@ class StreamOutlet:
             return
         loop = self._owner.loop
         loop.call_soon(self._lose_session)
-        if not self._input_ended and self._reset_code is None:
+        code = self._reset_code
+        if not self._input_ended and code is None:
             if self._linger is None:
                 self._linger = loop.call_later(LINGER_SECONDS, self.abort, NO_ERROR)
             return
-        if not self._input_ended and self._reset_code is not None:
-            self._owner.machine.reset(self.stream_id, self._reset_code)
+        if code is not None and (code or not self._input_ended):
+            self._owner.machine.reset(self.stream_id, code)
         self._end()
 
     def _end(self) -> None:

@@ -23,6 +23,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes, Settings
+from hpack import HPACKError
 
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
@@ -67,6 +68,10 @@ INITIAL_WINDOW: Final = 65535
 LEAST_PIECE_BYTES: Final = 256
 #: Section 6.8: the last stream of a first GOAWAY, which refuses none.
 ANY_STREAM: Final = NO_LIMIT
+
+#: The library's GOAWAY as it writes it when it finds a fault, and its header.
+GOAWAY_BYTES: Final = 17
+_GOAWAY_HEADER: Final = b"\0\0\x08\x07\0\0\0\0\0"
 
 _PING_BYTES: Final = b"draining"
 
@@ -162,8 +167,7 @@ class Http2Connection:
         except Flood as flood:
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, flood.why, flood.reason)
         except exceptions.ProtocolError as error:
-            # The library has its own GOAWAY ready.
-            self._end(str(error) or type(error).__name__, _flood_of(error))
+            self._break(error)
         return True
 
     def _take_preface(self) -> bytes:
@@ -178,19 +182,18 @@ class Http2Connection:
     def _take_frames(self) -> bytes:
         """Up to STRIDE whole frames from the front of the buffer, each counted."""
         buffer, position = self._buffer, 0
-        most = self._library.max_inbound_frame_size
         for _ in range(STRIDE):
             if len(buffer) - position < FRAME_HEADER_BYTES:
                 break
             size = buffer[position] << 16 | buffer[position + 1] << 8 | buffer[position + 2]
             kind, flags = buffer[position + 3], buffer[position + 4]
-            if size > most:
-                if not position:
-                    # Its payload is not waited for.
-                    why = f"A frame of {size} bytes: the most is {most}."
-                    self._fail(ErrorCodes.FRAME_SIZE_ERROR, why)
-                    return b""
-                break
+            fault = self._size_fault(kind, flags, size)
+            if fault:
+                if position:
+                    break
+                # Its payload is not waited for.
+                self._fail(ErrorCodes.FRAME_SIZE_ERROR, fault)
+                return b""
             end = position + FRAME_HEADER_BYTES + size
             if end > len(buffer):
                 break
@@ -213,6 +216,15 @@ class Http2Connection:
         piece = bytes(buffer[:position])
         del buffer[:position]
         return piece
+
+    def _size_fault(self, kind: int, flags: int, size: int) -> str:
+        """What is wrong with a frame's size, where the library would say it late or in error."""
+        most = self._library.max_inbound_frame_size
+        if size > most:
+            return f"A frame of {size} bytes: the most is {most}."
+        # Section 6.5: "MUST be treated as a connection error (...) of type FRAME_SIZE_ERROR".
+        is_full_ack = kind == SETTINGS and flags & END_STREAM and size
+        return "An acknowledgement of settings has none." if is_full_ack else ""
 
     # Of the library's events.
 
@@ -282,6 +294,20 @@ class Http2Connection:
         with contextlib.suppress(exceptions.ProtocolError):
             self._library.close_connection(code, why.encode()[:128], self.last_stream_id)
         self._end(why, flood)
+
+    def _break(self, error: exceptions.ProtocolError) -> None:
+        """End the connection over a rule that the library has."""
+        why, code = str(error) or type(error).__name__, error.error_code
+        if isinstance(error.__cause__, HPACKError) and code == ErrorCodes.PROTOCOL_ERROR:
+            # RFC 9113 section 4.3: "MUST be treated as a connection error (...) of type
+            # COMPRESSION_ERROR"; the library says PROTOCOL_ERROR.
+            code = ErrorCodes.COMPRESSION_ERROR
+        said = self._library.data_to_send()
+        if said[-GOAWAY_BYTES:-8] == _GOAWAY_HEADER:
+            # The library's own, which has no reason.
+            said = said[:-GOAWAY_BYTES]
+        self._raw += [said, _goaway_frame(self.last_stream_id, code, why.encode()[:128])]
+        self._end(why, _flood_of(error))
 
     def _end(self, why: str, flood: str = "") -> None:
         self._is_over = True
