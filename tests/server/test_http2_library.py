@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +30,11 @@ SECURE = [*CLEAR, Endpoint("tcp", tls=Tls("key.pem", "certificate.pem"))]
 def test_who_gets_it(asked: bool | None, endpoints: list[Endpoint], is_offered: bool) -> None:
     found = load_http2(ServerOptions(http2=asked), endpoints)
     assert found is (Http2Session if is_offered else None)
+
+
+def test_who_does_not_ask_does_not_import_it() -> None:
+    program = "import sys, channels.cli; sys.exit('h2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_without_the_library_only_who_asks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

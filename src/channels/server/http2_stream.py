@@ -122,7 +122,8 @@ class StreamOutlet:
         self._is_sent = False
         self._reset_code: int | None = None
         self._is_lost = False
-        self._unread: deque[bytes] = deque()
+        #: One piece, since a window's worth of frames of one octet would take a hundred times it.
+        self._unread = bytearray()
         #: What the windows have counted, and what of it the session has got, unacknowledged.
         self._credit = 0
         self._delivered = 0
@@ -136,8 +137,7 @@ class StreamOutlet:
     def data_received(self, data: bytes, credit: int) -> None:
         """Bytes came in; the client's windows count `credit` for them."""
         self._credit += credit
-        if data:
-            self._unread.append(data)
+        self._unread += data
         self._deliver()
 
     def eof_received(self) -> None:
@@ -274,15 +274,9 @@ class StreamOutlet:
             self.session.eof_received()
 
     def _next_piece(self) -> bytes:
-        most, unread = self._owner.read_piece_bytes, self._unread
-        data = unread.popleft()
-        if len(data) > most:
-            unread.appendleft(data[most:])
-            return data[:most]
-        while unread and len(data) + len(unread[0]) <= most:
-            # Many small frames are one event.
-            data += unread.popleft()
-        return data
+        piece = bytes(self._unread[: self._owner.read_piece_bytes])
+        del self._unread[: len(piece)]
+        return piece
 
     def _acknowledge(self) -> None:
         """Let the client send as much again as has been used."""
