@@ -59,9 +59,10 @@ def test_resets_have_an_allowance() -> None:
 
 def test_windows_may_be_opened_for_what_was_sent() -> None:
     found = meter(http2_max_control_rate=1)
-    for _ in range(500):
-        found.sent()
-    assert flood(found, frames.WINDOW_UPDATE, 5000) == 1010
+    for _ in range(100):
+        found.sent(5)
+    found.sent(16_384)
+    assert flood(found, frames.WINDOW_UPDATE, 5000) == 200 + 34 + 10
 
 
 def test_a_header_block_is_bounded() -> None:

@@ -6,6 +6,7 @@ from hpack import Decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels.wire.http2 import head_encoder
 from channels.wire.http2.head_encoder import HeadEncoder
 
 FIELDS = [
@@ -37,6 +38,14 @@ def test_known_fields_are_short() -> None:
     encoder.encode([])
     assert encoder.encode([(b":status", b"200")]) == b"\x88"
     assert encoder.encode([(b"date", b"x")]) == b"\x0f\x12\x01x"
+
+
+def test_what_is_kept_is_bounded() -> None:
+    encoder, decoder = HeadEncoder(), Decoder()
+    for number in range(3000):
+        fields = [(b":status", b"200"), (b"date", b"%d" % number)]
+        assert [tuple(pair) for pair in decoder.decode(encoder.encode(fields), raw=True)] == fields
+        assert len(head_encoder._encoded) <= head_encoder._MOST_ENCODED
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1), st.binary(max_size=20_000))))

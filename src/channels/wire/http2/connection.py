@@ -353,7 +353,7 @@ class Http2Connection:
         """Send as much as `sendable` allows; of a stream that is gone it is dropped."""
         with contextlib.suppress(exceptions.ProtocolError, KeyError):
             self._library.send_data(stream_id, data, end_stream=has_ended)
-            self._meter.sent()
+            self._meter.sent(len(data))
 
     def reset(self, stream_id: int, code: int) -> None:
         """End a stream at once."""

@@ -6,7 +6,7 @@ a body are counted against allowances that grow with time:
     RST_STREAM                                     resets: `http2_max_reset_rate`
     SETTINGS, PING, PRIORITY, unknown types        control: `http2_max_control_rate`
     DATA or a header fragment of no octets         control
-    WINDOW_UPDATE                                  free for each DATA frame sent, else control
+    WINDOW_UPDATE                                  free for what was sent in DATA, else control
     HEADERS and CONTINUATION of one block          `max_header_bytes`, and 64 frames
 
 What a flood would cost without this was measured with h2: 15 to 40 µs for each frame of 9 to 17
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 from channels.kit.allowance import RATE_SECONDS, spend
-from channels.kit.limits import Limits
+from channels.kit.limits import KIB, Limits
 
 DATA: Final = 0
 HEADERS: Final = 1
@@ -36,8 +36,10 @@ END_HEADERS: Final = 0x4
 FRAME_HEADER_BYTES: Final = 9
 #: Fragments of one header block: the library's own bound, and 64 of 1 KiB fill the octets' bound.
 MOST_FRAGMENTS: Final = 64
-#: WINDOW_UPDATE frames that each DATA frame of ours is good for: one for its stream, one for all.
+#: WINDOW_UPDATE frames that each DATA frame of ours is good for: one for its stream, one for all;
+#: and more for a large one, which proxies acknowledge in small parts (HAProxy by the kilobyte).
 UPDATES_FOR_FRAME: Final = 2
+BYTES_FOR_UPDATE: Final = KIB // 2
 #: A client may save up so many, the most that it could owe us an answer for.
 MOST_UPDATES: Final = 10_000
 
@@ -116,10 +118,10 @@ class FrameMeter:
             raise Flood("http2_resets", f"over {rate:g} streams reset a second")
         self._reset_whole_at = whole_at
 
-    def sent(self) -> None:
-        """A DATA frame went out that the peer's windows did not cut short."""
+    def sent(self, size: int) -> None:
+        """A DATA frame of so many bytes went out."""
         if self._updates < MOST_UPDATES:
-            self._updates += UPDATES_FOR_FRAME
+            self._updates += UPDATES_FOR_FRAME + size // BYTES_FOR_UPDATE
 
     def _count_control(self, what: str, now: float) -> None:
         rate = self._control_rate

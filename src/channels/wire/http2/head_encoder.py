@@ -56,7 +56,10 @@ def _encode(field: tuple[bytes, bytes]) -> bytes:
         index = _NAMES.get(name, 0)
         named = b"" if index else _integer(len(name), 7) + name
         piece = _integer(index, 4, _LITERAL) + named + _integer(len(value), 7) + value
-    if len(_encoded) < _MOST_ENCODED and len(name) + len(value) <= _LONGEST_ENCODED:
+    if len(name) + len(value) <= _LONGEST_ENCODED:
+        if len(_encoded) >= _MOST_ENCODED:
+            # Most of them are dates of the past.
+            _encoded.clear()
         _encoded[field] = piece
     return piece
 
