@@ -10,6 +10,7 @@ from compliance.overload.http2_floods import ABUSES
 
 from channels.kit.types import Receive, Scope, Send
 from channels.server.counts import counts
+from channels.server.options import ProxyOptions
 from tests.server.applications import respond
 from tests.server.conftest import Running, Serve
 from tests.server.http2_client import Http2Client, dial_http2
@@ -90,6 +91,21 @@ async def test_streams_over_the_bound_are_refused_one_by_one(serve: Serve) -> No
         refused = [each.stream for each in client.frames if each.kind == frames.RST_STREAM]
         assert refused == list(range(201, 601, 2))
         assert calls == 100
+
+
+async def test_a_trusted_proxy_resets_for_many_clients(serve: Serve) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, b"hello")
+
+    proxy = ProxyOptions(trusted_proxies=("127.0.0.1",))
+    running = await serve(application, http2=True, proxy=proxy)
+    port = running.server.addresses[0][1]
+    assert port is not None
+    async with dial_http2(port) as client:
+        for number in range(1000):
+            client.send(frames.headers(2 * number + 1), frames.rst(2 * number + 1))
+        await client.round_trip()
+        assert client.goaways == []
 
 
 async def test_a_busy_client_is_no_flood(serve: Serve) -> None:

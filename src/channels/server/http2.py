@@ -22,6 +22,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final, Protocol
 
 from channels.exceptions import RemoteProtocolError
@@ -64,6 +65,9 @@ class Http2Session:
 
     def __init__(self, service: Service, outlet: SharedOutlet) -> None:
         limits = service.options.limits
+        if service.scopes.trusts(outlet.peer):
+            # Its connection carries many clients: it sees to what each may do.
+            limits = replace(limits, http2_max_reset_rate=None, http2_max_control_rate=None)
         self._service = service
         self.outlet = outlet
         self.loop = loop = service.loop
