@@ -58,7 +58,7 @@ ROWS = [
                  "django")), f"{HOSTILE}/test_checklist.py")),
     Row("B2", "HTTP/2, in clear and over TLS: every rule of RFC 9113 and RFC 7541", "146 and 146",
         ("compliance.http2.run",)),
-    Row("B3", "Eight abuses of HTTP/2", "each cut, 5 MB and 0.3 s of CPU at most",
+    Row("B3", "Nine abuses of HTTP/2", "each cut, 5 MB and 0.3 s of CPU at most",
         ("compliance.overload.http2_floods",)),
     Row("B4", "Applications that break ASGI", "0 failed",
         tests(f"{HOSTILE}/test_application_misuse.py")),

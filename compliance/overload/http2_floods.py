@@ -81,6 +81,12 @@ def empty_data_flood() -> Iterator[bytes]:
         yield data(1) * 1000
 
 
+def tiny_data_flood() -> Iterator[bytes]:
+    yield headers(1, at(b"/wait", POST), ends=False)
+    for _ in range(100):
+        yield data(1, b"a") * 1000
+
+
 def many_streams() -> Iterator[bytes]:
     for number in range(300):
         yield headers(2 * number + 1, at(b"/wait"))
@@ -101,6 +107,7 @@ ABUSES: dict[str, Callable[[], Iterable[bytes]]] = {
     "50,000 SETTINGS": settings_flood,
     "40 HPACK bombs of 48 MB": hpack_bomb,
     "100,000 empty DATA frames": empty_data_flood,
+    "100,000 DATA frames of one octet": tiny_data_flood,
     "300 streams at once": many_streams,
     "windows of one octet, 100,000 times": window_dribble,
 }

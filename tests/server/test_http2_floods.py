@@ -24,6 +24,7 @@ CUTS = {
     "50,000 SETTINGS": ("http2_control_frames", 0),
     "40 HPACK bombs of 48 MB": ("http2_header_block", 0),
     "100,000 empty DATA frames": ("http2_control_frames", 1),
+    "100,000 DATA frames of one octet": ("http2_control_frames", 1),
     "windows of one octet, 100,000 times": ("http2_control_frames", 50),
 }
 

@@ -196,7 +196,7 @@ class Limits:
         minimum=1,
         none="no limit",
         help="HTTP/2 frames of one client that bring neither a request nor a body, averaged over "
-        "10 seconds; beyond it the connection ends",
+        "10 seconds (DATA of under 64 bytes counts a tenth); beyond it the connection ends",
     )
     #: Whether HTTP/1.1 without a Host field is refused, as RFC 9112 section 3.2 demands; under the
     #: names of Daphne, which does not, clients of old are served.

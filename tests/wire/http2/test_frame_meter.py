@@ -43,9 +43,16 @@ def test_an_allowance_grows_again() -> None:
 
 def test_frames_of_no_octets_count() -> None:
     assert flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=0) == 80
-    assert flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=1) == 1000
+    assert flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=64) == 1000
     ends = frames.END_STREAM
     assert flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=0, flags=ends) == 1000
+
+
+def test_tiny_frames_count_a_tenth() -> None:
+    # 0.1 is no sum of powers of two: one more or less.
+    assert 799 <= flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=63) <= 801
+    ends = frames.END_STREAM
+    assert flood(meter(http2_max_control_rate=8), frames.DATA, 1000, size=1, flags=ends) == 1000
 
 
 def test_resets_have_an_allowance() -> None:
