@@ -65,6 +65,7 @@ from channels.status_command import add_status
 from channels.supervisor.control import ASSIGNMENT
 from channels.supervisor.options import Workers
 from channels.supervisor.reloading import CHILD, Watched, is_child, run_reloading
+from channels.supervisor.shared_counts import shared_counts
 from channels.supervisor.supervising import Supervised, run_workers
 from channels.supervisor.worker_end import WorkerEnd, join_supervisor
 from channels.worker import WorkerOptions
@@ -351,6 +352,8 @@ def _serve(
         server.run()
     except OSError as error:
         return _cannot_start(command, error)
+    # For those who look at this worker's counts when it is gone.
+    shared_counts.look()
     return 0
 
 

@@ -27,6 +27,7 @@ from channels.metrics import ChannelsCollector, metrics_app, metrics_view
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.server import Server, ServerOptions, parse_endpoint
 from channels.server.counts import MOST_LABELS, OTHER, ServerCounts
+from channels.server.loop_lag import LoopLag
 from tests.cluster.traffic import until
 
 
@@ -49,6 +50,9 @@ class Page:
 
 class Echo(AsyncWebsocketConsumer):
     groups = ("room",)
+
+    async def news(self, event: Any) -> None:
+        """Handles a message of the layer."""
 
     async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None:
         if text_data == "close":
@@ -142,6 +146,45 @@ async def test_what_a_server_did(server: Server) -> None:
     assert after.types["channels_server_websockets"] == "counter"
 
 
+async def test_times_of_handlers_and_of_messages_on_their_way(server: Server) -> None:
+    before = await scrape(server)
+    layer = get_channel_layer()
+    async with connect(f"ws://{address(server)}/echo") as one:
+        await one.send("hello")
+        await one.recv()
+        await layer.group_send("room", {"type": "news", "id": 1})
+        await one.send("hello")
+        await one.recv()
+        # Whoever sends can make up types: they are no labels.
+        await layer.group_send("room", {"type": "made.up"})
+        with pytest.raises(ConnectionClosed):
+            await one.recv()
+    after = await scrape(server)
+
+    def more(name: str, **labels: str) -> float:
+        return after.value(name, **labels) - before.value(name, **labels)
+
+    handled, sent = "channels_consumer_handler_seconds", "channels_layer_delivery_seconds"
+    assert more(f"{handled}_count", consumer="Echo", handler="websocket_receive") == 2
+    assert more(f"{handled}_count", consumer="Echo", handler="news") == 1
+    assert more(f"{handled}_bucket", consumer="Echo", handler="news", le="+Inf") == 1
+    assert more(f"{handled}_count", consumer="Echo", handler="none") == 1
+    assert not any("made_up" in dict(labels).values() for _, labels in after.samples)
+    assert more(f"{sent}_count", consumer="Echo") == 2
+    assert more(f"{sent}_bucket", consumer="Echo", le="1.0") == 2
+    assert after.types[handled] == after.types[sent] == "histogram"
+
+
+async def test_the_loops_lag_is_seen() -> None:
+    lag = LoopLag()
+    lag.follow(asyncio.get_running_loop())
+    ChannelsCollector()
+    seen = "channels_event_loop_lag_seconds_count"
+    before = collected().value(seen)
+    await until(lambda: collected().value(seen) > before, "the lag was observed")
+    lag.stop()
+
+
 async def test_connections_over_the_bound(server: Server) -> None:
     before = collected().value("channels_server_connections_refused_total")
     host, port = server.addresses[0]
@@ -187,6 +230,7 @@ async def test_what_a_full_mailbox_drops_by_every_rule(rule: Overflow, reason: s
     assert dropped(reason) == 10 - mailbox.layer_size
     # What it has counted, and what nobody will take, is known when it has gone, too.
     waiting = mailbox.layer_size
+    assert collected().value("channels_layer_waiting", layer="default") == waiting
     layer.detach(channel)
     assert dropped(reason) == 10 - waiting
     assert dropped("unread") == waiting

@@ -415,3 +415,52 @@ def test_reloading_is_for_one_process(tmp_path: Path) -> None:
     with Served(tmp_path, "--reload") as server:
         assert server.wait() == 2
         server.wait_for("--reload serves in one process, and --workers asks for 2")
+
+
+METERED = """\
+import os
+
+from channels.metrics import metrics_app
+
+page = metrics_app()
+
+
+async def application(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError(scope["type"])
+    if scope["path"] == "/metrics":
+        return await page(scope, receive, send)
+    text = str(os.getpid()).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": text})
+"""
+
+
+def answered(port: int, at_least: int) -> int:
+    """Responses of all workers, as any of them counts them, once there are so many."""
+    for _ in range(1000):
+        _, page = get(port, "/metrics")
+        found = re.search(r'^channels_server_responses_total\{status="200"\} (\d+)', page, re.M)
+        count = int(found[1]) if found else 0
+        if count >= at_least:
+            return count
+    raise AssertionError(page)
+
+
+def test_any_worker_shows_the_counts_of_all_and_of_those_before(tmp_path: Path) -> None:
+    (tmp_path / "metered.py").write_text(METERED)
+    port = free_port()
+    words = ("--workers", "2", "--port", str(port), "--max-requests", "100", "metered:application")
+    with Child("-m", "channels", "serve", *words, cwd=tmp_path) as server:
+        server.wait_for(r"Started channels ")
+        asked = counted = 0
+        served = set()
+        # Each is replaced at least once meanwhile.
+        while not server.has(r"Worker \d \(process \d+\) ended with status 0", 2, 0.0):
+            served.add(get(port, "/")[1])
+            asked += 1
+            before, counted = counted, answered(port, 0)
+            assert counted >= before
+            assert asked < 10_000
+        assert len(served) > 2
+        assert answered(port, asked) >= asked

@@ -8,6 +8,7 @@ import functools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, Final, NoReturn, cast
 
@@ -24,6 +25,7 @@ from channels.consumer.handlers import (
     verbs_of,
 )
 from channels.consumer.line import Line, name_of
+from channels.consumer.times import observe
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import (
     ClientDisconnected,
@@ -34,6 +36,7 @@ from channels.exceptions import (
 )
 from channels.fanout.event import OUTBOUND
 from channels.kit.doors import Sink, find_context, find_sink
+from channels.kit.histograms import measuring
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.printable import printable
 from channels.kit.types import Application, Message, Receive, Scope, Send
@@ -221,6 +224,7 @@ class AsyncConsumer:
         if are_left_open():
             await close_left_open()
         goes_on = True
+        began = time.monotonic() if measuring.is_on else None
         try:
             if not self._dispatches_plainly:
                 await self.dispatch(message)
@@ -229,6 +233,9 @@ class AsyncConsumer:
         except StopConsumer:
             # Not kept in a variable: with its traceback it would keep this consumer in memory.
             goes_on = False
+        finally:
+            if began is not None:
+                observe(self, message, self._line.mailbox, began)
         if "session" in self.scope:
             await save_if_modified(self.scope)
         return goes_on

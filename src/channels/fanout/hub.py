@@ -266,6 +266,7 @@ class Hub:
                 _count_mailbox(total, member)
             return {
                 **total,
+                "waiting": sum(each.mailbox.layer_size for each in self.channels.values()),
                 "local_channels": len(self.channels),
                 "local_groups": len(self.groups),
             }

@@ -78,6 +78,7 @@ class Mailbox:
         "bounds",
         "client_is_full",
         "clock",
+        "deadline",
         "displaced",
         "dropped",
         "expired",
@@ -115,6 +116,8 @@ class Mailbox:
         self.expired = 0
         #: True from the moment a layer event was taken until the next `get` or `settle`.
         self.handling_layer = False
+        #: Of the layer event that was taken last, if it has one.
+        self.deadline: float | None = None
         #: Called once when the next event is put, in place of waking a `get`.
         self.on_event: Callable[[], None] | None = None
         #: Called when a full client lane has room again: go on reading the socket.
@@ -311,6 +314,7 @@ class Mailbox:
             self._layer_bytes -= size
             if deadline is None or deadline > now:
                 self.handling_layer = True
+                self.deadline = deadline
                 return dict(event)
             self.expired += 1
         self.handling_layer = False

@@ -68,6 +68,11 @@ class _Pool:
                 self._executor = ThreadPoolExecutor(self.size, thread_name_prefix="channels-sync")
             return self._executor.submit(work, *args, **kwargs)
 
+    @property
+    def waiting(self) -> int:
+        executor = self._executor
+        return 0 if executor is None else executor._work_queue.qsize()
+
     def resize(self, options: ThreadOptions) -> None:
         with self._lock:
             self.options = options
@@ -88,6 +93,11 @@ os.register_at_fork(after_in_child=_pool.forget)
 def configure_threads(options: ThreadOptions) -> None:
     """Set the pool's size; jobs that run or wait already are finished by the former pool."""
     _pool.resize(options)
+
+
+def waiting_jobs() -> int:
+    """How many jobs wait for a thread of the pool."""
+    return _pool.waiting
 
 
 class PoolExecutor(Executor):

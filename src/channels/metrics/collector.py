@@ -1,78 +1,141 @@
-"""Reads the counts of this process whenever it is scraped; nothing is counted twice or kept."""
+"""Reads the counts of this process, or of all workers, whenever it is scraped."""
 
 from __future__ import annotations
 
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
     UnknownMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from channels.consumer.times import delivery_times, handler_times
+from channels.kit.families import Family, Kind
+from channels.kit.histograms import BOUNDS, measuring
+from channels.kit.threads import waiting_jobs
 from channels.layers.registry import channel_layers
-from channels.metrics.statistics import Kind, find_metric
+from channels.metrics.statistics import find_metric
 from channels.server.counts import ServerCounts, counts
+from channels.server.loop_lag import lags
+from channels.supervisor.shared_counts import shared_counts
 
 logger: Final = logging.getLogger("channels.metrics")
 
 _FAMILIES: Final[dict[Kind, Callable[..., Any]]] = {
     "counter": CounterMetricFamily,
     "gauge": GaugeMetricFamily,
+    "info": GaugeMetricFamily,
     "unknown": UnknownMetricFamily,
 }
 _UNFIT: Final = re.compile(r"\W", re.ASCII)
 _LAYER: Final = "channels_layer"
 _SERVER: Final = "channels_server"
+_BOUND_TEXTS: Final = [*map(floatToGoString, BOUNDS), "+Inf"]
 
 Layers = Callable[[], Mapping[str, Any]]
 
 
+def _used_layers() -> Mapping[str, Any]:
+    return dict(channel_layers.backends)
+
+
 class ChannelsCollector(Collector):
-    """The layers that this process has used, by alias, and its servers.
+    """The layers that this process has used, by alias, its servers and its consumers.
+
+    In a worker of `channels serve --workers`: the sum of all workers.  Times are measured in a
+    process from the moment that it makes its first collector.
 
     Register it in a registry of your own, or in prometheus_client's common one:
     `REGISTRY.register(ChannelsCollector())`.
+
+    Args:
+        layers: Others than the configured ones; then the other workers take no part.
     """
 
-    def __init__(self, layers: Layers = lambda: dict(channel_layers.backends)) -> None:
+    def __init__(self, layers: Layers = _used_layers) -> None:
         self._layers = layers
+        begin()
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is shows when it is collected, and registering asks nobody."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """The counts of now."""
-        yield from layer_families(self._layers())
-        yield from server_families(counts)
+        """The metrics of now."""
+        if self._layers is _used_layers:
+            families: Iterable[Family] = shared_counts.total(own_families)
+        else:
+            families = families_of(self._layers())
+        return map(_shown, families)
 
 
-def layer_families(layers: Mapping[str, Any]) -> Iterable[Metric]:
-    """The metrics of some layers, by alias."""
-    about = GaugeMetricFamily(
-        f"{_LAYER}_info", "The layers in use, each 1.", labels=["layer", "backend"]
+def begin() -> None:
+    """Measure times from now on, and write this worker's metrics for the others."""
+    shared_counts.source = own_families
+    measuring.begin()
+
+
+def own_families() -> Iterable[Family]:
+    """The metrics of this process alone."""
+    return families_of(_used_layers())
+
+
+def families_of(layers: Mapping[str, Any]) -> Iterable[Family]:
+    """The metrics of some layers, and of this process's servers and consumers."""
+    yield from layer_families(layers)
+    yield from server_families(counts)
+    yield lags.family()
+    yield handler_times.family()
+    yield delivery_times.family()
+    yield _of_one(
+        "channels_sync_jobs_waiting",
+        "gauge",
+        "Sync handlers that wait for a thread.",
+        waiting_jobs(),
     )
-    sums: dict[tuple[str, Kind, str, tuple[str, ...]], dict[tuple[str, ...], float]] = {}
+
+
+def _shown(family: Family) -> Metric:
+    """A family in prometheus_client's form."""
+    if family.kind == "histogram":
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for values, numbers in family.samples.items():
+            buckets = zip(_BOUND_TEXTS, accumulate(numbers[:-1]), strict=True)
+            histogram.add_metric(values, list(buckets), numbers[-1])
+        return histogram
+    shown: Metric = _FAMILIES[family.kind](family.name, family.help, labels=family.labels)
+    for values, numbers in family.samples.items():
+        shown.add_metric(values, numbers[0])  # type: ignore[attr-defined]
+    return shown
+
+
+def layer_families(layers: Mapping[str, Any]) -> Iterable[Family]:
+    """The metrics of some layers, by alias."""
+    about = Family(f"{_LAYER}_info", "info", "The layers in use, each 1.", ("layer", "backend"))
+    found: dict[tuple[str, Kind, str, tuple[str, ...]], Family] = {}
     for alias, layer in layers.items():
-        about.add_metric([alias, f"{type(layer).__module__}.{type(layer).__qualname__}"], 1)
+        about.add((alias, f"{type(layer).__module__}.{type(layer).__qualname__}"), [1])
         for statistic, value in _statistics(alias, layer).items():
             metric = find_metric(statistic)
             name = f"{_LAYER}_{_UNFIT.sub('_', metric.name)}"
-            family = sums.setdefault((name, metric.kind, metric.help, tuple(metric.labels)), {})
-            labels = (alias, *metric.labels.values())
-            # Two parts of a layer may drop for the same reason.
-            family[labels] = family.get(labels, 0) + value
+            labels = ("layer", *metric.labels)
+            family = found.setdefault(
+                (name, metric.kind, metric.help, labels),
+                Family(name, metric.kind, metric.help, labels),
+            )
+            # Added: two parts of a layer may drop for the same reason.
+            family.add((alias, *metric.labels.values()), [value])
     yield about
-    for (name, kind, text, labels), samples in sorted(sums.items()):
-        family = _FAMILIES[kind](name, text, labels=["layer", *labels])
-        for values, value in samples.items():
-            family.add_metric(values, value)
+    for _, family in sorted(found.items()):
         yield family
 
 
@@ -90,7 +153,7 @@ def _statistics(alias: str, layer: Any) -> dict[str, float]:
     }
 
 
-def server_families(found: ServerCounts) -> Iterable[Metric]:
+def server_families(found: ServerCounts) -> Iterable[Family]:
     """The metrics of this process's servers."""
     opened, ended = found.connections_opened, found.connections_ended
     closed = dict(found.websockets_closed)
@@ -135,17 +198,21 @@ def server_families(found: ServerCounts) -> Iterable[Metric]:
     )
 
 
-def _counter(name: str, text: str, value: int) -> Metric:
-    return CounterMetricFamily(f"{_SERVER}_{name}", text, value=value)
+def _counter(name: str, text: str, value: int) -> Family:
+    return _of_one(f"{_SERVER}_{name}", "counter", text, value)
 
 
-def _gauge(name: str, text: str, value: int) -> Metric:
-    return GaugeMetricFamily(f"{_SERVER}_{name}", text, value=value)
+def _gauge(name: str, text: str, value: int) -> Family:
+    return _of_one(f"{_SERVER}_{name}", "gauge", text, value)
 
 
-def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(f"{_SERVER}_{name}", text, labels=[label])
+def _of_one(name: str, kind: Kind, text: str, value: int) -> Family:
+    return Family(name, kind, text, samples={(): [value]})
+
+
+def _labelled(name: str, text: str, label: str, values: Mapping[str, int]) -> Family:
     # A copy: another thread may count something for the first time.
-    for value, count in dict(values).items():
-        family.add_metric([value], count)
-    return family
+    samples: dict[tuple[str, ...], list[float]] = {
+        (value,): [count] for value, count in dict(values).items()
+    }
+    return Family(f"{_SERVER}_{name}", "counter", text, (label,), samples)

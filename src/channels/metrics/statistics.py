@@ -9,9 +9,9 @@ local layer's hub, which is one for all processes and told by the one that it ru
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
-Kind = Literal["counter", "gauge", "unknown"]
+from channels.kit.families import Kind
 
 TRANSPORT: Final = "transport_"
 HUB: Final = "transport_hub_"
@@ -65,7 +65,7 @@ NODE: Final[dict[str, Metric]] = {
     ),
     "dropped_full_queue": dropped("full"),
     "expired": dropped("expired"),
-    "connected": _gauge("connected", "1 while the backend is in reach."),
+    "connected": _gauge("connected", "Processes that have the backend in reach."),
     "disconnected": _counter("disconnected", "Times that the backend went out of reach."),
     "gaps": _counter("gaps", "Times that messages to this process may have been lost."),
     "replayed": _counter("replayed", "Operations that were sent again after a broken connection."),
@@ -73,6 +73,7 @@ NODE: Final[dict[str, Metric]] = {
     "waiting_to_send": _gauge("waiting_to_send", "Operations that wait for the backend."),
     "joined_late": _counter("joined_late", "Memberships that wait for the backend."),
     "unanswered": _counter("unanswered", "Memberships of other processes that these left open."),
+    "waiting": _gauge("waiting", "Messages that wait in the mailboxes of consumers."),
     "local_channels": _gauge("channels", "Channels of this process."),
     "local_groups": _gauge("groups", "Groups with members in this process."),
     "inboxes": _gauge("inboxes", "Channels of this process that receive() reads, or nobody."),

@@ -35,6 +35,7 @@ from channels.server.http import HttpSession
 from channels.server.http2_library import load_http2
 from channels.server.lifespan import Lifespan
 from channels.server.listeners import Listener, listen
+from channels.server.loop_lag import LoopLag
 from channels.server.loops import call_on, run_on_new_loop
 from channels.server.notify import notify
 from channels.server.options import ServerOptions
@@ -109,6 +110,7 @@ class Server:
         self._lifespan: Lifespan | None = None
         self._is_stopping = False
         self._watchdog: Watchdog | None = None
+        self._lag = LoopLag()
         self._owns_process = False
 
     @property
@@ -163,6 +165,7 @@ class Server:
         except BaseException:
             await self.stop(0)
             raise
+        self._lag.follow(self._loop)
         if (slow := self.options.slow_callback_ms) is not None:
             self._watchdog = Watchdog(slow / 1000, log_held)
             self._watchdog.start()
@@ -185,6 +188,7 @@ class Server:
         await self._cancel(service.tasks)
         await _unless(self._hurry, lifespan.shutdown(max(seconds, last_moment)))
         await self._cancel(lifespan.tasks)
+        self._lag.stop()
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._listeners:

@@ -39,6 +39,8 @@ class Assignment:
     log_lock: int
     #: The listening sockets of each endpoint.
     sockets: Sequence[Sequence[int]]
+    #: The file for its metrics.
+    counts: str
 
     def as_text(self) -> str:
         return json.dumps(asdict(self))

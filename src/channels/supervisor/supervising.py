@@ -36,6 +36,7 @@ from channels.server.notify import notify
 from channels.supervisor.control import BEAT, READY, RECYCLE
 from channels.supervisor.options import Workers
 from channels.supervisor.pool import WorkerPool
+from channels.supervisor.shared_counts import CountsFolder
 from channels.supervisor.worker_process import Launch, SupervisedWorker
 
 logger: Final = logging.getLogger("channels.supervisor")
@@ -81,11 +82,13 @@ def run_workers(supervised: Supervised, on_started: Callable[[Sequence[Address]]
         lock = stack.enter_context(tempfile.TemporaryFile())
         share_outputs(lock.fileno())
         stack.callback(share_outputs, None)
-        launch = Launch(supervised.command, sockets, lock.fileno())
+        counts = CountsFolder()
+        stack.callback(counts.remove)
+        launch = Launch(supervised.command, sockets, lock.fileno(), counts.path)
         pool = WorkerPool(launch, supervised.options, supervised.stop_seconds)
         addresses = [address_of(sock) for each in sockets for sock in each]
         supervisor = WorkerSupervisor(
-            pool, lambda: on_started(addresses), lambda: _close_sockets(sockets, files)
+            pool, counts, lambda: on_started(addresses), lambda: _close_sockets(sockets, files)
         )
         stack.enter_context(
             process_exit.serving(supervisor, supervised.stop_seconds + _OWN_SECONDS + LAST_SECONDS)
@@ -105,9 +108,14 @@ class WorkerSupervisor:
     """Waits for signals and for workers, and lets the pool act on them."""
 
     def __init__(
-        self, pool: WorkerPool, on_started: Callable[[], object], on_stop: Callable[[], object]
+        self,
+        pool: WorkerPool,
+        counts: CountsFolder,
+        on_started: Callable[[], object],
+        on_stop: Callable[[], object],
     ) -> None:
         self._pool = pool
+        self._counts = counts
         self._on_started = on_started
         self._on_stop = on_stop
         self._selector = selectors.DefaultSelector()
@@ -188,6 +196,7 @@ class WorkerSupervisor:
                 self._listen_to(worker)
             if worker.control.socket in self._selector.get_map():
                 self._selector.unregister(worker.control.socket)
+            self._counts.keep(worker.counts.name)
             self._pool.on_end(worker, os.waitstatus_to_exitcode(status), time.monotonic())
 
     def _obey_signals(self) -> None:

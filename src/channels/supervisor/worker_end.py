@@ -34,6 +34,7 @@ from channels.supervisor.control import (
 )
 from channels.supervisor.memory import resident_bytes
 from channels.supervisor.options import Workers
+from channels.supervisor.shared_counts import shared_counts
 
 #: The longest pause between two beats, and between two looks at the worker's own bounds.
 _LOOK_SECONDS: Final = 1.0
@@ -62,6 +63,7 @@ class WorkerEnd:
         self._wants_end = False
         self._server: Server | None = None
         share_outputs(assignment.log_lock)
+        shared_counts.join(assignment.counts)
         if sys.stderr is not None:
             # A worker that hangs is ended by SIGABRT, and shows where each of its threads is.
             faulthandler.enable(sys.stderr)
@@ -99,6 +101,7 @@ class WorkerEnd:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._control.send(BEAT)
+        shared_counts.look()
         if not self._wants_end and (reason := self._reached()):
             self._wants_end = True
             self._control.send(RECYCLE, reason)

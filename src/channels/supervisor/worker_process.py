@@ -6,10 +6,12 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from channels.supervisor.control import ASSIGNMENT, DRAIN, Assignment, ControlLines
@@ -28,6 +30,8 @@ class Launch:
     #: The listening sockets of each endpoint.
     sockets: Sequence[Sequence[socket.socket]]
     log_lock: int
+    #: The folder in which each has a file for its metrics.
+    counts: Path
 
 
 class WorkerStage(Enum):
@@ -62,8 +66,10 @@ class SupervisedWorker:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self.control = ControlLines(ours)
+        #: The file with its metrics, which no other worker has had.
+        self.counts = launch.counts / f"{number}-{time.monotonic_ns()}"
         numbers = [[sock.fileno() for sock in each] for each in launch.sockets]
-        assignment = Assignment(number, theirs.fileno(), launch.log_lock, numbers)
+        assignment = Assignment(number, theirs.fileno(), launch.log_lock, numbers, str(self.counts))
         environ = {name: text for name, text in os.environ.items() if name not in _NOT_FOR_WORKERS}
         environ[ASSIGNMENT] = assignment.as_text()
         with theirs:
