@@ -37,6 +37,7 @@ from channels.kit.process_exit import process_exit
 from channels.kit.threads import ThreadOptions, configure_threads
 from channels.kit.types import Address, Application
 from channels.layers.isolation import VARIABLE as TEST_RUN
+from channels.layers.registry import channel_layers
 from channels.legacy.interface.options import HTTP_TIMEOUT_SECONDS
 from channels.legacy.worker_options import RoutedOptions
 from channels.loading import (
@@ -46,7 +47,7 @@ from channels.loading import (
     is_routed,
     load_application,
 )
-from channels.server import ServerOptions
+from channels.server import ServerOptions, readiness
 from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, Tls, parse_endpoint
 from channels.server.listening import (
@@ -346,6 +347,7 @@ def _serve(
             is_json=reporting.access_log_format == "json",
         ),
     )
+    readiness.require(channel_layers.out_of_reach)
     if worker is not None:
         worker.follow(server)
     try:

@@ -271,14 +271,15 @@ async def test_what_was_counted_stays_when_its_members_have_gone() -> None:
         "expired": 4,
         "dropped_failed": 1,
         "dropped_backlog": 0,
+        "waiting": 4,
         "local_channels": 5,
         "local_groups": 1,
     }
     assert counts == expected
     for channel in ("c1", "c2", "small", "late", "broken", "unknown"):
         hub.detach(channel)
-    unread = {"dropped_unread": 2 + 1 + 1, "local_channels": 0, "local_groups": 0}
-    assert hub.statistics() == expected | unread
+    gone = {"dropped_unread": 2 + 1 + 1, "waiting": 0, "local_channels": 0, "local_groups": 0}
+    assert hub.statistics() == expected | gone
 
 
 async def test_members_of_no_loop_are_reached_at_once_and_their_groups_end() -> None:

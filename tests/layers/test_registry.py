@@ -135,3 +135,35 @@ def test_layers_that_other_processes_do_not_see_are_named() -> None:
         }
     )
     assert manager.of_one_process() == ["default", "former"]
+
+
+class Reporting(BaseChannelLayer):
+    """A layer that reports what it is told to."""
+
+    found: dict[str, int]
+
+    def statistics(self) -> dict[str, int]:
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("found", "is_away"),
+    [
+        ({"connected": 1, "disconnected": 3}, False),
+        # Before its first use.
+        ({"connected": 0, "disconnected": 0, "waiting_to_send": 0}, False),
+        ({"connected": 0, "disconnected": 1}, True),
+        # It has never been there.
+        ({"connected": 0, "waiting_to_send": 2}, True),
+        ({"connected": 0, "given_up": 2}, True),
+        # Another package's words.
+        ({"disconnected": 1}, False),
+    ],
+)
+def test_layers_out_of_reach_are_named(found: dict[str, int], is_away: bool) -> None:
+    layers = manager(default={"BACKEND": BASE}, plain={"BACKEND": BASE})
+    layer = Reporting()
+    layer.found = found
+    layers.set("mine", layer)
+    assert isinstance(layers["plain"], BaseChannelLayer)
+    assert layers.out_of_reach() == ["the channel layer 'mine' is out of reach"] * is_away

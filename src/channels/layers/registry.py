@@ -177,6 +177,14 @@ class ChannelLayerManager:
                 found.append(name)
         return found
 
+    def out_of_reach(self) -> list[str]:
+        """A sentence for each layer in use whose backend cannot be reached now."""
+        return [
+            f"the channel layer {name!r} is out of reach"
+            for name, layer in [*self.backends.items()]
+            if _is_out_of_reach(layer)
+        ]
+
     def __contains__(self, key: object) -> bool:
         return key in self.backends or key in self.configs
 
@@ -186,6 +194,18 @@ def stays_in_its_process(layer_class: Any) -> bool:
     return any(
         base.__name__ == "InMemoryChannelLayer" for base in getattr(layer_class, "__mro__", ())
     )
+
+
+def _is_out_of_reach(layer: Any) -> bool:
+    """True if a layer has lost its backend, or has not reached it with what it is to send.
+
+    A layer of another package is not asked.
+    """
+    if not isinstance(layer, BaseChannelLayer) or not hasattr(layer, "statistics"):
+        return False
+    found = layer.statistics()
+    was_needed = any(found.get(name) for name in ("disconnected", "waiting_to_send", "given_up"))
+    return was_needed and not found.get("connected", 1)
 
 
 def _load(backend: Backend) -> Callable[..., BaseChannelLayer]:

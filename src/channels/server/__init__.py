@@ -3,6 +3,7 @@
 from channels.server.access import AccessRecord
 from channels.server.endpoints import Endpoint, parse_endpoint
 from channels.server.options import ProxyOptions, ServerOptions
+from channels.server.probes import readiness
 from channels.server.server import Server
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Server",
     "ServerOptions",
     "parse_endpoint",
+    "readiness",
 ]

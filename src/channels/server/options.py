@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from channels.exceptions import InvalidOption
 from channels.kit.limits import MIB, Limits, Timeouts
 from channels.kit.options import check_options, option
 
@@ -25,6 +27,8 @@ SECRET_PARAMETERS: Final = (
     "signature",
     "sessionid",
 )
+
+_PATH: Final = re.compile(r"/[A-Za-z0-9/._~-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,16 @@ class ServerOptions:
         help="bodies of ended requests and WebSocket messages after which the garbage collector "
         "runs too: an application's reference cycles may hold them",
     )
+    health_path: str = option(
+        "",
+        help="path at which the server itself answers 200 while it lives, such as /healthz; empty: "
+        "none",
+    )
+    ready_path: str = option(
+        "",
+        help="path at which the server itself answers 200 while it is ready, and 503 while it "
+        "drains or a channel layer is out of reach, such as /readyz; empty: none",
+    )
     lifespan: str = option(
         "auto",
         choices=("auto", "on", "off"),
@@ -125,3 +139,15 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        for name in ("health_path", "ready_path"):
+            path = getattr(self, name)
+            if path and not _PATH.fullmatch(path):
+                raise InvalidOption(
+                    f"{name}={path!r}: expected a path such as /healthz, of letters, digits, and "
+                    "any of / . _ ~ -"
+                )
+        if self.health_path and self.health_path == self.ready_path:
+            raise InvalidOption(
+                f"health_path and ready_path are both {self.ready_path!r}: a server that drains is "
+                "not ready, and must not be taken for dead."
+            )

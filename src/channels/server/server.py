@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from channels.server.loop_lag import LoopLag
 from channels.server.loops import call_on, run_on_new_loop
 from channels.server.notify import notify
 from channels.server.options import ServerOptions
+from channels.server.probes import PROBE_CONNECTIONS, Probes
 from channels.server.scope import ScopeBuilder, client_of
 from channels.server.seam import ProtocolSession
 from channels.server.service import HttpOutlet, Service, Stamp
@@ -107,6 +109,8 @@ class Server:
         self._spread_over = asyncio.Event()
         self._shutdowns: TaskScope | None = None
         self._service: Service | None = None
+        #: Of connections beyond `max_connections` that may be probes.
+        self._full_service: Service | None = None
         self._lifespan: Lifespan | None = None
         self._is_stopping = False
         self._watchdog: Watchdog | None = None
@@ -139,9 +143,10 @@ class Server:
         scopes = ScopeBuilder(self.options)
         self._admission = Admission(self.options.limits, scopes.trusts)
         self._http2 = load_http2(self.options, self.endpoints)
+        probes = Probes(self.options)
         self._lifespan = Lifespan(self.application, is_required=self.options.lifespan == "on")
         self._service = Service(
-            self.application,
+            probes.before(self.application),
             self.options,
             scopes,
             stamp,
@@ -151,7 +156,10 @@ class Server:
             self,
             self._on_access,
             self._garbage,
+            probes,
         )
+        if probes:
+            self._full_service = replace(self._service, application=probes.when_full())
         try:
             if self.options.lifespan != "off":
                 await self._lifespan.startup(context, self.options.timeouts.startup_timeout)
@@ -175,7 +183,7 @@ class Server:
         service, lifespan = self._service, self._lifespan
         if service is None or lifespan is None or self._is_stopping:
             return
-        self._is_stopping = True
+        self._is_stopping = service.probes.is_draining = True
         began = time.monotonic()
         seconds = self.options.timeouts.shutdown_timeout if timeout is None else timeout
         if self._listeners:
@@ -314,8 +322,11 @@ class Server:
         self._connections.add(connection)
         self._no_connections.clear()
         counts.connections_opened += 1
-        is_full = most is not None and len(self._connections) > most
-        if is_full or (self._is_stopping and self._shutdowns is None):
+        over = 0 if most is None else len(self._connections) - most
+        service = self._service
+        if self._full_service is not None and 0 < over <= PROBE_CONNECTIONS:
+            service, over = self._full_service, 0
+        if over > 0 or (self._is_stopping and self._shutdowns is None):
             counts.connections_refused += 1
             self._turn_away(connection, _FULL)
             return None
@@ -323,8 +334,8 @@ class Server:
             self._turn_away(connection, _TOO_MANY)
             return None
         if connection.peer.protocol == "h2":
-            return self.open_http2(self._service, connection)
-        session = HttpSession(self._service, connection, self._loop)
+            return self.open_http2(service, connection)
+        session = HttpSession(service, connection, self._loop)
         if self._shutdowns is not None:
             # Accepted when the drain began.
             self._shutdowns.spawn(session.shutdown(self._stop_code, IDLE_SECONDS))

@@ -17,6 +17,7 @@ from channels.server.counts import counts
 from channels.server.garbage import Garbage
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
+from channels.server.probes import Probes
 from channels.server.redaction import Redaction
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Outlet, ProtocolSession
@@ -89,6 +90,7 @@ class Service:
     host: SessionHost
     on_access: Callable[[AccessRecord], None] | None = None
     garbage: Garbage = field(default_factory=Garbage)
+    probes: Probes = field(default_factory=lambda: Probes(ServerOptions()))
     redact: Redaction = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,9 +109,13 @@ class Service:
     ) -> None:
         """Count what has happened to a request, and tell the access log; fields of its record.
 
+        Probes are passed over.
+
         Args:
             line: Its method and target; None if they are not known.
         """
+        if line is not None and line[1] in self.probes:
+            return
         counts.on_access(kind, status)
         if self.on_access is None:
             return
