@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -265,6 +266,17 @@ class TestServing:
                 assert client.recv(100).startswith(b"HTTP/1.1 400")
             server.wait_for('"path": "/long.x", "status": 400, .*"reason": "')
 
+    def test_all_logs_in_json_with_the_id_that_the_proxy_gave(self, folder: Path) -> None:
+        with serve(folder, "--log-format", "json", "--trusted-proxies", "127.0.0.1") as server:
+            port = server.wait_for(r'Listening on TCP address 127\.0\.0\.1:(\d+)"')[1]
+            with socket.create_connection(("127.0.0.1", int(port))) as client:
+                client.sendall(b"GET /a HTTP/1.1\r\nHost: x\r\nX-Request-ID: from-proxy\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200")
+            server.wait_for('"path": "/a", .*"request_id": "from-proxy"')
+            server.stop(signal.SIGTERM)
+        found = [json.loads(line) for line in server.output.splitlines()]
+        assert {"channels.server", "channels.cli"} & {line.get("logger") for line in found}
+
     def test_what_is_wrong_with_the_layers_is_told_at_the_start(self, folder: Path) -> None:
         (folder / "pages.py").write_text(
             "import django\n"
@@ -419,7 +431,7 @@ class TestInterface:
         self, folder: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cli, "set_up_logging", lambda *_: None)
+            patch.setattr(cli, "_set_up_logging", lambda *_: None)
             try:
                 status = cli.main(["interface", *words])
             except SystemExit as ending:
@@ -444,7 +456,7 @@ class TestInterface:
         layer = LocalChannelLayer()
         layer.routing = []
         monkeypatch.setattr(cli, "_serve", serve)
-        monkeypatch.setattr(cli, "set_up_logging", lambda *_: None)
+        monkeypatch.setattr(cli, "_set_up_logging", lambda *_: None)
         monkeypatch.setattr(cli, "find_layer", lambda path, alias: layer)
         assert cli.main(["interface", *words]) == 0
         ((application, options),) = made

@@ -23,7 +23,6 @@ from typing import Any, Final, cast
 
 from channels import DEFAULT_CHANNEL_LAYER, __version__
 from channels.exceptions import InvalidOption, StartupFailed
-from channels.kit.limits import KIB, MIB
 from channels.kit.options import (
     Parser,
     add_arguments,
@@ -56,12 +55,7 @@ from channels.server.listening import (
     start_failure_text,
     tcp_endpoint,
 )
-from channels.server.log_outputs import (
-    LOG_FORMAT,
-    WORKER_LOG_FORMAT,
-    open_access_log,
-    set_up_logging,
-)
+from channels.server.reporting import Reporting
 from channels.status_command import add_status
 from channels.supervisor.control import ASSIGNMENT
 from channels.supervisor.options import Workers
@@ -143,39 +137,6 @@ class Listening:
                 place = dataclasses.replace(place, tls=tls)
             found.append(place)
         return found
-
-
-@dataclass(frozen=True, slots=True)
-class Reporting:
-    """What `channels serve` tells of its work."""
-
-    verbosity: int = option(
-        1,
-        short="-v",
-        unit="level",
-        minimum=0,
-        maximum=3,
-        help="0 warnings, 1 what happens, 2 details, 3 asyncio's debug mode too",
-    )
-    access_log: str | None = option(
-        "-",
-        none="no access log",
-        help="file that gets a line for each request; - is the standard output",
-    )
-    access_log_format: str = option(
-        "common", choices=("common", "json"), help="form of an access log line"
-    )
-    log_format: str = option(LOG_FORMAT, help="form of a log line, as the logging module has it")
-    log_buffer_bytes: int = option(
-        MIB,
-        unit="bytes",
-        minimum=4 * KIB,
-        help="log lines that wait while an output takes none, for each output; then lines are "
-        "dropped and counted",
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +276,7 @@ def run_interface(namespace: argparse.Namespace) -> int:
 
 
 def _set_up_logging(values: Mapping[str, Any], worker: WorkerEnd | None = None) -> None:
-    reporting = from_mapping(Reporting, values)
-    log_format = reporting.log_format
-    if worker is not None and log_format == LOG_FORMAT:
-        log_format = WORKER_LOG_FORMAT % worker.number
-    set_up_logging(reporting.verbosity, log_format, reporting.log_buffer_bytes)
+    from_mapping(Reporting, values).set_up(None if worker is None else worker.number)
     if worker is None:
         log_unknown_variables()
 
@@ -341,11 +298,7 @@ def _serve(
         endpoints,
         server_options(values),
         partial(_log_started, f": {name}") if worker is None else worker.on_listening,
-        open_access_log(
-            reporting.access_log,
-            reporting.log_buffer_bytes,
-            is_json=reporting.access_log_format == "json",
-        ),
+        reporting.open_access_log(),
     )
     readiness.require(channel_layers.out_of_reach)
     if worker is not None:
@@ -412,6 +365,8 @@ def server_options(values: Mapping[str, Any]) -> ServerOptions:
     Raises:
         InvalidOption: If a value is out of bounds.
     """
+    if from_mapping(Reporting, values).is_json:
+        values = {"request_ids": True, **values}
     parts: dict[str, Any] = {
         name: from_mapping(table, values) for name, table in _server_tables() if name
     }

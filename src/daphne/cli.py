@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -209,7 +210,7 @@ class CommandLineInterface:
             InvalidOption: If an option or the application's path is wrong.
         """
         options = self.parser.parse_args(args)
-        set_up_logging(options.verbosity, options.log_fmt)
+        set_up_logging(options.verbosity, logging.Formatter(options.log_fmt))
         self._layer_options = {"ws_protocol": options.ws_protocols}
         application = self.load_asgi_app(options.application)
         http_timeout = options.http_timeout

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -141,7 +142,7 @@ async def test_what_a_full_server_reads_is_bounded(serve: Serve) -> None:
         ({"health_path": "/up", "ready_path": "/up"}, "must not be taken for dead"),
     ],
 )
-def test_paths_that_cannot_be_meant(options: dict[str, str], said: str) -> None:
+def test_paths_that_cannot_be_meant(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidOption, match=said):
         ServerOptions(**options)
 

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import quote
 
 from channels.kit.types import Message, Scope
+from channels.server.request_ids import REQUEST_ID
 
 #: What the worker's application sees of a scope; the rest is this process's own.
 SCOPE_KEYS: Final = (
@@ -22,6 +23,7 @@ SCOPE_KEYS: Final = (
     "client",
     "server",
     "subprotocols",
+    REQUEST_ID,
 )
 #: The extension by which a handshake is refused with a response.
 DENIAL: Final = "websocket.http.response"

@@ -31,6 +31,7 @@ from channels.kit.doors import DOOR, Door
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Message, Scope
 from channels.server.application import ApplicationCall, describe, log_end
+from channels.server.request_ids import enter_request
 from channels.server.websocket_messages import (
     ACCEPT,
     CLOSE,
@@ -132,6 +133,7 @@ class WorkerConnection:
         self._aside: list[Message] = []
         receive, send = self.receive, self.send
         context = copy_context()
+        enter_request(context, scope)
         scope["extensions"][DOOR] = Door(receive, send, self.mailbox, None, context, self)
         self._call = ApplicationCall(scope, self._on_end)
         if self._stage is Stage.OPEN:

@@ -37,3 +37,5 @@ class AccessRecord:
     duration: float
     #: Why the server refused it, in a sentence; "" if the application has answered.
     reason: str = ""
+    #: What all lines of the request have in the log; "" without the option `request_ids`.
+    request_id: str = ""

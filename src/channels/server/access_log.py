@@ -102,5 +102,6 @@ def _json_line(record: AccessRecord) -> str:
             "size": record.size,
             "duration": round(record.duration, 6),
             **({"reason": record.reason} if record.reason else {}),
+            **({"request_id": record.request_id} if record.request_id else {}),
         }
     )

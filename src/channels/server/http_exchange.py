@@ -25,6 +25,7 @@ from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message
 from channels.server.application import ApplicationCall, log_end, log_surplus
 from channels.server.garbage import COUNTED_FROM_BYTES
+from channels.server.request_ids import request_id_of
 from channels.server.scope import client_of
 from channels.server.service import HttpOutlet, Service
 from channels.wire.handshake import REFUSAL_FIELDS
@@ -80,6 +81,7 @@ class HttpExchange:
         self.response = response
         self.scope = scope = service.scopes.build("http", request, outlet.peer)
         self.client = client_of(scope)
+        self.request_id = request_id_of(scope)
         #: When the head was complete, by the loop's clock.
         self.began = service.loop.time()
         #: Bytes of both bodies, of the response's those that were never sent included.
@@ -95,7 +97,7 @@ class HttpExchange:
         request, service = self.request, self._service
         if not request.has_body:
             self.put_body(b"", more=False)
-        receive, send, context = self.receive, self.send, service.context.copy()
+        receive, send, context = self.receive, self.send, service.context_of(self.scope)
         if not request.expects_continue:
             # Through the door the body would be asked for without our knowing.
             self.scope["extensions"][DOOR] = Door(receive, send, self.mailbox, context=context)
@@ -160,14 +162,9 @@ class HttpExchange:
     def _record(self) -> None:
         response, service = self.response, self._service
         self.octets += response.size
-        service.record(
-            "http",
-            self.request.line,
-            response.status or None,
-            response.size,
-            self.client,
-            service.loop.time() - self.began,
-        )
+        line, status, size = self.request.line, response.status or None, response.size
+        seconds = service.loop.time() - self.began
+        service.record("http", line, status, size, self.client, seconds, "", self.request_id)
 
     def _ended(self, error: BaseException | None) -> None:
         if self._listener_timer is not None:

@@ -11,15 +11,16 @@ from channels.exceptions import InvalidOption
 from channels.kit.limits import MIB
 from channels.server.access_log import AccessLog
 from channels.server.log_writer import log_file, log_stream
+from channels.server.request_ids import RequestIdFilter
 
 LOG_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
-#: The same in a worker, once its number is filled in.
-WORKER_LOG_FORMAT = "%%(asctime)-15s %%(levelname)-8s [%d] %%(message)s"
 #: --verbosity -> level; 3 also turns asyncio's debug mode on.
 LOG_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG, logging.DEBUG)
 
 
-def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT, buffer_bytes: int = MIB) -> None:
+def set_up_logging(
+    verbosity: int, formatter: logging.Formatter | None = None, buffer_bytes: int = MIB
+) -> None:
     """Send log records to the standard error, at the level that `verbosity` (0 to 3) means.
 
     A site that has a handler on the root logger keeps it, and gets no other.  Without one Django's
@@ -29,8 +30,9 @@ def set_up_logging(verbosity: int, log_format: str = LOG_FORMAT, buffer_bytes: i
     if not logging.root.handlers:
         handler = logging.StreamHandler(log_stream(sys.stderr, "stderr", buffer_bytes))
         handler.addFilter(_is_unseen)
-        level = LOG_LEVELS[verbosity]
-        logging.basicConfig(level=level, format=log_format, handlers=[handler])
+        handler.addFilter(RequestIdFilter())
+        handler.setFormatter(formatter or logging.Formatter(LOG_FORMAT))
+        logging.basicConfig(level=LOG_LEVELS[verbosity], handlers=[handler])
     if verbosity > 2:
         os.environ["PYTHONASYNCIODEBUG"] = "1"
 

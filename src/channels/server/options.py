@@ -62,6 +62,11 @@ class ProxyOptions:
         "root_path, such as Daphne-Root-Path; empty: none is read.  The proxy must set or clear it "
         "in every request",
     )
+    request_id_header: str = option(
+        "X-Request-ID",
+        flag="--proxy-headers-request-id",
+        help="field with the request's id, taken over where request_ids is on; empty: none is read",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -119,6 +124,9 @@ class ServerOptions:
         none="whatever their size",
         help="bodies of ended requests and WebSocket messages after which the garbage collector "
         "runs too: an application's reference cycles may hold them",
+    )
+    request_ids: bool = option(
+        False, help="give each request an id, in scope['request_id'] and in the log"
     )
     health_path: str = option(
         "",

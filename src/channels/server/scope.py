@@ -12,6 +12,7 @@ from channels.kit.types import Address, Headers, Scope
 from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.proxy import Proxies
+from channels.server.request_ids import REQUEST_ID, new_request_id
 from channels.wire.percent import unquote
 from channels.wire.request import Request
 
@@ -45,6 +46,8 @@ class ScopeBuilder:
         self._proxies = Proxies(options.proxy)
         self._trusts_anyone = bool(self._proxies)
         self._root_path = options.root_path
+        self._has_ids = options.request_ids
+        self._id_header = options.proxy.request_id_header.lower().encode()
         self.state = state
 
     def trusts(self, peer: Peer) -> bool:
@@ -56,8 +59,9 @@ class ScopeBuilder:
 
         Addresses are lists, as other servers give them: programs compare them with lists.
         """
-        headers, root_path = request.headers, self._root_path
+        headers, root_path, id_header = request.headers, self._root_path, b""
         if self.trusts(peer):
+            id_header = self._id_header
             peer = self._proxies.resolve(peer, headers)
             root_path = self._proxies.root_path(headers) or root_path
         scope: Scope = {
@@ -75,6 +79,8 @@ class ScopeBuilder:
             "server": None if peer.server is None else list(peer.server),
             "extensions": {},
         }
+        if self._has_ids:
+            scope[REQUEST_ID] = new_request_id(headers, id_header)
         if self.state is not None:
             scope["state"] = dict(self.state)
         if kind == "websocket":

@@ -19,6 +19,7 @@ from channels.server.options import ServerOptions
 from channels.server.peer import Peer
 from channels.server.probes import Probes
 from channels.server.redaction import Redaction
+from channels.server.request_ids import enter_request
 from channels.server.scope import ScopeBuilder
 from channels.server.seam import Outlet, ProtocolSession
 from channels.wire.request import Request
@@ -97,6 +98,12 @@ class Service:
         # The way to set a field of a frozen dataclass that follows from another.
         object.__setattr__(self, "redact", Redaction(self.options.access_log_redact))
 
+    def context_of(self, scope: Scope) -> Context:
+        """A context of its own for the application's call with this scope."""
+        context = self.context.copy()
+        enter_request(context, scope)
+        return context
+
     def record(
         self,
         kind: Kind,
@@ -106,6 +113,7 @@ class Service:
         client: Address | None,
         duration: float,
         reason: str = "",
+        request_id: str = "",
     ) -> None:
         """Count what has happened to a request, and tell the access log; fields of its record.
 
@@ -120,4 +128,7 @@ class Service:
         if self.on_access is None:
             return
         method, path = ("-", "-") if line is None else (line[0], self.redact(line[1]))
-        self.on_access(AccessRecord(kind, method, path, status, size, client, duration, reason))
+        record = AccessRecord(
+            kind, method, path, status, size, client, duration, reason, request_id
+        )
+        self.on_access(record)

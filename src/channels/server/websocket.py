@@ -35,6 +35,7 @@ from channels.server.application import ApplicationCall, describe, log_end, logg
 from channels.server.counts import counts
 from channels.server.cuts import cut_off
 from channels.server.deadlines import Deadlines
+from channels.server.request_ids import request_id_of
 from channels.server.scope import client_of
 from channels.server.service import HttpOutlet, Service
 from channels.server.websocket_heartbeat import Heartbeat
@@ -136,7 +137,7 @@ class WebSocketSession:
         receive, send = self._receive, self._send
         scope["subprotocols"] = opening.subprotocols
         scope["extensions"]["websocket.http.response"] = {}
-        context = service.context.copy()
+        context = service.context_of(scope)
         scope["extensions"][DOOR] = Door(receive, send, self.mailbox, self, context)
         self._call = ApplicationCall(scope, self._application_ended)
         self.mailbox.put_client({"type": "websocket.connect"})
@@ -387,9 +388,8 @@ class WebSocketSession:
 
     def _record(self, kind: Kind, status: int | None) -> None:
         seconds = self._loop.time() - self._began
-        self._service.record(
-            kind, self._request.line, status, self._opening.size, self._client, seconds
-        )
+        line, size, request_id = self._request.line, self._opening.size, request_id_of(self._scope)
+        self._service.record(kind, line, status, size, self._client, seconds, "", request_id)
 
     # Deadlines: each passes once, and means something only in the stage that it was set for.
 
