@@ -8,8 +8,8 @@ import functools
 import logging
 import sys
 import threading
-import time
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, ClassVar, Final, NoReturn, cast
 
 from django.core.signals import got_request_exception
@@ -25,7 +25,7 @@ from channels.consumer.handlers import (
     verbs_of,
 )
 from channels.consumer.line import Line, name_of
-from channels.consumer.times import observe
+from channels.consumer.times import HandlerTimes
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import (
     ClientDisconnected,
@@ -71,6 +71,8 @@ class AsyncConsumer:
     #: True if no class stands between `dispatch` or `send` and this one's.
     _dispatches_plainly: ClassVar[bool] = True
     _sends_plainly: ClassVar[bool] = False
+    #: Made when the first handler is timed.
+    _times: ClassVar[HandlerTimes | None] = None
 
     #: Which of CHANNEL_LAYERS the consumer listens to.
     channel_layer_alias = DEFAULT_CHANNEL_LAYER
@@ -104,6 +106,7 @@ class AsyncConsumer:
     @classmethod
     def _prepare(cls) -> None:
         cls._verbs = verbs_of(cls)
+        cls._times = None
         # Ready frames pass the consumer by, so a class that looks at them gets events instead.
         ours = cls.dispatch.__module__.partition(".")[0] == "channels"
         cls._takes_frames = ours and not hasattr(cls, "websocket_send")
@@ -224,7 +227,7 @@ class AsyncConsumer:
         if are_left_open():
             await close_left_open()
         goes_on = True
-        began = time.monotonic() if measuring.is_on else None
+        began = monotonic() if measuring.is_on else None
         try:
             if not self._dispatches_plainly:
                 await self.dispatch(message)
@@ -235,10 +238,16 @@ class AsyncConsumer:
             goes_on = False
         finally:
             if began is not None:
-                observe(self, message, self._line.mailbox, began)
+                times = self._times or self._make_times()
+                times.observe(self, message, self._line.mailbox, began)
         if "session" in self.scope:
             await save_if_modified(self.scope)
         return goes_on
+
+    @classmethod
+    def _make_times(cls) -> HandlerTimes:
+        cls._times = times = HandlerTimes(cls)
+        return times
 
     async def _leave(self) -> None:
         """Release what a subclass holds; called last on every way out."""

@@ -5,10 +5,10 @@ Labels are names of the site's code, never what a client or a sender has written
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import Any, Final
 
-from channels.kit.histograms import Histogram, Histograms
+from channels.kit.histograms import BOUNDS, Histograms, add_time
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message
 
@@ -25,35 +25,47 @@ delivery_times: Final = Histograms(
 
 #: The label of a message that no handler has.
 _NO_HANDLER: Final = "none"
-#: (consumer class, message type) -> its histogram; only of types that have a handler.
-_known: Final[dict[tuple[type, str], Histogram]] = {}
+_FIRST: Final = BOUNDS[0]
 
 
-def observe(consumer: Any, message: Message, mailbox: Mailbox, began: float) -> None:
-    """Count a handler's time, and the time that a layer's message took to reach it.
+class HandlerTimes:
+    """The times of one consumer class: found once, because each message asks for them."""
 
-    Args:
-        began: When the handler was called, by the monotonic clock.
-    """
-    kind = type(consumer)
-    key = kind, message.get("type", "")
-    try:
-        histogram = _known.get(key) or _find(*key)
-    except TypeError:  # a type that is no string, nor hashable
-        histogram = handler_times.of(kind.__qualname__, _NO_HANDLER)
-    histogram.observe(time.monotonic() - began)
-    if mailbox.handling_layer and mailbox.deadline is not None:
-        # The deadline was set when it was sent: it needs no time stamp of its own.
-        sent = mailbox.deadline - getattr(consumer.channel_layer, "expiry", 0.0)
-        delivery_times.of(kind.__qualname__).observe(max(0.0, began - sent))
+    __slots__ = ("_class", "_delivery", "_handlers")
 
+    def __init__(self, consumer_class: type) -> None:
+        self._class = consumer_class
+        #: By the types of messages that have a handler; whoever sends can make up others.
+        self._handlers: dict[str, list[float]] = {}
+        self._delivery = delivery_times.of(consumer_class.__qualname__)
 
-def _find(kind: type, message_type: str) -> Histogram:
-    name = message_type.replace(".", "_") if isinstance(message_type, str) else ""
-    if not (name.isidentifier() and hasattr(kind, name)):
-        # Whoever sends to a layer can make up types.
-        return handler_times.of(kind.__qualname__, _NO_HANDLER)
-    histogram = handler_times.of(kind.__qualname__, name)
-    # One handler has few spellings of its type; a table for each of them stays small.
-    _known[kind, message_type] = histogram
-    return histogram
+    def observe(self, consumer: Any, message: Message, mailbox: Mailbox, began: float) -> None:
+        """Count a handler's time, and the time that a layer's message took to reach it.
+
+        Args:
+            began: When the handler was called, by the monotonic clock.
+        """
+        seconds = monotonic() - began
+        try:
+            values = self._handlers[message["type"]]
+        except (KeyError, TypeError):
+            values = self._find(message.get("type"))
+        if seconds <= _FIRST:
+            # As `add_time` does it: this is what nearly every message runs.
+            values[0] += 1
+            values[-1] += seconds
+        else:
+            add_time(values, seconds)
+        if mailbox.handling_layer and mailbox.deadline is not None:
+            # The deadline was set when it was sent: it needs no time stamp of its own.
+            expiry = getattr(consumer.channel_layer, "expiry", 0.0)
+            add_time(self._delivery, began - mailbox.deadline + expiry)
+
+    def _find(self, message_type: Any) -> list[float]:
+        consumer = self._class.__qualname__
+        name = message_type.replace(".", "_") if isinstance(message_type, str) else ""
+        if not (name.isidentifier() and hasattr(self._class, name)):
+            return handler_times.of(consumer, _NO_HANDLER)
+        # A handler's name has few spellings as a type: the table stays small.
+        found = self._handlers[message_type] = handler_times.of(consumer, name)
+        return found

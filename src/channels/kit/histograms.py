@@ -47,40 +47,34 @@ class Measuring:
 measuring: Final = Measuring()
 
 
-class Histogram:
-    """The times of one label set: a count for each bucket, and their sum last."""
-
-    __slots__ = ("values",)
-
-    def __init__(self) -> None:
-        self.values: list[float] = [0] * (len(BOUNDS) + 2)
-
-    def observe(self, seconds: float) -> None:
-        """Count one time."""
-        values = self.values
-        values[bisect_left(BOUNDS, seconds)] += 1
-        values[-1] += seconds
+def add_time(values: list[float], seconds: float) -> None:
+    """Count a time in a histogram of `Histograms`."""
+    values[bisect_left(BOUNDS, seconds)] += 1
+    values[-1] += max(0.0, seconds)
 
 
 class Histograms:
-    """A histogram for each set of values of some labels."""
+    """A histogram for each set of values of some labels.
+
+    Each is a list: the counts of its buckets, and the sum of its times last.
+    """
 
     def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
         self._name = name
         self._help = text
         self._labels = labels
-        self._found: dict[tuple[str, ...], Histogram] = {}
+        self._found: dict[tuple[str, ...], list[float]] = {}
 
-    def of(self, *values: str) -> Histogram:
+    def of(self, *values: str) -> list[float]:
         """The histogram of a label set; beyond MOST_LABEL_SETS all have one in common."""
         found = self._found.get(values)
         if found is None:
             if len(self._found) >= MOST_LABEL_SETS:
                 values = (OTHER,) * len(self._labels)
-            found = self._found.setdefault(values, Histogram())
+            found = self._found.setdefault(values, [0] * (len(BOUNDS) + 2))
         return found
 
     def family(self) -> Family:
         """All of them, for the metrics; from any thread."""
-        samples = {values: [*each.values] for values, each in [*self._found.items()]}
+        samples = {values: [*each] for values, each in [*self._found.items()]}
         return Family(self._name, "histogram", self._help, self._labels, samples)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from channels.kit.histograms import Histograms, measuring
+from channels.kit.histograms import Histograms, add_time, measuring
 from channels.server.loops import call_on
 
 #: Between two looks.
@@ -45,5 +45,5 @@ class LoopLag:
             self._timer = loop.call_at(due, self._look, loop, due)
 
     def _look(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        lags.of().observe(max(0.0, loop.time() - due))
+        add_time(lags.of(), loop.time() - due)
         self._wait()
