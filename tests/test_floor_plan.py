@@ -50,6 +50,7 @@ FLOORS = {
     "checks": 8,
     "utils": 8,
     "metrics": 8,
+    "opentelemetry": 8,
     "worker": 9,
     "testing": 9,
     "management": 9,

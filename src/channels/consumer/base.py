@@ -39,6 +39,7 @@ from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.histograms import measuring
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.printable import printable
+from channels.kit.tracing import tracing
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.sessions import save_if_modified
 from channels.signals import announce, consumer_finished, consumer_started
@@ -228,6 +229,7 @@ class AsyncConsumer:
             await close_left_open()
         goes_on = True
         began = monotonic() if measuring.is_on else None
+        span = None if tracing.tracer is None else tracing.tracer.begin(self, message)
         try:
             if not self._dispatches_plainly:
                 await self.dispatch(message)
@@ -237,6 +239,8 @@ class AsyncConsumer:
             # Not kept in a variable: with its traceback it would keep this consumer in memory.
             goes_on = False
         finally:
+            if span is not None:
+                span.end(sys.exception())
             if began is not None:
                 times = self._times or self._make_times()
                 times.observe(self, message, self._line.mailbox, began)

@@ -315,7 +315,8 @@ class Mailbox:
             if deadline is None or deadline > now:
                 self.handling_layer = True
                 self.deadline = deadline
-                return dict(event)
+                # `copy` keeps what a subclass knows beside its keys.
+                return event.copy()
             self.expired += 1
         self.handling_layer = False
         return None

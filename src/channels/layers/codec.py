@@ -22,6 +22,7 @@ from channels.exceptions import (
     MessageNotADict,
     MessageTooLarge,
 )
+from channels.kit.tracing import TRACE_KEY, tracing
 from channels.kit.types import Message
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
@@ -215,7 +216,7 @@ class Codec:
         if not isinstance(message, dict):
             raise MessageNotADict(f"A message is a dict: found {type(message).__name__}.")
         try:
-            data = self._serializer.dumps(message)
+            data = self._serializer.dumps(tracing.carried(message))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(self._explain(message, error)) from error
         if len(data) > self.max_bytes:
@@ -245,7 +246,7 @@ class Codec:
             ) from error
         if not isinstance(message, dict):
             raise UndecodableMessage(f"Expected a dict, found {type(message).__name__}.")
-        return message
+        return tracing.received(message) if TRACE_KEY in message else message
 
     def _explain(self, message: Message, error: Exception) -> str:
         path, culprit = self._find_culprit(message)

@@ -133,7 +133,7 @@ class Inbox:
                 event, size, deadline = events.popleft()
                 self._bytes -= size
                 if deadline is None or deadline > self._clock():
-                    return dict(event)
+                    return event.copy()
                 self.expired += 1
             return None
 
