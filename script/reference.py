@@ -131,10 +131,12 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
         "Server and workers",
         "Serving and working from Python.",
         {
-            "channels.server": ["Server", "AccessRecord"],
+            "channels.server": ["Server", "AccessRecord", "RequestIdFilter", "current_request_id"],
+            "channels.server.probes": ["Readiness"],
             "channels.server.endpoints": ["Endpoint", "parse_endpoint"],
             "channels.worker": ["Worker"],
             "channels.metrics": ["metrics_app", "metrics_view", "ChannelsCollector"],
+            "channels.opentelemetry": ["trace"],
         },
     ),
     "errors": ("Errors", "Every exception that this package raises of its own.", {}),

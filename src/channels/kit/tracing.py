@@ -45,10 +45,9 @@ class Tracing:
 
     def carried(self, message: Message) -> Message:
         """A message with the current trace, if there is one."""
-        tracer = self.tracer
-        if tracer is None or message.get("type") == _NO_HANDLER:
+        if self.tracer is None or message.get("type") == _NO_HANDLER:
             return message
-        trace = tracer.carry()
+        trace = self.tracer.carry()
         return {**message, TRACE_KEY: dict(trace)} if trace else message
 
     def received(self, message: Message) -> Message:

@@ -215,8 +215,9 @@ class Codec:
         """
         if not isinstance(message, dict):
             raise MessageNotADict(f"A message is a dict: found {type(message).__name__}.")
+        carried = message if tracing.tracer is None else tracing.carried(message)
         try:
-            data = self._serializer.dumps(tracing.carried(message))
+            data = self._serializer.dumps(carried)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise TypeError(self._explain(message, error)) from error
         if len(data) > self.max_bytes:
