@@ -20,9 +20,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
-from channels.kit.tracing import TRACE_KEY, tracing
+from channels.kit.tracing import TRACE_KEY, trace_of, tracing
 from channels.kit.types import Receive, Scope, Send
-from channels.layers import get_channel_layer
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.layers.codec import Codec
 from channels.opentelemetry import trace
 from channels.server import Server, ServerOptions, parse_endpoint
@@ -194,7 +194,23 @@ async def test_a_reader_of_a_channel_sees_no_trace() -> None:
     layer = get_channel_layer()
     with api.get_tracer("test").start_as_current_span("outer"):
         await layer.send("work", {"type": "do", "id": 1})
-    assert await layer.receive("work") == {"type": "do", "id": 1}
+        inner = api.get_current_span().get_span_context()
+    message = await layer.receive("work")
+    assert message == {"type": "do", "id": 1}
+    # A consumer that a worker gives it to goes on with it.
+    assert f"{inner.trace_id:032x}" in trace_of(message)["traceparent"]
+
+
+async def test_a_message_on_lease_carries_the_trace() -> None:
+    trace(site)
+    layer: Any = InMemoryChannelLayer(delivery={"work": "at-least-once"})
+    with api.get_tracer("test").start_as_current_span("outer"):
+        await layer.send("work", {"type": "do"})
+    message, lease = await layer.receive_leased("work")
+    async with lease:
+        assert message == {"type": "do"}
+        assert trace_of(message)
+    await layer.close()
 
 
 def test_a_process_without_a_tracer_sees_no_trace_either() -> None:

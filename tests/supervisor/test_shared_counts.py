@@ -84,6 +84,17 @@ def test_a_worker_that_is_being_kept_counts_once(folder: CountsFolder) -> None:
     assert two.ask()["sent"] == 5
 
 
+def test_what_a_killed_worker_was_writing_is_deleted(folder: CountsFolder) -> None:
+    one, two = CountingWorker(folder, "one"), CountingWorker(folder, "two")
+    one.sent = 5
+    one.ask()
+    (folder.path / ".one").write_text('{"fami')
+    assert two.ask()["sent"] == 5
+    folder.keep("one")
+    assert two.ask()["sent"] == 5
+    assert {file.name for file in folder.path.iterdir()} == {"two", "ended"}
+
+
 def test_a_worker_that_nobody_asked_writes_as_soon_as_another_was_asked(
     folder: CountsFolder,
 ) -> None:

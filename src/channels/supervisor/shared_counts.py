@@ -50,6 +50,8 @@ class CountsFolder:
         """Add the counts of a worker whose process has ended to those that are kept."""
         file = self.path / name
         try:
+            # It may have been killed in the middle of one.
+            _new(file).unlink(missing_ok=True)
             families = _read(file)
             if families is None:
                 return
@@ -156,6 +158,10 @@ def _load(file: Path) -> Any:
 
 def _write(file: Path, content: Any) -> None:
     """Write a file that nobody sees in parts."""
-    new = file.with_name(f".{file.name}")
+    new = _new(file)
     new.write_text(json.dumps(content))
     new.replace(file)
+
+
+def _new(file: Path) -> Path:
+    return file.with_name(f".{file.name}")
