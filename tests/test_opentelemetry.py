@@ -24,7 +24,7 @@ from channels.kit.tracing import TRACE_KEY, trace_of, tracing
 from channels.kit.types import Receive, Scope, Send
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from channels.layers.codec import Codec
-from channels.opentelemetry import trace
+from channels.opentelemetry import HandlerTracer, trace
 from channels.server import Server, ServerOptions, parse_endpoint
 from tests.cluster.traffic import until
 from tests.server.applications import respond
@@ -178,6 +178,16 @@ async def test_an_error_of_a_handler_is_its_spans(server: str) -> None:
     assert one("WEBSOCKET").status.status_code is StatusCode.UNSET
 
 
+def test_a_handlers_span_is_current_until_its_end() -> None:
+    chat = Chat()
+    chat.scope = {"type": "websocket"}
+    span = HandlerTracer().begin(chat, {"type": "news"})
+    assert api.get_current_span().get_span_context().is_valid
+    span.end(None)
+    assert not api.get_current_span().get_span_context().is_valid
+    assert one("Chat.news").status.status_code is StatusCode.UNSET
+
+
 async def test_frames_still_pass_straight_to_sockets(server: str) -> None:
     layer = get_channel_layer()
     async with connect(f"ws://{server}/") as client:
@@ -189,16 +199,17 @@ async def test_frames_still_pass_straight_to_sockets(server: str) -> None:
     assert layer.statistics()["delivered_as_frames"] == before + 1
 
 
-async def test_a_reader_of_a_channel_sees_no_trace() -> None:
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_a_reader_of_a_channel_sees_no_trace(is_own: bool) -> None:
     trace(site)
     layer = get_channel_layer()
-    with api.get_tracer("test").start_as_current_span("outer"):
-        await layer.send("work", {"type": "do", "id": 1})
-        inner = api.get_current_span().get_span_context()
-    message = await layer.receive("work")
+    channel = await layer.new_channel() if is_own else "work"
+    with api.get_tracer("test").start_as_current_span("outer") as outer:
+        await layer.send(channel, {"type": "do", "id": 1})
+    message = await layer.receive(channel)
     assert message == {"type": "do", "id": 1}
     # A consumer that a worker gives it to goes on with it.
-    assert f"{inner.trace_id:032x}" in trace_of(message)["traceparent"]
+    assert f"{outer.get_span_context().trace_id:032x}" in trace_of(message)["traceparent"]
 
 
 async def test_a_message_on_lease_carries_the_trace() -> None:
@@ -217,7 +228,10 @@ def test_a_process_without_a_tracer_sees_no_trace_either() -> None:
     trace(site)
     with api.get_tracer("test").start_as_current_span("outer"):
         data = Codec().encode({"type": "x"})
+        # No handler gets it, and every byte goes through the broker.
+        frame = Codec().encode({"type": "websocket.send", "text": "x"})
     assert TRACE_KEY.encode() in data
+    assert TRACE_KEY.encode() not in frame
     tracing.tracer = None
     found = Codec().decode(data)
     assert found == {"type": "x"}

@@ -43,6 +43,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from channels import __version__
+from channels.consumer.handlers import handler_label
 from channels.exceptions import StopConsumer, is_disconnection
 from channels.kit.doors import DOOR, Door
 from channels.kit.tracing import HandlerSpan, trace_of, tracing
@@ -149,10 +150,7 @@ class HandlerTracer:
 
     def begin(self, consumer: Any, message: Message) -> HandlerSpan:
         """Begin a handler's span, and make it the current one."""
-        name = str(message.get("type", "")).replace(".", "_")
-        if not (name.isidentifier() and hasattr(type(consumer), name)):
-            # Whoever sends to a layer can make up types.
-            name = "none"
+        name = handler_label(type(consumer), message.get("type"))
         extensions = consumer.scope.get("extensions") or {}
         handshake = extensions.get(_HANDSHAKE)
         kind, links, context = SpanKind.INTERNAL, [], contexts.Context()

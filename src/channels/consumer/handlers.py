@@ -39,6 +39,10 @@ HANDLERS: Final = frozenset(
 )
 
 
+#: In the place of a handler's name.
+NO_HANDLER: Final = "none"
+#: An outbound event, which needs no handler.
+_FRAME: Final = "websocket_send"
 #: Characters of a type whose method's name is remembered.
 _LONGEST_KNOWN: Final = 100
 
@@ -100,6 +104,16 @@ def find_handler(
             text += f": expected a method {type(consumer).__name__}.{name}"
         raise UnknownMessageType(text)
     return handler
+
+
+def handler_label(consumer: type, message_type: Any) -> str:
+    """The name of a handler in metrics and spans, "none" for messages that no handler has.
+
+    Only names that the class has, for whoever sends to a layer can make up types.
+    """
+    name = message_type.replace(".", "_") if isinstance(message_type, str) else ""
+    is_known = name == _FRAME or (name.isidentifier() and hasattr(consumer, name))
+    return name if is_known else NO_HANDLER
 
 
 def log_no_layer(consumer: type, alias: str) -> None:

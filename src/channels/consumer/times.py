@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
+from channels.consumer.handlers import NO_HANDLER, handler_label
 from channels.kit.histograms import BOUNDS, Histograms, add_time
 from channels.kit.mailbox import Mailbox
 from channels.kit.types import Message
@@ -23,8 +24,6 @@ delivery_times: Final = Histograms(
     ("consumer",),
 )
 
-#: The label of a message that no handler has.
-_NO_HANDLER: Final = "none"
 _FIRST: Final = BOUNDS[0]
 
 
@@ -62,10 +61,9 @@ class HandlerTimes:
             add_time(self._delivery, began - mailbox.deadline + expiry)
 
     def _find(self, message_type: Any) -> list[float]:
-        consumer = self._class.__qualname__
-        name = message_type.replace(".", "_") if isinstance(message_type, str) else ""
-        if not (name.isidentifier() and hasattr(self._class, name)):
-            return handler_times.of(consumer, _NO_HANDLER)
-        # A handler's name has few spellings as a type: the table stays small.
-        found = self._handlers[message_type] = handler_times.of(consumer, name)
+        label = handler_label(self._class, message_type)
+        found = handler_times.of(self._class.__qualname__, label)
+        if label != NO_HANDLER:
+            # A handler's name has few spellings as a type: the table stays small.
+            self._handlers[message_type] = found
         return found
