@@ -5,6 +5,7 @@ Labels are names of the site's code, never what a client or a sender has written
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from time import monotonic
 from typing import Any, Final
 
@@ -44,17 +45,14 @@ class HandlerTimes:
         Args:
             began: When the handler was called, by the monotonic clock.
         """
-        seconds = monotonic() - began
         try:
             values = self._handlers[message["type"]]
         except (KeyError, TypeError):
             values = self._find(message.get("type"))
-        if seconds <= _FIRST:
-            # As `add_time` does it: this is what nearly every message runs.
-            values[0] += 1
-            values[-1] += seconds
-        else:
-            add_time(values, seconds)
+        seconds = monotonic() - began
+        # As `add_time` does it: this is what nearly every message runs.
+        values[0 if seconds <= _FIRST else bisect_left(BOUNDS, seconds)] += 1
+        values[-1] += seconds
         if mailbox.handling_layer and mailbox.deadline is not None:
             # The deadline was set when it was sent: it needs no time stamp of its own.
             expiry = getattr(consumer.channel_layer, "expiry", 0.0)
