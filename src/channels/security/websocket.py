@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils.http import is_same_domain
 
 from channels.kit.printable import printable
-from channels.kit.types import Receive, Scope, Send
+from channels.kit.types import Application, Receive, Scope, Send
 from channels.middleware import single_callable
 
 logger = logging.getLogger("django.channels")
@@ -143,9 +143,14 @@ class WebsocketDenier:
         self.scope = scope
 
     @classmethod
-    def as_asgi(cls) -> WebsocketDenier:
+    def as_asgi(cls) -> Application:
         """The application."""
-        return cls()
+
+        # Not an instance, which a router takes for a consumer that all connections would share.
+        async def deny(scope: Scope, receive: Receive, send: Send) -> None:
+            await cls(scope)(receive, send)
+
+        return deny
 
     async def __call__(self, *arguments: Any) -> None:
         """Refuse; the last argument is `send`."""
