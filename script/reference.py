@@ -111,6 +111,8 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
                 "recheck_access",
                 "listen",
             ],
+            "channels.security.tokens": ["TokenAuthMiddleware", "TokenUser"],
+            "channels.security.tickets": ["issue_ticket"],
         },
     ),
     "testing": (

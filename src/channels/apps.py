@@ -19,6 +19,7 @@ class ChannelsConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks; in a test run, let processes that it starts be part of it."""
         import_module("channels.checks")
+        import_module("channels.security.checks")
         import_module("channels.settings").watch()
         join_test_run()
         # Of Channels 1: classes that bind models, if any were defined while those loaded.

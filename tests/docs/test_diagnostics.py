@@ -37,16 +37,19 @@ def reasons(kind: str) -> set[str]:
 
 
 def test_system_checks() -> None:
-    known = {
-        keyword.value.value
-        for kind in ("Warning", "Error")
-        for call in calls(kind, "channels/checks.py")
-        for keyword in call.keywords
-        if keyword.arg == "id" and isinstance(keyword.value, ast.Constant)
-    }
+    known = set()
+    for name in ("channels.checks", "channels.security.checks"):
+        mine = {
+            keyword.value.value
+            for kind in ("Info", "Warning", "Error")
+            for call in calls(kind, f"{name.replace('.', '/')}.py")
+            for keyword in call.keywords
+            if keyword.arg == "id" and isinstance(keyword.value, ast.Constant)
+        }
+        documented = import_module(name).__doc__ or ""
+        assert set(re.findall(r"channels\.[EWI]\d+", documented)) == mine
+        known |= mine
     assert rows("System checks") == known
-    documented = import_module("channels.checks").__doc__ or ""
-    assert set(re.findall(r"channels\.[EW]\d+", documented)) == known
 
 
 def test_loggers() -> None:
@@ -96,7 +99,12 @@ def test_statuses_that_the_server_answers() -> None:
     found = set()
     for part in ("channels/server/", "channels/wire/", "channels/sessions.py"):
         found |= numbers(part, 400, 599)
-    for part in ("channels/routing.py", "channels/generic/http.py", "channels/metrics/"):
+    for part in (
+        "channels/routing.py",
+        "channels/generic/http.py",
+        "channels/metrics/",
+        "channels/security/",
+    ):
         found |= numbers(part, 400, 599)
     found |= numbers("channels/exceptions.py", 400, 599)
     assert {int(row) for row in rows("HTTP statuses")} == found

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from channels.kit.mailbox import Mailbox
@@ -94,6 +94,21 @@ def find_sink(scope: Scope, send: Send) -> Sink | None:
     """The connection's sink, if `send` is the server's own."""
     door = _door(scope)
     return door.sink if door is not None and door.send is send else None
+
+
+def rebuilt_door(scope: Scope, send: Send, own: Send) -> Scope:
+    """A scope whose door stays open behind a middleware's own `send`.
+
+    For one that changes nothing but `websocket.accept`, before which no sink takes a frame.
+
+    Args:
+        send: What the middleware was called with.
+        own: What it calls the application with.
+    """
+    door = _door(scope)
+    if door is None or door.send is not send:
+        return scope
+    return {**scope, "extensions": {**scope["extensions"], DOOR: replace(door, send=own)}}
 
 
 def _door(scope: Scope) -> Door | None:

@@ -37,6 +37,7 @@ from channels.security.access_register import (
     tell_registers,
     user_key_of,
 )
+from channels.security.hooks import check_hook
 from channels.signals import session_ended
 from channels.transactions import group_send_on_commit
 
@@ -74,6 +75,8 @@ class AccessMiddleware(BaseMiddleware):
             raise ValueError(f"code={code!r}: expected a close code from 3000 to 4999.")
         if recheck_seconds is not None and not recheck_seconds > 0:
             raise ValueError(f"recheck_seconds={recheck_seconds!r}: expected more than 0, or None.")
+        if may_stay is not None:
+            check_hook("may_stay", may_stay, "(scope)")
         self.code = code
         self.may_stay = may_stay
         self.recheck_seconds = recheck_seconds

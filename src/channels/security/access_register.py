@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import logging
 import random
 import time
@@ -24,6 +23,8 @@ from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Scope, Send
 from channels.layers.group_listener import listen_to_group
 from channels.layers.registry import get_channel_layer
+from channels.security.credential import CREDENTIAL, Credential
+from channels.security.hooks import call_hook
 from channels.server.loops import call_on
 
 logger = logging.getLogger("django.channels.access")
@@ -62,34 +63,52 @@ class Entry:
         self._code = code
         self._may_stay = may_stay
         self.is_ended = False
-        self.timer: asyncio.TimerHandle | None = None
+        #: The next check by time, and the end of a token.
+        self.timers: dict[str, asyncio.TimerHandle] = {}
         user, session = scope["user"], scope.get("session")
         self.user = user_key_of(user)
+        self._hash = hash_of(user)
+        #: In the place of a session, which may be there as well, and another user's.
+        self._credential: Credential | None = scope.get(CREDENTIAL)
+        if self._credential is not None:
+            self.session, self._has_session = self._credential.session, False
+            return
         key = getattr(session, "session_key", None)
         self.session = digest_of(key) if key else ""
         self._has_session = bool(key and session and SESSION_KEY in session)
-        self._hash = _hash_of(user)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long its token still holds; None if it does not expire."""
+        expires_at = self._credential.expires_at if self._credential is not None else None
+        return None if expires_at is None else expires_at - time.time()
 
     async def may_go_on(self) -> bool:
-        """Look at session and user as they are stored by now, and ask the site's hook."""
+        """Look at session, token and user as they are by now, and ask the site's hook."""
         if self._has_session:
             user = await get_user(self.scope)
         else:
-            user = await database_sync_to_async(self._load)()
+            user = await self._look_again()
         if user is None or not user.is_authenticated or user_key_of(user) != self.user:
             return False
         if self._may_stay is None:
             return True
-        scope = {**self.scope, "user": user}
-        if inspect.iscoroutinefunction(self._may_stay):
-            return bool(await self._may_stay(scope))
-        return bool(await database_sync_to_async(self._may_stay)(scope))
+        return bool(await call_hook(self._may_stay, {**self.scope, "user": user}))
+
+    async def _look_again(self) -> Any:
+        """The user of a connection without a session, as it is by now; None if it is out."""
+        if self._credential is not None and self._credential.look_again is not None:
+            found = await self._credential.look_again()
+            user = found.user if found is not None else None
+        else:
+            user = await database_sync_to_async(self._load)()
+        # Another password: whoever had the old one is out.
+        return user if user is not None and hash_of(user) == self._hash else None
 
     def _load(self) -> Any:
-        """The user of a connection without a session, by a token for example."""
         user = get_user_model()._default_manager.filter(pk=self.user).first()
-        is_same = user is not None and user.is_active and _hash_of(user) == self._hash
-        return user if is_same else None
+        # Not in the query: in some user models it is no field.
+        return user if user is not None and user.is_active else None
 
     async def end(self) -> None:
         """Close the socket; its consumer hears of it as of any other close."""
@@ -99,7 +118,8 @@ class Entry:
             await self._send({"type": "websocket.close", "code": self._code})
 
 
-def _hash_of(user: Any) -> str:
+def hash_of(user: Any) -> str:
+    """What changes with a user's password; "" for a user model without one."""
     hashed: str = user.get_session_auth_hash() if hasattr(user, "get_session_auth_hash") else ""
     return hashed
 
@@ -144,11 +164,14 @@ class Register:
         self._by_session.setdefault(entry.session, set()).add(entry)
         if recheck_seconds is not None:
             self._check_later(entry, recheck_seconds)
+        if entry.seconds_left is not None:
+            loop = asyncio.get_running_loop()
+            entry.timers["expiry"] = loop.call_later(entry.seconds_left, self._end, entry)
         try:
             yield await self._may_enter(entry)
         finally:
-            if entry.timer is not None:
-                entry.timer.cancel()
+            for timer in entry.timers.values():
+                timer.cancel()
             _remove(self._by_user, entry.user, entry)
             _remove(self._by_session, entry.session, entry)
 
@@ -175,7 +198,7 @@ class Register:
             self._check_later(entry, seconds)
 
         loop = asyncio.get_running_loop()
-        entry.timer = loop.call_later(seconds * random.uniform(0.5, 1.0), check)
+        entry.timers["check"] = loop.call_later(seconds * random.uniform(0.5, 1.0), check)
 
     def _check(self, entry: Entry) -> None:
         self._due[entry] = None
