@@ -54,7 +54,7 @@ PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
             ],
             "channels.generic.http": ["AsyncHttpConsumer"],
             "channels.generic.sse": ["AsyncEventStreamConsumer"],
-            "channels.consumer": ["AsyncConsumer", "SyncConsumer"],
+            "channels.consumer": ["AsyncConsumer", "SyncConsumer", "ClientLimits"],
             "channels.db": ["database_sync_to_async", "aclose_old_connections"],
         },
     ),

@@ -51,7 +51,7 @@ async def get_user(scope: Scope) -> Any:
     session = scope["session"]
     # No key: nothing is stored, so there is nothing to load and no reason to leave the loop.
     if getattr(session, "session_key", "?") is None and SESSION_KEY not in session:
-        return _anonymous()
+        return anonymous()
     return await in_thread(scope, find_user)(session, may_change_key(scope))
 
 
@@ -108,19 +108,19 @@ def find_user(session: Any, may_cycle_key: bool) -> Any:
         may_cycle_key: Whether the session may get another key; see `get_user`.
     """
     if not catch_up(session):
-        return _anonymous()
+        return anonymous()
     try:
         user_key = _get_user_session_key(session)
         backend_path = session[BACKEND_SESSION_KEY]
     except KeyError:
-        return _anonymous()
+        return anonymous()
     if backend_path not in settings.AUTHENTICATION_BACKENDS:
-        return _anonymous()
+        return anonymous()
     user: Any = load_backend(backend_path).get_user(user_key)
     if user is None or (
         hasattr(user, "get_session_auth_hash") and not _verify(session, user, may_cycle_key)
     ):
-        return _anonymous()
+        return anonymous()
     return user
 
 
@@ -190,10 +190,11 @@ def _logout(scope: Scope) -> None:
     if key:
         session_ended.send(sender=user.__class__, session_key=key)
     if "user" in scope:
-        scope["user"] = _anonymous()
+        scope["user"] = anonymous()
 
 
-def _anonymous() -> Any:
+def anonymous() -> Any:
+    """The user of a connection that nobody is logged in on."""
     # Not at import: asgi.py names this module before the models are loaded.
     from django.contrib.auth.models import AnonymousUser  # noqa: PLC0415
 

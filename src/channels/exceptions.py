@@ -8,6 +8,7 @@ ChannelsError
 ├── ClientDisconnected        (OSError) something was sent to a client that has gone
 ├── StartupFailed             the application cannot be imported, or said that it cannot serve
 ├── StopConsumer              ends a consumer's loop; not an error
+├── ClientLimitExceeded       a client is over a limit of its consumer; closes its WebSocket
 ├── ChannelFull               a send met a channel that holds its capacity
 ├── MessageTooLarge           a message is over the layer's size bound
 ├── MessageNotADict           (TypeError, AssertionError) something else was sent to a layer
@@ -83,6 +84,21 @@ class StartupFailed(ChannelsError):
 
 class StopConsumer(ChannelsError):
     """Raise it in a handler to end the consumer without an error."""
+
+
+class ClientLimitExceeded(ChannelsError):
+    """A client is over one of its consumer's `client_limits`; uncaught, it closes the WebSocket.
+
+    Args:
+        reason: The label in the metrics.
+        text: What the client did, and the limit, for the log.
+        close_code: RFC 6455 section 7.4.1: 1008, "a message that violates its policy".
+    """
+
+    def __init__(self, reason: str, text: str, close_code: int = 1008) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.close_code = close_code
 
 
 class ChannelFull(ChannelsError):

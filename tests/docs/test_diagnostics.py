@@ -75,7 +75,11 @@ def test_reasons_of_cut_connections() -> None:
     late = {reason for reason, _ in LATE.values()}
     floods = first_texts("Flood", "channels/wire/http2/")
     assert rows("Connections cut off") == (
-        first_texts("cut_off", server) | late | floods | {"stop"}
+        first_texts("cut_off", server)
+        | first_texts("ClientLimitExceeded")
+        | late
+        | floods
+        | {"stop"}
     )
     assert any(
         isinstance(node, ast.Subscript) and ast.unparse(node) == "counts.cut['stop']"

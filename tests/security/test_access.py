@@ -224,6 +224,23 @@ async def test_a_socket_that_opens_while_its_user_logs_out_is_refused() -> None:
             await asyncio.wait_for(task, PATIENCE)
 
 
+async def test_how_many_sockets_a_user_may_have() -> None:
+    (_, key), (_, stranger) = await signed_in("ann"), await signed_in("bob")
+    async with site(max_websockets_per_user=2) as connect:
+        async with connect(key) as one, connect(key) as two:
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                await connect(key).__aenter__()
+            answer = refused.value.response
+            assert (answer.status_code, answer.headers["Retry-After"]) == (429, "10")
+            assert b"its user has 2 WebSockets" in (answer.body or b"")
+            async with connect(stranger) as other:
+                assert await is_served(other)
+            assert await is_served(one)
+            assert await is_served(two)
+        async with connect(key) as three:
+            assert await is_served(three)
+
+
 async def test_anonymous_sockets_and_pages_pass() -> None:
     async with site() as connect, connect("none") as client:
         assert await is_served(client)
@@ -264,6 +281,10 @@ def test_mistakes_say_what_was_found() -> None:
         AccessMiddleware(Echo.as_asgi(), code=1000)
     with pytest.raises(ValueError, match="recheck_seconds=0"):
         AccessMiddleware(Echo.as_asgi(), recheck_seconds=0)
+    with pytest.raises(ValueError, match="max_websockets_per_user=0"):
+        AccessMiddleware(Echo.as_asgi(), max_websockets_per_user=0)
+    with pytest.raises(TypeError, match=r"<lambda> cannot be called with \(scope\)"):
+        AccessMiddleware(Echo.as_asgi(), may_stay=lambda: True)  # type: ignore[arg-type,misc]
     with pytest.raises(TypeError, match="either a user or a session_key"):
         end_access()
 

@@ -12,9 +12,13 @@ from django.core.checks import CheckMessage
 from django.urls import path
 
 from channels.auth import AuthMiddlewareStack
+from channels.consumer import ClientLimits
 from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.kit.limits import Limits
+from channels.kit.options import options_of
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security import checks
+from channels.security.access import AccessMiddleware
 from channels.security.tokens import TokenAuthMiddleware
 from channels.security.websocket import AllowedHostsOriginValidator, WebsocketDenier
 from tests.processes import SRC, run
@@ -123,11 +127,25 @@ def test_tickets_and_a_cache_that_is_shared(serve: Callable[[Any], None], settin
     assert checks.check_tickets() == []
 
 
-def test_limits_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limits_that_are_off(serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHANNELS_MAX_CONNECTIONS_PER_ADDRESS", "50")
+    serve(AccessMiddleware(routes("a")))
     said = texts(checks.check_limits())
     assert "--max-connections-per-address" not in said
     assert "--websocket-max-per-address" in said
+    assert said.endswith("max_websockets_per_user of AccessMiddleware, client_limits of Chat.")
+
+
+def test_limits_that_are_on(serve: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in options_of(Limits):
+        if option.name in checks.CLIENT_LIMITS:
+            monkeypatch.setenv(option.variables[0], "100")
+
+    class Bounded(Chat):
+        client_limits = ClientLimits(message_rate=5)
+
+    serve(AccessMiddleware(Bounded.as_asgi(), max_websockets_per_user=10))
+    assert checks.check_limits() == []
 
 
 def test_an_installed_application_is_checked_with_deploy() -> None:

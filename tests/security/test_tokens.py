@@ -48,8 +48,8 @@ async def user() -> Any:
 
 
 class Echo(AsyncWebsocketConsumer):
-    scopes: ClassVar[list[Scope]]
-    had_sink: ClassVar[list[bool]]
+    scopes: ClassVar[list[Scope]] = []
+    had_sink: ClassVar[list[bool]] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any = None) -> None:
         self.scopes.append(scope)

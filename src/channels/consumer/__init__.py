@@ -6,6 +6,7 @@ handles it, dots written as underscores.
 """
 
 from channels.consumer.base import AsyncConsumer
+from channels.consumer.client_limits import ClientLimits
 from channels.consumer.handlers import get_handler_name
 from channels.consumer.sync import SyncConsumer
 from channels.exceptions import StopConsumer
@@ -15,6 +16,7 @@ from channels.utils import await_many_dispatch
 #: `get_channel_layer` is what consumers call: tests replace it here.
 __all__ = [
     "AsyncConsumer",
+    "ClientLimits",
     "StopConsumer",
     "SyncConsumer",
     "await_many_dispatch",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, NoReturn, cast
 from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
+from channels.consumer.client_limits import NO_LIMITS, ClientLimits, ClientMeter, meter_of
 from channels.consumer.driver import Driver, is_current
 from channels.consumer.handlers import (
     find_handler,
@@ -29,6 +30,7 @@ from channels.consumer.times import HandlerTimes
 from channels.db import are_left_open, close_left_open, watch_connections
 from channels.exceptions import (
     ClientDisconnected,
+    ClientLimitExceeded,
     StopConsumer,
     UnknownMessageType,
     is_disconnection,
@@ -41,6 +43,7 @@ from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds
 from channels.kit.printable import printable
 from channels.kit.tracing import tracing
 from channels.kit.types import Application, Message, Receive, Scope, Send
+from channels.server.cuts import cut_off
 from channels.sessions import save_if_modified
 from channels.signals import announce, consumer_finished, consumer_started
 
@@ -82,6 +85,8 @@ class AsyncConsumer:
     close_timeout: float | None = 10.0
     #: How many layer events may wait for the consumer, and what happens beyond that.
     mailbox_bounds: MailboxBounds = DEFAULT_BOUNDS
+    #: What one client may do; a WebSocket that is over it is closed.
+    client_limits: ClientLimits = NO_LIMITS
 
     scope: Scope
     channel_layer: Any = None
@@ -99,6 +104,7 @@ class AsyncConsumer:
     _direct_send: Send | None = None
     #: True once the consumer itself has closed the connection.
     _closed = False
+    _meter: ClientMeter | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -106,6 +112,11 @@ class AsyncConsumer:
 
     @classmethod
     def _prepare(cls) -> None:
+        if not isinstance(cls.client_limits, ClientLimits):
+            raise TypeError(
+                f"{cls.__qualname__}.client_limits={cls.client_limits!r}: expected a ClientLimits "
+                "(channels.consumer)."
+            )
         cls._verbs = verbs_of(cls)
         cls._times = None
         # Ready frames pass the consumer by, so a class that looks at them gets events instead.
@@ -149,8 +160,10 @@ class AsyncConsumer:
         sink = find_sink(scope, send)
         if sink is not None and self._sends_plainly:
             self._direct_send = send
+        if scope.get("type") == "websocket":
+            self._meter = meter_of(self.client_limits)
         self._line = line = Line(scope, receive, self.mailbox_bounds, self.close_timeout)
-        line.mailbox.on_overflow = functools.partial(self._overflow, line, send)
+        line.mailbox.on_overflow = functools.partial(self._overflow, line)
         try:
             await announce(consumer_started, type(self), scope)
             await self._open_channel(line, sink if self._takes_frames else None)
@@ -178,7 +191,9 @@ class AsyncConsumer:
                 self.channel_layer.adopt_loop()
             self.channel_name = await self.channel_layer.new_channel()
             self.channel_receive = functools.partial(self.channel_layer.receive, self.channel_name)
-            line.attach(self.channel_layer, self.channel_name, sink)
+            is_websocket = self.scope.get("type") == "websocket"
+            most_groups = self.client_limits.groups if is_websocket else None
+            line.attach(self.channel_layer, self.channel_name, sink, most_groups=most_groups)
 
     async def _handle_all(self, line: Line) -> bool:
         """True if a handler has ended the consumer, False if the client's last event has."""
@@ -199,6 +214,12 @@ class AsyncConsumer:
             except asyncio.CancelledError:
                 if not line.was_cut():
                     raise
+                driver, get = None, line.get_last
+            except ClientLimitExceeded as error:
+                if self.scope.get("type") != "websocket":
+                    raise
+                cut_off(error.reason, self.scope.get("client"), str(error))
+                self._send_away(line, error.close_code)
                 driver, get = None, line.get_last
             except (ClientDisconnected, ExceptionGroup) as error:
                 if not is_disconnection(error):
@@ -227,6 +248,8 @@ class AsyncConsumer:
         """Handle an event; False if its handler ended the consumer by StopConsumer."""
         if are_left_open():
             await close_left_open()
+        if self._meter is not None and message.get("type") == "websocket.receive":
+            self._meter.take(message)
         goes_on = True
         began = monotonic() if measuring.is_on else None
         span = None if tracing.tracer is None else tracing.tracer.begin(self, message)
@@ -314,10 +337,8 @@ class AsyncConsumer:
             and not hasattr(self, "websocket_send")
         )
 
-    def _overflow(self, line: Line, send: Send) -> None:
-        """The rule "close": the client is told to come back, and nothing else from here on."""
-        line.mailbox.on_overflow = None
-        self._closed = True
+    def _overflow(self, line: Line) -> None:
+        """The rule "close": the client is told to come back."""
         logger.warning(
             "%s is closed with %s: its consumer left more than %s messages or %s bytes unread.",
             name_of(self.scope),
@@ -325,9 +346,17 @@ class AsyncConsumer:
             self.mailbox_bounds.capacity,
             self.mailbox_bounds.capacity_bytes,
         )
-        if self.scope.get("type") == "websocket":
+        self._send_away(line, CLOSE_TRY_AGAIN_LATER)
+
+    def _send_away(self, line: Line, code: int) -> None:
+        """Close a WebSocket, and say nothing else to its client from here on."""
+        line.mailbox.on_overflow = None
+        was_closed, self._closed = self._closed, True
+        send = self._shared_send
+        if self.scope.get("type") == "websocket" and send is not None:
             self.base_send = self._sender(_nowhere)
-            line.spawn(_close(send), "close after overflow")
+            if not was_closed:
+                line.spawn(_close(send, code), "close")
 
     async def _report(self, error: Exception, message: Message | None) -> None:
         if isinstance(error, UnknownMessageType):
@@ -391,5 +420,7 @@ async def _nowhere(message: Message) -> None:
     """What is said to a client that is being sent away."""
 
 
-async def _close(send: Send) -> None:
-    await send({"type": "websocket.close", "code": CLOSE_TRY_AGAIN_LATER})
+async def _close(send: Send, code: int) -> None:
+    # Its client may go meanwhile.
+    with contextlib.suppress(OSError):
+        await send({"type": "websocket.close", "code": code})

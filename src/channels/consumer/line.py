@@ -96,15 +96,23 @@ class Line:
         elif mailbox.gone:
             self._gone()
 
-    def attach(self, layer: Any, channel: str, sink: Sink | None, lane: Lane | None = None) -> None:
+    def attach(
+        self,
+        layer: Any,
+        channel: str,
+        sink: Sink | None,
+        lane: Lane | None = None,
+        most_groups: int | None = None,
+    ) -> None:
         """Take the events that a layer has for `channel`.
 
         Args:
             lane: Takes them in the mailbox's place, where the layer is one of ours.
+            most_groups: How many groups of such a layer the channel may be a member of.
         """
         self._layer, self._channel = layer, channel
         if hasattr(layer, "attach"):
-            layer.attach(channel, Member(lane or self.mailbox, self._loop, sink))
+            layer.attach(channel, Member(lane or self.mailbox, self._loop, sink, most_groups))
         else:
             self.spawn(self._read_layer(layer.receive), f"layer events of {channel}")
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from channels.exceptions import ClientLimitExceeded
 from channels.fanout.event import Event
 from channels.fanout.loop import EventDelivery, Loop, Round, deliver, running_loop
 from channels.fanout.member import Member
@@ -133,9 +134,14 @@ class Hub:
 
         Raises:
             KeyError: If the channel is not attached.
+            ClientLimitExceeded: If it is a member of as many groups as it may be.
         """
         with self.lock:
             member = self.channels[channel]
+            if member.most_groups is not None:
+                joined = self._groups_of.get(channel, ())
+                if len(joined) >= member.most_groups and group not in joined:
+                    raise ClientLimitExceeded("groups", f"in {len(joined)} groups, asked for more")
             self.groups.setdefault(group, Group()).put(channel, member, self._clock())
             self._groups_of.setdefault(channel, set()).add(group)
 

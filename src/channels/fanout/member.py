@@ -40,11 +40,17 @@ class Member:
     without a loop has a mailbox that any thread may fill.
     """
 
-    __slots__ = ("loop", "mailbox", "sink")
+    __slots__ = ("loop", "mailbox", "most_groups", "sink")
 
     def __init__(
-        self, mailbox: Lane, loop: asyncio.AbstractEventLoop | None, sink: Sink | None = None
+        self,
+        mailbox: Lane,
+        loop: asyncio.AbstractEventLoop | None,
+        sink: Sink | None = None,
+        most_groups: int | None = None,
     ) -> None:
         self.mailbox = mailbox
         self.loop = loop
         self.sink = sink
+        #: How many groups it may be a member of; None: any number.
+        self.most_groups = most_groups

@@ -16,12 +16,12 @@ the check by time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model, user_logged_out
-from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
@@ -38,6 +38,7 @@ from channels.security.access_register import (
     user_key_of,
 )
 from channels.security.hooks import check_hook
+from channels.security.refusal import refuse
 from channels.signals import session_ended
 from channels.transactions import group_send_on_commit
 
@@ -60,6 +61,8 @@ class AccessMiddleware(BaseMiddleware):
         may_stay: Asked at each check, with `user` and `session` of the scope as stored by then.  A
             coroutine function, or a function, which runs in a thread and may use the database.
         recheck_seconds: How often each socket is checked by time; None: never.
+        max_websockets_per_user: How many a user may have open in one process; one more is answered
+            with 429.  None: any number.
     """
 
     def __init__(
@@ -69,17 +72,24 @@ class AccessMiddleware(BaseMiddleware):
         code: int = ACCESS_ENDED,
         may_stay: MayStay | None = None,
         recheck_seconds: float | None = 300.0,
+        max_websockets_per_user: int | None = None,
     ) -> None:
         super().__init__(inner)
         if not 3000 <= code <= 4999:
             raise ValueError(f"code={code!r}: expected a close code from 3000 to 4999.")
         if recheck_seconds is not None and not recheck_seconds > 0:
             raise ValueError(f"recheck_seconds={recheck_seconds!r}: expected more than 0, or None.")
+        if max_websockets_per_user is not None and max_websockets_per_user < 1:
+            raise ValueError(
+                f"max_websockets_per_user={max_websockets_per_user!r}: expected 1 or more, or None."
+            )
         if may_stay is not None:
             check_hook("may_stay", may_stay, "(scope)")
         self.code = code
         self.may_stay = may_stay
         self.recheck_seconds = recheck_seconds
+        self.max_websockets_per_user = max_websockets_per_user
+        self._open: Counter[str] = Counter()
         listen()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:  # type: ignore[override]
@@ -96,6 +106,20 @@ class AccessMiddleware(BaseMiddleware):
             )
         if not getattr(scope["user"], "is_authenticated", False):
             return await self.inner(scope, receive, send)
+        user, most = user_key_of(scope["user"]), self.max_websockets_per_user
+        if most is not None and self._open[user] >= most:
+            return await refuse(
+                scope, send, 429, f"its user has {most} WebSockets", retry_after="10"
+            )
+        self._open[user] += 1
+        try:
+            return await self._look_after(scope, receive, send)
+        finally:
+            self._open[user] -= 1
+            if not self._open[user]:
+                del self._open[user]
+
+    async def _look_after(self, scope: Scope, receive: Receive, send: Send) -> Any:
         register = Register.of_running_loop()
         entry = Entry(scope, send, self.code, self.may_stay)
         async with register.looking_after(entry, self.recheck_seconds) as may_enter:
@@ -166,6 +190,9 @@ def _on_session_ended(session_key: str, **_: object) -> None:
 
 
 def _on_deleted(instance: Any, **_: object) -> None:
+    # Not at import: asgi.py names this module before the models are loaded.
+    from django.contrib.sessions.base_session import AbstractBaseSession  # noqa: PLC0415
+
     if isinstance(instance, AbstractBaseSession):
         end_access(session_key=instance.session_key)
     elif isinstance(instance, get_user_model()):

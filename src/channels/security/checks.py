@@ -17,6 +17,7 @@ from django.core.cache.backends.locmem import LocMemCache
 from django.core.checks import CheckMessage, Info, Tags, Warning, register  # noqa: A004
 
 from channels import DEFAULT_CHANNEL_LAYER
+from channels.consumer.client_limits import NO_LIMITS
 from channels.exceptions import InvalidOption
 from channels.kit.limits import Limits
 from channels.kit.options import from_environment, options_of
@@ -128,3 +129,16 @@ def _limits_that_are_off() -> Iterator[str]:
     for option in options_of(Limits):
         if option.name in CLIENT_LIMITS and given.get(option.name) is None:
             yield option.flag
+    found = routes()
+    guards = [each for route in found for each in route.through]
+    if not any(getattr(each, "max_websockets_per_user", None) for each in guards):
+        yield "max_websockets_per_user of AccessMiddleware"
+    consumers = {
+        route.consumer_class.__qualname__: route.consumer_class
+        for route in found
+        if route.consumer_class
+    }
+    for name, consumer in sorted(consumers.items()):
+        limits = getattr(consumer, "client_limits", None)
+        if limits == NO_LIMITS:
+            yield f"client_limits of {name}"

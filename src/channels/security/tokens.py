@@ -21,9 +21,9 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
-from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
 
+from channels.auth import anonymous
 from channels.db import database_sync_to_async
 from channels.kit.doors import rebuilt_door
 from channels.kit.types import Message, Receive, Scope, Send
@@ -94,7 +94,7 @@ class TokenAuthMiddleware(BaseMiddleware):
         if credential is not None:
             scope[CREDENTIAL], scope["user"] = credential, credential.user
         else:
-            scope.setdefault("user", AnonymousUser())
+            scope.setdefault("user", anonymous())
         offered = scope.get("subprotocols") or []
         kept = [name for name in offered if not self._is_token(name)]
         if len(kept) == len(offered):

@@ -13,7 +13,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope, NodeGone
+from channels.exceptions import (
+    ChannelFull,
+    ChannelLayerUnavailable,
+    ClientLimitExceeded,
+    MalformedEnvelope,
+    NodeGone,
+)
 from channels.layers.envelope import Envelope, Kind
 from channels.layers.process.link import Link
 from channels.layers.process.reception import Reception
@@ -105,8 +111,13 @@ class Control:
         if not self._local.is_here(channel):
             self._counters["dropped_gone"] += 1
         elif kind is Kind.ADD:
-            self._local.add(group, channel)
-            await self._link.join_here(group)
+            try:
+                self._local.add(group, channel)
+            except ClientLimitExceeded:
+                # It is no fault of the process that asked, and the client has not asked here.
+                counters["refused_groups"] += 1
+            else:
+                await self._link.join_here(group)
         else:
             self._local.discard(group, channel)
         answer = self._envelope(Kind.DONE, _ANSWER, question)

@@ -161,6 +161,8 @@ class NodeChannelLayer(BaseChannelLayer):
 
         Raises:
             TypeError: If a name breaks the rules.
+            ClientLimitExceeded: If the channel is in as many groups as its consumer's
+                `client_limits` allow.
             ChannelLayerUnavailable: If the channel is another's and the backend out of reach.
         """
         self.require_valid_group_name(group)

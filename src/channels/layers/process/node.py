@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
-from channels.exceptions import InvalidChannelLayerError, NodeGone
+from channels.exceptions import ClientLimitExceeded, InvalidChannelLayerError, NodeGone
 from channels.fanout.event import Event
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
@@ -204,7 +204,11 @@ class Node:
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
         if self.local.is_here(channel):
-            self.local.add(group, channel)
+            try:
+                self.local.add(group, channel)
+            except ClientLimitExceeded:
+                self.counters["refused_groups"] += 1
+                raise
             if not await self.link.join(group):
                 # The membership stands and takes effect when the backend is back.
                 self.counters["joined_late"] += 1
