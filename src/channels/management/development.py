@@ -6,11 +6,16 @@ import logging
 import sys
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import ParseResult
 
 from django.conf import settings
 from django.utils.log import ServerFormatter
 
 from channels.kit.limits import MIB, Limits, Timeouts
+from channels.kit.types import Application, Receive, Scope, Send
+from channels.security.checks import lacks_origin_check
+from channels.security.survey import websocket_routes
+from channels.security.websocket import AllowedHosts, OriginValidator
 from channels.server import ServerOptions
 from channels.server.access import AccessRecord
 from channels.server.access_log import client_text, safe
@@ -84,6 +89,39 @@ def log_access(record: AccessRecord) -> None:
     set_up_logging()
     # Without arguments, so that a per cent sign in the path means nothing.
     logger.info(text, extra={"status_code": status})
+
+
+class DevelopmentOrigins(OriginValidator):
+    """Refuses WebSockets of pages whose host is not in ALLOWED_HOSTS; programs pass.
+
+    A site that a developer visits could else speak to the application on their machine.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        if scope["type"] == "websocket" and any(name == b"origin" for name, _ in scope["headers"]):
+            return await super().__call__(scope, receive, send)
+        return await self.application(scope, receive, send)
+
+    def valid_origin(self, parsed_origin: ParseResult | None) -> bool:
+        """As everywhere; says in the log who asks, for the application does not."""
+        is_valid = super().valid_origin(parsed_origin)
+        if not is_valid:
+            logger.warning(
+                "The application checks no origin, so runserver does: add the host to "
+                "ALLOWED_HOSTS, or run it with --any-origin; in production put "
+                "AllowedHostsOriginValidator around the consumers."
+            )
+        return is_valid
+
+
+def check_origins(application: Application) -> Application:
+    """The application, behind a check of WebSockets' origins unless it has one of its own."""
+    routes = [*websocket_routes(application)]
+    if any(route.passes(OriginValidator) for route in routes):
+        return application
+    if not any(lacks_origin_check(route) for route in routes):
+        return application
+    return DevelopmentOrigins(application, AllowedHosts())
 
 
 def announce(host: str, port: int) -> None:

@@ -119,7 +119,7 @@ def parse_origin(origin: bytes) -> ParseResult | None:
     return parsed
 
 
-class _AllowedHosts(Iterable[str]):
+class AllowedHosts(Iterable[str]):
     """The setting ALLOWED_HOSTS as it is when a connection opens, as for Django's requests."""
 
     def __iter__(self) -> Iterator[str]:
@@ -129,7 +129,7 @@ class _AllowedHosts(Iterable[str]):
 
 def AllowedHostsOriginValidator(application: Any) -> OriginValidator:  # noqa: N802 - a public name
     """Lets pages of the hosts in ALLOWED_HOSTS through, with every scheme and port."""
-    return OriginValidator(application, _AllowedHosts())
+    return OriginValidator(application, AllowedHosts())
 
 
 class WebsocketDenier:

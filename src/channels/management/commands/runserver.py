@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NoReturn, cast
@@ -44,9 +45,11 @@ from channels.kit.types import Address, Application
 from channels.legacy.asgi import ChannelLayerWrapper
 from channels.legacy.interface.application import InterfaceServer
 from channels.legacy.interface.options import InterfaceOptions
+from channels.management.certificate import development_certificate
 from channels.management.development import (
     GRACE_SECONDS,
     announce,
+    check_origins,
     log_access,
     server_options,
 )
@@ -61,6 +64,13 @@ from channels.middleware import single_callable
 from channels.routing import get_default_application
 from channels.server.listening import ListeningServer, tcp_endpoint
 from channels.server.log_outputs import set_up_logging
+
+#: Said at each start: with a new browser or profile the question comes again.
+BROWSER_WARNING = (
+    "The certificate was made on this machine, so the browser will say once that the connection is "
+    'not private or the issuer unknown: choose "Advanced" and go on. WebSockets (wss://) of this '
+    "host and port work from then on.\n"
+)
 
 #: How long a child process may take to exit, because of threads that do not end.
 EXIT_SECONDS = 1.0
@@ -136,6 +146,20 @@ class Command(DjangoCommand):
                 f"DAPHNE_WEBSOCKET_MAX_{name.upper()}_SIZE, else 1 MiB.",
             )
         parser.add_argument(
+            "--https",
+            action="store_true",
+            dest="use_https",
+            help="Serve HTTPS and wss://, with a certificate made on the spot, which browsers do "
+            "not know and ask about once.",
+        )
+        parser.add_argument(
+            "--any-origin",
+            action="store_false",
+            dest="check_origins",
+            help="Let pages of every site open WebSockets; default: those of ALLOWED_HOSTS, where "
+            "the application does not check the origin itself.",
+        )
+        parser.add_argument(
             "--nostatic",
             action="store_false",
             dest="use_static_handler",
@@ -152,6 +176,10 @@ class Command(DjangoCommand):
 
     def handle(self, *args: Any, **options: Any) -> str | None:
         self.routed = routed_layer(DEFAULT_CHANNEL_LAYER) if options["use_asgi"] else None
+        if options.get("use_https"):
+            if not options["use_asgi"]:
+                raise CommandError("--https is for the ASGI server: leave --noasgi out.")
+            self.protocol = "https"
         if self.routed is not None:
             if not options["run_worker"]:
                 require_several_processes(self.routed)
@@ -236,9 +264,12 @@ class Command(DjangoCommand):
 
     def _serve(self, application: Application, options: dict[str, Any]) -> None:
         try:
+            place = tcp_endpoint(self.addr, int(self.port))
+            if options.get("use_https"):
+                place = replace(place, tls=development_certificate())
             self.server = ListeningServer(
                 application,
-                [tcp_endpoint(self.addr, int(self.port))],
+                [place],
                 server_options(options),
                 self._on_listening,
                 log_access,
@@ -279,6 +310,8 @@ class Command(DjangoCommand):
         if self.routed is None:
             with importing(str(getattr(settings, "ASGI_APPLICATION", None))):
                 application = single_callable(get_default_application())
+            if options.get("check_origins", True):
+                application = check_origins(application)
         else:
             protocols = tuple(getattr(settings, "CHANNELS_WS_PROTOCOLS", None) or ())
             application = InterfaceServer(self.routed, InterfaceOptions(ws_protocol=protocols))
@@ -316,4 +349,6 @@ class Command(DjangoCommand):
             f"{self.protocol}://{host}:{port}/\n"
             "Quit the server with CONTROL-C.\n"
         )
+        if self.protocol == "https":
+            self.stdout.write(BROWSER_WARNING)
         self.stdout.flush()
