@@ -5,7 +5,6 @@ import time
 from typing import Any
 from urllib.parse import parse_qs
 
-from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import broadcast
@@ -29,13 +28,8 @@ check_free = database_sync_to_async(history.check_free)
 
 
 def session_group(session_key: str) -> str:
-    """The group of all windows of one session; hashed, since group names are no secret."""
+    """The group of all windows of one guest; hashed, since group names are no secret."""
     return f"session.{hashlib.sha256(session_key.encode()).hexdigest()[:32]}"
-
-
-def user_group(user_id: Any) -> str:
-    """The group of all windows of one member, in all browsers."""
-    return f"user.{user_id}"
 
 
 class RoomConsumer(AsyncJsonWebsocketConsumer):
@@ -56,9 +50,12 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             await self.accept()
             await self.close(protocol.NO_SUCH_ROOM, "There is no such room.")
             return
-        if not await self.join_as_who_it_is():
+        if self.scope["user"].is_authenticated:
+            # AccessMiddleware closes the windows of members.
+            self.user = self.scope["user"].get_username()
+        elif not await self.join_as_guest():
             await self.accept()
-            await self.close(protocol.SIGNED_OUT, "You have signed in or out in another window.")
+            await self.close(protocol.SIGNED_OUT, "You have signed in in another window.")
             return
         # Joins the group before it reads the history: a message sent in between arrives twice
         # instead of not at all.
@@ -71,22 +68,15 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             )
         )
 
-    async def join_as_who_it_is(self) -> bool:
-        """Join the groups that are told of sign-ins and sign-outs; False if one was missed."""
+    async def join_as_guest(self) -> bool:
+        """Join the group that is told of a guest's sign-in; False if one was missed."""
         session = self.scope["session"]
-        if session.session_key:
-            await self.join(session_group(session.session_key))
-        if self.scope["user"].is_authenticated:
-            self.user = self.scope["user"].get_username()
-            await self.join(user_group(self.scope["user"].pk))
-            return await self.is_signed_in()
-        # A sign-in replaces the guest's session: the old one is deleted.
         key = session.session_key
-        return key is None or await database_sync_to_async(session.exists)(key)
-
-    async def is_signed_in(self) -> bool:
-        """Return True if the database still has this session and user."""
-        return (await get_user(self.scope)).get_username() == self.user
+        if key is None:
+            return True
+        await self.join(session_group(key))
+        # A sign-in replaces the guest's session: the old one is deleted.
+        return await database_sync_to_async(session.exists)(key)
 
     async def disconnect(self, code: int) -> None:
         for group in self.joined:
@@ -149,13 +139,7 @@ class RoomConsumer(AsyncJsonWebsocketConsumer):
             await self.close(protocol.MISBEHAVED, "Too many refused requests.")
 
     async def session_ended(self, event: dict[str, Any]) -> None:
-        here = "You have signed out." if self.user else "You have signed in in another window."
-        await self.close(protocol.SIGNED_OUT, here)
-
-    async def user_changed(self, event: dict[str, Any]) -> None:
-        """The account was renamed, deactivated, deleted, or given another password."""
-        if not await self.is_signed_in():
-            await self.close(protocol.SIGNED_OUT, "You are not signed in any more.")
+        await self.close(protocol.SIGNED_OUT, "You have signed in in another window.")
 
     async def room_deleted(self, event: dict[str, Any]) -> None:
         await self.close(protocol.NO_SUCH_ROOM, "The room has been deleted.")

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
 from channels.layers import broadcast, get_channel_layer
+from channels.security.access import end_access
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.db import transaction
@@ -18,7 +19,7 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from chat import members, protocol
-from chat.consumers import session_group, user_group
+from chat.consumers import session_group
 from chat.models import Message, Room
 
 #: Ids in one "deleted" event.
@@ -30,11 +31,7 @@ _under_way: WeakKeyDictionary[QuerySet[Any], dict[int, list[int]]] = WeakKeyDict
 
 @receiver(post_delete, sender=Session)
 def end_session(instance: Session, **kwargs: Any) -> None:
-    """Close the windows of a deleted session: after a sign-out, for example.
-
-    Not on `user_logged_out`, which is sent before the session is deleted: a socket that opened
-    in between would find itself signed in.
-    """
+    """Close the windows that a browser has as a guest: its session goes as somebody signs in."""
     tell(session_group(instance.session_key), "session.ended")
 
 
@@ -43,13 +40,9 @@ def change_user(instance: Any, created: bool, update_fields: Any, **kwargs: Any)
     if update_fields is not None and {*update_fields} == {"last_login"}:
         return
     members.claim(instance)
-    if not created:
-        tell(user_group(instance.pk), "user.changed")
-
-
-@receiver(post_delete, sender=get_user_model())
-def delete_user(instance: Any, **kwargs: Any) -> None:
-    tell(user_group(instance.pk), "user.changed")
+    if not created and (update_fields is None or "username" in update_fields):
+        # Its windows would go on under the old name; of the rest AccessMiddleware takes care.
+        end_access(user=instance)
 
 
 @receiver(post_delete, sender=Room)

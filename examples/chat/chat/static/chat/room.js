@@ -8,6 +8,8 @@ import { ReturningSocket } from "./socket.js";
 const $ = (id) => document.getElementById(id);
 const settings = JSON.parse($("room-settings").textContent);
 const WORDS = { connecting: "Connecting…", open: "Live", waiting: "Reconnecting…", closed: "Closed" };
+// What the server closes with without a reason.
+const REASONS = { 4401: "You have signed out, or your account has changed." };
 const NEAR = 80;
 const MAX_NEWS = 5;
 
@@ -50,7 +52,7 @@ socket.addEventListener("message", ({ detail }) => {
 });
 
 socket.addEventListener("refused", ({ detail }) => {
-  complain(detail.reason || "The connection was refused.", { reload: true });
+  complain(detail.reason || REASONS[detail.code] || "The connection was refused.", { reload: true });
   for (const control of $("composer").elements) control.disabled = true;
   $("older").hidden = true;
 });
