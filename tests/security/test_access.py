@@ -12,6 +12,7 @@ import websockets
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth import alogout, get_user_model, login
+from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 from django.http import HttpRequest
@@ -187,6 +188,37 @@ async def test_the_sites_own_rule() -> None:
         await sync_to_async(recheck_access)(user)
         assert await closed_with(one) == 4401
         assert await is_served(two)
+
+
+def leave_group(user: Any, group: Any) -> None:
+    user.groups.remove(group)
+
+
+def be_left_by_group(user: Any, group: Any) -> None:
+    group.user_set.remove(user)
+
+
+def clear_group(user: Any, group: Any) -> None:
+    group.user_set.clear()
+
+
+@pytest.mark.parametrize("change", [leave_group, be_left_by_group, clear_group])
+async def test_who_loses_a_group_loses_what_it_permits(
+    change: Callable[[Any, Any], None],
+) -> None:
+    def may_stay(scope: Scope) -> bool:
+        return bool(scope["user"].groups.filter(name="readers").exists())
+
+    (ann, key), (bob, _) = await signed_in("ann"), await signed_in("bob")
+    readers = await Group.objects.acreate(name="readers")
+    others = await Group.objects.acreate(name="others")
+    await readers.user_set.aadd(ann)
+    await others.user_set.aadd(bob, ann)
+    async with site(may_stay=may_stay) as connect, connect(key) as one:
+        await sync_to_async(change)(ann, others)
+        assert await is_served(one)
+        await sync_to_async(change)(ann, readers)
+        assert await closed_with(one) == 4401
 
 
 async def test_time_finds_what_nobody_has_told_of() -> None:

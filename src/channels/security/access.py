@@ -6,6 +6,7 @@ what happens                                        noticed
 log-out, of Django's or of `channels.auth`          at once: the session's sockets are closed
 session deleted in the database                     at once: the same
 password changed, user deactivated, saved, deleted  at once: the user's sockets are checked
+groups or permissions of a user changed             at once: the same
 `end_access`, `recheck_access`                      at once
 session expired, deleted in a cache; `update()`     within `recheck_seconds`
 
@@ -23,7 +24,7 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model, user_logged_out
 from django.db import transaction
-from django.db.models.signals import post_delete, post_save
+from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.kit.types import Message, Receive, Scope, Send
@@ -176,6 +177,7 @@ def listen() -> None:
     session_ended.connect(_on_session_ended, dispatch_uid="channels.access.session_ended")
     post_delete.connect(_on_deleted, dispatch_uid="channels.access.deleted")
     post_save.connect(_on_saved, dispatch_uid="channels.access.saved")
+    m2m_changed.connect(_on_permitted, dispatch_uid="channels.access.permitted")
 
 
 def _on_logged_out(request: Any, **_: object) -> None:
@@ -204,3 +206,24 @@ def _on_saved(instance: Any, created: bool, update_fields: Any, **_: object) -> 
         return
     if update_fields is None or not _HARMLESS_FIELDS.issuperset(update_fields):
         recheck_access(instance)
+
+
+def _on_permitted(sender: Any, instance: Any, action: str, pk_set: Any, **_: object) -> None:
+    """Groups or permissions of users have changed; `may_stay` may look at them."""
+    users = get_user_model()
+    names = ("groups", "user_permissions")
+    through = {getattr(getattr(users, name, None), "through", None): name for name in names}
+    if sender not in through:
+        return
+    if isinstance(instance, users):
+        if action.startswith("post_"):
+            recheck_access(instance)
+        return
+    # From the other side: `group.user_set.remove(user)`, or `clear()`, which names nobody after it.
+    if action == "pre_clear":
+        had = users._default_manager.filter(**{through[sender]: instance})
+        pk_set = had.values_list("pk", flat=True)
+    elif not action.startswith("post_"):
+        return
+    for key in pk_set or ():
+        recheck_access(key)
