@@ -146,20 +146,6 @@ class Command(DjangoCommand):
                 f"DAPHNE_WEBSOCKET_MAX_{name.upper()}_SIZE, else 1 MiB.",
             )
         parser.add_argument(
-            "--https",
-            action="store_true",
-            dest="use_https",
-            help="Serve HTTPS and wss://, with a certificate made on the spot, which browsers do "
-            "not know and ask about once.",
-        )
-        parser.add_argument(
-            "--any-origin",
-            action="store_false",
-            dest="check_origins",
-            help="Let pages of every site open WebSockets; default: those of ALLOWED_HOSTS, where "
-            "the application does not check the origin itself.",
-        )
-        parser.add_argument(
             "--nostatic",
             action="store_false",
             dest="use_static_handler",
@@ -172,6 +158,24 @@ class Command(DjangoCommand):
             action="store_true",
             dest="insecure_serving",
             help="Serve static files even if DEBUG is False.",
+        )
+        self._add_browser_arguments(parser)
+
+    @staticmethod
+    def _add_browser_arguments(parser: CommandParser) -> None:
+        parser.add_argument(
+            "--https",
+            action="store_true",
+            dest="use_https",
+            help="Serve HTTPS and wss://, with a certificate made on the spot, which browsers do "
+            "not know and ask about once.",
+        )
+        parser.add_argument(
+            "--any-origin",
+            action="store_false",
+            dest="check_origins",
+            help="Let pages of every site open WebSockets; default: those of ALLOWED_HOSTS, where "
+            "the application does not check the origin itself.",
         )
 
     def handle(self, *args: Any, **options: Any) -> str | None:
