@@ -115,7 +115,7 @@ class Control:
                 self._local.add(group, channel)
             except ClientLimitExceeded:
                 # It is no fault of the process that asked, and the client has not asked here.
-                counters["refused_groups"] += 1
+                self._counters["refused_groups"] += 1
             else:
                 await self._link.join_here(group)
         else:
