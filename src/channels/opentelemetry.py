@@ -10,7 +10,7 @@
                                    span; the others begin a trace, with a link to the handshake
 
 A span as long as a WebSocket would show only when that is over, and a trace of hours is of no use.
-The package opentelemetry-api is needed: `channels[opentelemetry]`.  Without an SDK in the process
+The package opentelemetry-api is needed.  Without an SDK in the process
 its spans cost little and go nowhere.
 """
 
@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError(
         "channels.opentelemetry needs the package opentelemetry-api, version 1.27 or newer: "
-        'install "channels[opentelemetry]".',
+        "pip install opentelemetry-api.",
         name=error.name,
     ) from error
 

@@ -143,5 +143,5 @@ def _octets(number: int, key: Any) -> bytes:
 def missing_package() -> InvalidChannelLayerError:
     """What says that the package which seals is not installed."""
     return InvalidChannelLayerError(
-        "symmetric_encryption_keys needs the package cryptography: install channels[crypto]."
+        "symmetric_encryption_keys needs the package cryptography: pip install cryptography."
     )

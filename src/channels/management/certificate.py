@@ -131,6 +131,6 @@ def _library() -> tuple[Any, ...]:
     except ImportError as error:
         raise StartupFailed(
             "runserver --https makes a certificate with the library cryptography, which is not "
-            'installed: pip install "channels[crypto]".'
+            "installed: pip install cryptography."
         ) from error
     return x509, hashes, serialization, ec

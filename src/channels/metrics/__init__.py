@@ -6,8 +6,7 @@
     })
 
 A process tells of itself alone: its channel layers and its servers.  Several processes are
-several targets, each at an address of its own.  The package prometheus-client is needed:
-`channels[metrics]`.
+several targets, each at an address of its own.  The package prometheus-client is needed.
 """
 
 try:

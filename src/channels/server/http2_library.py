@@ -26,8 +26,7 @@ def load_http2(options: ServerOptions, endpoints: Sequence[Endpoint]) -> type[Ht
     if importlib.util.find_spec("h2") is None:
         if asked:
             raise InvalidOption(
-                "--http2 needs the package h2, which is not installed: "
-                'pip install "channels[http2]".'
+                "--http2 needs the package h2, which is not installed: pip install h2."
             )
         return None
     from channels.server.http2 import Http2Session  # noqa: PLC0415 - needs the library
