@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import inspect
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -39,6 +41,72 @@ def test_python_blocks_compile_and_import_what_there_is(page: Path) -> None:
             module = node.module or ""
             if module.partition(".")[0] in {"channels", "django", "asgiref"}:
                 exec(ast.unparse(node), {})
+
+
+#: A block with the words before it that say why it is not run, if there are any.
+MARKED = re.compile(
+    r"(?:^<!-- not run: (?P<why>.+) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S
+)
+#: test_tutorial.py builds a project of these pages, file by file, and runs it.
+RUN = [page for page in WRITTEN if page.parent.name != "tutorial"]
+
+
+def of_the_reader(layer: Any, name: str) -> dict[str, Any]:
+    """What stands for the reader's own project in blocks."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    consumer = SimpleNamespace(as_asgi=lambda: application)
+    return {
+        "__name__": "shown",
+        "api_urlpatterns": [],
+        "application": application,
+        "channel_layer": layer,
+        "deliver": lambda message: None,
+        "LogConsumer": consumer,
+        "Order": type("Order", (), {}),
+        "Orders": consumer,
+        "NextOrder": consumer,
+        "patterns": [],
+        "photo": SimpleNamespace(pk=1),
+        "RoomConsumer": consumer,
+        "self": SimpleNamespace(channel_layer=layer, channel_name=name),
+        "ThumbnailConsumer": consumer,
+        "urlpatterns": [],
+        "user_of_token": lambda token, scope: None,
+        "websocket_urlpatterns": [],
+    }
+
+
+def blocks() -> Iterator[Any]:
+    """The blocks that are run."""
+    for page in RUN:
+        text = page.read_text()
+        for found in MARKED.finditer(text):
+            if found["why"] is None:
+                line = text.count("\n", 0, found.start()) + 1
+                yield pytest.param(found["code"], id=f"{page.relative_to(ROOT)}:{line}")
+
+
+@pytest.mark.parametrize("code", [*blocks()])
+async def test_a_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, with its own imports: nothing of the block before it is there."""
+    monkeypatch.setenv("LAYER_KEY", "k" * 32)
+    backend = "channels.layers.InMemoryChannelLayer"
+    configs = {"default": {"BACKEND": backend, "CONFIG": {"delivery": {"mail.*": {}}}}}
+    with override_settings(CHANNEL_LAYERS=configs):
+        layer = get_channel_layer()
+        assert layer is not None
+        await layer.send("mail.outgoing", {"type": "mail"})
+        await run(code, of_the_reader(layer, await layer.new_channel()))
+        await layer.flush()
+
+
+async def run(code: str, given: dict[str, Any]) -> None:
+    """Run a block; one that awaits at its top, inside a coroutine, as in a shell."""
+    result = eval(compile(code, "shown", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), given)
+    if inspect.isawaitable(result):
+        await asyncio.wait_for(result, 10)
 
 
 def shown(name: str, **given: Any) -> type[AsyncHttpConsumer]:
