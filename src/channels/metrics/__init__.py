@@ -5,8 +5,9 @@
         ...
     })
 
-A process tells of itself alone: its channel layers and its servers.  Several processes are
-several targets, each at an address of its own.  The package prometheus-client is needed.
+A process tells of itself: its channel layers and its servers; with `channels serve --workers` any
+worker answers for all.  Other processes are targets of their own.  The package prometheus-client is
+needed.
 """
 
 try:
