@@ -45,7 +45,7 @@ def test_python_blocks_compile_and_import_what_there_is(page: Path) -> None:
 
 #: A block with the words before it that say why it is not run, if there are any.
 MARKED = re.compile(
-    r"(?:^<!-- not run: (?P<why>.+) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S
+    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S
 )
 #: test_tutorial.py builds a project of these pages, file by file, and runs it.
 RUN = [page for page in WRITTEN if page.parent.name != "tutorial"]
