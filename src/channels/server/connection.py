@@ -22,6 +22,7 @@ from channels.server.options import ServerOptions
 from channels.server.peer import Peer, peer_of
 from channels.server.seam import ProtocolSession
 from channels.server.turns import TurnEnds
+from channels.server.waiters import Waiters
 from channels.server.write_watch import WriteWatch, bytes_in_system
 
 #: A client that is still sending when it has been answered would lose the answer to a reset, so its
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
         self._reads = True
         self._got_eof = False
         self._linger_left = 0
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters(self._loop)
         self._watch: WriteWatch | None = None
         self._linger: asyncio.TimerHandle | None = None
         #: Called when there is room again after it was full; of a session with many senders.
@@ -222,17 +223,10 @@ class Connection(asyncio.Protocol):
 
     async def drain(self) -> None:
         while self.is_full and not self.is_closing:
-            waiter = self._loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
+            await self._waiters.wait()
 
     def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
         if self.on_room is not None:
             self.on_room()
 

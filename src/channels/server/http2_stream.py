@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from channels.kit.types import Headers
 from channels.server.peer import Peer
 from channels.server.seam import Outlet, ProtocolSession
+from channels.server.waiters import Waiters
 from channels.wire.http2.response import StreamResponse
 from channels.wire.response import ResponseBody
 
@@ -129,7 +130,7 @@ class StreamOutlet:
         self._delivered = 0
         self._reads = True
         self._input_ended = False
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters(owner.loop)
         self._linger: asyncio.TimerHandle | None = None
 
     # What the connection's session calls.
@@ -156,7 +157,7 @@ class StreamOutlet:
         self._queued = 0
         self._unread.clear()
         self._acknowledge()
-        self._wake()
+        self._waiters.wake()
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
@@ -197,7 +198,7 @@ class StreamOutlet:
                 machine.send_data(stream_id, b"", has_ended=True)
             self._is_sent = True
         if not self.is_full:
-            self._wake()
+            self._waiters.wake()
         if self._is_sent:
             self._finish()
         return False
@@ -337,17 +338,7 @@ class StreamOutlet:
 
     async def drain(self) -> None:
         while self.is_full and not self.is_closing:
-            waiter = self._owner.loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            await self._waiters.wait()
 
     def pause_reading(self) -> None:
         self._reads = False
@@ -363,7 +354,7 @@ class StreamOutlet:
         """Send what is queued, then end the stream."""
         if not self.is_closing:
             self.is_closing = self._ends = True
-            self._wake()
+            self._waiters.wake()
             self._owner.is_due(self)
 
     def linger(self) -> None:
