@@ -7,7 +7,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgpack
@@ -18,6 +18,7 @@ from channels.decoupled.messages import VERSION
 from channels.decoupled.options import LinkOptions
 from channels.kit.types import Message
 from channels.layers import InMemoryChannelLayer
+from tests.decoupled import test_transport
 from tests.decoupled.test_transport import Side
 from tests.server.shell import eventually
 
@@ -42,19 +43,10 @@ async def offer_of(edge: Side) -> Message:
     return offer
 
 
-@contextlib.asynccontextmanager
-async def sides(
+def sides(
     layer: Any = None, options: LinkOptions = PATIENT, edge_options: LinkOptions | None = None
-) -> AsyncIterator[tuple[Side, Side]]:
-    layer = layer or Deaf()
-    worker, edge = Side(layer, "worker", options), Side(layer, "edge", edge_options or options)
-    await worker.transport.start()
-    await edge.transport.start()
-    try:
-        yield worker, edge
-    finally:
-        await worker.transport.close(1)
-        await edge.transport.close(1)
+) -> AbstractAsyncContextManager[tuple[Side, Side]]:
+    return test_transport.sides(layer or Deaf(), options, edge_options)
 
 
 async def test_what_both_say_arrives_in_order_though_the_layer_carries_nothing() -> None:

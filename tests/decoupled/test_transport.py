@@ -56,10 +56,10 @@ class Side:
 
 @contextlib.asynccontextmanager
 async def sides(
-    layer: Any = None, options: LinkOptions = PATIENT
+    layer: Any = None, options: LinkOptions = PATIENT, edge_options: LinkOptions | None = None
 ) -> AsyncIterator[tuple[Side, Side]]:
     layer = layer or InMemoryChannelLayer()
-    worker, edge = Side(layer, "worker", options), Side(layer, "edge", options)
+    worker, edge = Side(layer, "worker", options), Side(layer, "edge", edge_options or options)
     await worker.transport.start()
     await edge.transport.start()
     try:
