@@ -33,6 +33,7 @@ class TestNats(LayerConformance):
         ordered_groups=False,
         reconnect_window=False,
         queue_members=False,
+        queue_ages=False,
         queue_once=False,
         exact_attempts=False,
         leases=True,

@@ -13,7 +13,11 @@ from tests.cluster.servers import OwnServer
 class TestRabbitMQ(LayerConformance):
     #: Two senders' messages may reach two processes in different orders; queues are at least once.
     features: ClassVar[Features] = Features(
-        ordered_groups=False, queue_members=False, queue_once=False, leases=True
+        ordered_groups=False,
+        queue_members=False,
+        queue_ages=False,
+        queue_once=False,
+        leases=True,
     )
 
     @pytest.fixture

@@ -16,7 +16,7 @@ from channels.backends.memory.engine import MemoryEngine, Taker
 from channels.backends.memory.holding import Holder
 from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
-from channels.layers.contract import Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
@@ -242,6 +242,12 @@ class LoopbackTransport:
         done = self.broker.holder.extend(token, seconds)
         await self._operate("extend")
         return done
+
+    async def backlog(self, queue: str) -> Backlog:
+        self._check()
+        found = self.broker.engine.backlog(queue)
+        await self._operate("backlog")
+        return found
 
     def statistics(self) -> Mapping[str, int]:
         return {"inbox": len(self._inbox), "dropped_malformed": self.broker.malformed}

@@ -12,7 +12,7 @@ from channels.kit.types import Message
 LAST_EVENTS = frozenset({"websocket.disconnect", "http.disconnect"})
 
 
-class Backlog:
+class EventBacklog:
     """Events in order, each with its sequence number.
 
     Args:

@@ -21,7 +21,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from channels.decoupled.backlog import LAST_EVENTS, Backlog
+from channels.decoupled.backlog import LAST_EVENTS, EventBacklog
 from channels.decoupled.carried import DENIAL, carried_scope, refusal
 from channels.decoupled.credit import Credit
 from channels.decoupled.edge_host import EdgeHost
@@ -115,7 +115,7 @@ class EdgeConnection:
         self._outgoing: deque[tuple[Message, int, int]] = deque()
         options = host.options
         #: What the client has said and no worker has acknowledged.
-        self.backlog = Backlog(options.unacknowledged_events, options.unacknowledged_bytes)
+        self.backlog = EventBacklog(options.unacknowledged_events, options.unacknowledged_bytes)
         self._credit = Credit(options.unsent_events, options.unsent_bytes)
         self._waiter: asyncio.Future[None] | None = None
 

@@ -141,6 +141,15 @@ class Leased(NamedTuple):
     attempts: int
 
 
+class Backlog(NamedTuple):
+    """What waits in a queue, without what is on lease."""
+
+    #: Envelopes; whether those past their deadline count is the broker's.
+    waiting: int
+    #: Deadline of the oldest, as in its envelope (0: none); None: the broker cannot say.
+    deadline: int | None = None
+
+
 class WorkQueue(Protocol):
     """Queues, which are read by lease.
 
@@ -175,6 +184,9 @@ class WorkQueue(Protocol):
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
         """Let a lease run for `seconds` from now.  False as above."""
+
+    async def backlog(self, queue: str) -> Backlog:
+        """What waits in a queue; one that the broker does not know is empty."""
 
 
 class DelayedQueue(Protocol):

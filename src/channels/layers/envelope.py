@@ -187,6 +187,11 @@ def decode_envelope(data: bytes) -> Envelope:
         raise MalformedEnvelope(f"{len(data)} octets are no envelope: {error}") from error
 
 
+def deadline_of(data: bytes) -> int | None:
+    """The deadline of an encoded envelope; None if the octets are too few to be one."""
+    return _HEAD.unpack_from(data)[5] if len(data) >= _HEAD.size else None
+
+
 def origin_of(data: bytes) -> tuple[bytes, int]:
     """The sender and the number of an encoded envelope, to sort by; any octets have some."""
     return data[3:11], int.from_bytes(data[11:19], "big")

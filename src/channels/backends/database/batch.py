@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Final
 
-from django.db.models import F
+from django.db.models import Count, F, Min
 
 from channels.backends.database.tables import Tables
 from channels.backends.postgres.calls import BATCH, Call, LeasedRow, Numbers
@@ -139,6 +139,11 @@ class Batch:
         ]
         return 0, 0
 
+    def backlog(self, call: Call) -> Numbers:
+        free = self._queue.filter(hash=call.hash, due=0, expires__gt=self.now)
+        found = free.aggregate(waiting=Count("id"), first=Min("expires"))
+        return found["waiting"], found["first"] or 0
+
     def _on_lease(self, call: Call) -> Any:
         return self._queue.filter(id=call.hash, lease=call.extra)
 
@@ -186,5 +191,6 @@ _CARRY_OUT: Final = {
     "e": Batch.extend,
     "r": Batch.release,
     "u": Batch.release,
+    "b": Batch.backlog,
     "f": Batch.flush,
 }

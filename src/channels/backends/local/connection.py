@@ -21,6 +21,7 @@ from channels.exceptions import (
     NodeGone,
     TransportDown,
 )
+from channels.layers.contract import Backlog
 
 #: Octets read at a time: some 400 small messages, after which the loop's others run.
 READ_OCTETS: Final = 32 * 1024
@@ -63,6 +64,7 @@ class HubConnection:
             **handlers,
             "answered": self._answer_up_to,
             "refused": self._refuse,
+            "backlog": self._on_backlog,
             "goodbye": self._on_goodbye,
             "pong": lambda: None,
         }
@@ -75,7 +77,7 @@ class HubConnection:
         self._is_blocked = False
         self._is_open = True
         #: Answers awaited, oldest first, and how many have come.
-        self._pending: deque[asyncio.Future[None]] = deque()
+        self._pending: deque[asyncio.Future[Any]] = deque()
         self._answered = 0
         self._heard = True
         #: libuv tells nothing more of a socket that ended with octets of ours unread, not even that
@@ -86,7 +88,7 @@ class HubConnection:
 
     # What the transport asks.
 
-    def request(self, *message: Any) -> asyncio.Future[None]:
+    def request(self, *message: Any) -> asyncio.Future[Any]:
         """Send a request; the future ends with its answer.  In the order of the calls.
 
         Raises:
@@ -104,7 +106,7 @@ class HubConnection:
                 f"A message of {len(data)} octets is over the {self.longest} that the hub, "
                 f"process {self.hub_pid}, takes: give all processes one max_message_bytes."
             )
-        answer: asyncio.Future[None] = self._loop.create_future()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append(answer)
         self._write(data)
         return answer
@@ -187,6 +189,13 @@ class HubConnection:
         if not self._pending:
             raise HubProtocolError(f"The hub has refused request {number}, which was not sent.")
         self._end_request(NodeGone(reason) if is_gone else HubRefused(reason))
+
+    def _on_backlog(self, number: int, waiting: int, deadline: int) -> None:
+        place = number - self._answered - 1
+        if not 0 <= place < len(self._pending):
+            raise HubProtocolError(f"The hub has answered request {number}, which was not sent.")
+        if not self._pending[place].done():
+            self._pending[place].set_result(Backlog(waiting, deadline))
 
     def _end_request(self, error: Exception | None) -> None:
         self._answered += 1

@@ -21,7 +21,7 @@ import msgpack
 from channels.exceptions import ChannelsError
 
 #: Of these messages.  Processes with another one are refused with a reason.
-VERSION: Final = 3
+VERSION: Final = 4
 
 Kinds = Mapping[str, list[type]]
 
@@ -51,6 +51,8 @@ REQUESTS: Final[Kinds] = {
     "acknowledge": [bytes],
     "release": [bytes, int, bool],
     "extend": [bytes, int],
+    # Queue; "backlog" comes before the answer.
+    "backlog": [str],
     # Group, queue; until when.
     "add_queue": [str, str, int],
     "discard_queue": [str, str],
@@ -67,6 +69,8 @@ REPLIES: Final[Kinds] = {
     # Group, how many of its queues are full, how many it has.
     "over_capacity": [str, int, int],
     "gap": [],
+    # Number of the request, how many wait, deadline of the oldest if there is one.
+    "backlog": [int, int, int],
     "answered": [int],
     # Number of the request, whether what it is about (a process, a lease) is no more, reason.
     "refused": [int, bool, str],

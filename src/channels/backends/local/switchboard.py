@@ -89,6 +89,7 @@ class Switchboard:
             "add_queue": self._add_queue,
             "discard_queue": self._discard_queue,
             "flush": self._flush,
+            "backlog": self._backlog,
         }
 
     def take(self, peer: HubPeer, messages: list[list[Any]]) -> None:
@@ -286,6 +287,10 @@ class Switchboard:
 
     def _extend(self, _peer: HubPeer, token: bytes, lease: int) -> None:
         _require(self.holder.extend(token, lease / 1000))
+
+    def _backlog(self, peer: HubPeer, queue: str) -> None:
+        found = self.engine.backlog(queue)
+        peer.say("backlog", peer.done + 1, found.waiting, found.deadline or 0)
 
     def _unwanted(self, _peer: HubPeer, token: bytes) -> None:
         self.holder.release(token, 0.0, counted=False)

@@ -24,7 +24,7 @@ from channels.backends.local.protocol import MARGIN, VERSION, HubProtocolError, 
 from channels.backends.local.server import HubServer
 from channels.backends.shell import Backoff
 from channels.exceptions import NodeGone, TransportDown
-from channels.layers.contract import Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
@@ -267,7 +267,7 @@ class HubTransport:
 
     # The operations.
 
-    def _request(self, *message: Any) -> asyncio.Future[None]:
+    def _request(self, *message: Any) -> asyncio.Future[Any]:
         """Send a request; raises TransportDown where there is no hub."""
         connection = self._connection
         if connection is None or not connection.is_up:
@@ -346,6 +346,10 @@ class HubTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return await self._on_lease("extend", token, milliseconds(seconds))
+
+    async def backlog(self, queue: str) -> Backlog:
+        found: Backlog = await self._request("backlog", queue)
+        return found
 
     async def _on_lease(self, *message: Any) -> bool:
         try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
-from channels.layers.contract import Leased
+from channels.layers.contract import Backlog, Leased
 from channels.layers.envelope import Envelope
 
 #: Told of a message that was leased out; under the engine's lock.
@@ -145,6 +145,16 @@ class MemoryEngine:
             else:
                 entry.demands.pop(reader, None)
             self._serve(queue, entry)
+
+    def backlog(self, queue: str) -> Backlog:
+        """As `WorkQueue.backlog`."""
+        with self.lock:
+            entry = self.queues.get(queue)
+            if entry is None or not entry.envelopes:
+                return Backlog(0)
+            self._drop_expired(entry)
+            waiting = len(entry.envelopes)
+            return Backlog(waiting, entry.envelopes[0].deadline if waiting else None)
 
     def forget_reader(self, reader: object) -> None:
         """It has gone."""

@@ -12,7 +12,7 @@ from channels.backends.memory.engine import MemoryEngine, Taker
 from channels.backends.memory.holding import Holder
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.codec import InProcessSerializer
-from channels.layers.contract import Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm
@@ -94,6 +94,9 @@ class MemoryTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return self.holder.extend(token, seconds)
+
+    async def backlog(self, queue: str) -> Backlog:
+        return self.engine.backlog(queue)
 
     async def add_queue(self, group: str, queue: str, expires: float) -> None:
         self.engine.add(group, queue, expires)

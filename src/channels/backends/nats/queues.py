@@ -28,7 +28,7 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
 from channels.backends.nats.connection import NatsConnection
 from channels.backends.nats.leases import NatsLeases
@@ -203,6 +203,22 @@ class NatsQueues:
                     await connection.carry_out(connection.js.purge_stream(stream.config.name or ""))
         except (ServiceUnavailableError, NoRespondersError, APIError) as error:
             logger.debug("No queues to flush: %s", error)
+
+    async def count(self, connection: NatsConnection, queue: str) -> int:
+        """How many messages of a channel are on no lease."""
+        plan = self._plan_of(queue)
+        stream, subject = self._names.stream(plan), self._names.queue(plan, queue)
+        try:
+            there = await connection.carry_out(connection.js.stream_info(stream, subject))
+            count = (there.state.subjects or {}).get(subject, 0)
+            with contextlib.suppress(NotFoundError):
+                consumer = connection.js.consumer_info(stream, self._names.consumer(queue))
+                count -= (await connection.carry_out(consumer)).num_ack_pending or 0
+        except NotFoundError:
+            return 0
+        except (ServiceUnavailableError, NoRespondersError, APIError) as error:
+            raise ChannelLayerUnavailable(f"JetStream: {error}") from None
+        return max(0, count)
 
     # Reading.
 

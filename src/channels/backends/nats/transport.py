@@ -20,7 +20,7 @@ from channels.backends.shell import Backoff, Supervisor
 from channels.exceptions import MessageTooLarge, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
-from channels.layers.contract import Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, TransportEvents
 from channels.layers.envelope import Envelope, origin_of
 
 _CLOSE_SECONDS: Final = 0.8
@@ -211,6 +211,10 @@ class NatsTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return await self._require().outcome(self._queues.leases.extend(token, seconds))
+
+    async def backlog(self, queue: str) -> Backlog:
+        connection = self._require()
+        return Backlog(await connection.outcome(self._queues.count(connection, queue)))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters

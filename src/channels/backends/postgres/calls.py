@@ -59,6 +59,7 @@ class Call(NamedTuple):
     r   release                id      token        pause                1, 0 it was over
     u   the same, uncounted    id      token        pause                1, 0 it was over
     e   extend                 id      token        a life               1, 0 it was over
+    b   backlog                queue                                     how many, first deadline
     f   flush
 
     Pauses and lives are milliseconds, times the same by the tables' clock.

@@ -72,6 +72,9 @@ BEGIN
             WHERE t.id = hash AND t.lease = extra
             RETURNING CASE WHEN number > 0 THEN '{}' ELSE ARRAY[t.hash::text] END INTO woken;
         first := FOUND::integer;
+    WHEN 'b' THEN
+        SELECT count(*), coalesce(min(t.expires), 0) INTO first, second FROM ${base}_queue t
+            WHERE t.hash = hash AND t.due = 0 AND t.expires > now_ms;
     WHEN 'a' THEN
         INSERT INTO ${base}_member AS t (hash, queue, prefix, capacity, expires)
             VALUES (hash, extra, prefix, number, deadline)

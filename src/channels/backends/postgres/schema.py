@@ -35,7 +35,7 @@ from channels.backends.postgres.options import PostgresOptions
 from channels.backends.postgres.table_store import DUE
 
 #: What a function's name ends with; it rises with each change of its parameters or meaning.
-VERSION: Final = 4
+VERSION: Final = 5
 
 _TABLES: Final = """
 CREATE $persistence TABLE IF NOT EXISTS ${base}_message (

@@ -21,7 +21,7 @@ from channels.backends.postgres.options import TableOptions
 from channels.backends.postgres.session import PostgresSession
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
-from channels.layers.contract import Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, TransportEvents
 from channels.layers.envelope import Envelope
 
 #: Seconds for the last batch and for signing off.
@@ -153,6 +153,10 @@ class TableTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return await self._on_lease("e", token, seconds)
+
+    async def backlog(self, queue: str) -> Backlog:
+        waiting, deadline, _ = await self._do(Call("b", self.hash_of("q", queue)))
+        return Backlog(waiting, (0 if deadline == NEVER else deadline) if waiting else None)
 
     async def _on_lease(self, kind: str, token: bytes, seconds: float = 0.0) -> bool:
         number = math.ceil(seconds * 1000)

@@ -160,6 +160,15 @@ class RabbitMQSession:
                 await self.publish_raw("", self.names.names, name.encode(), spec.Basic.Properties())
         return name
 
+    async def count(self, channel: str) -> int:
+        """How many messages of a channel's queue are on no lease."""
+        name = self.names.queue(channel)
+        try:
+            found = await self.administer(lambda admin: admin.queue_declare(name, passive=True))
+        except ChannelNotFoundEntity:
+            return 0
+        return found.message_count or 0
+
     def forget(self, channel: str) -> None:
         """A channel's queue is gone."""
         self._declared.pop(channel, None)

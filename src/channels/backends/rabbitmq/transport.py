@@ -21,7 +21,7 @@ from channels.backends.shell import Backoff, Broken, Supervisor, run_until_one_f
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
-from channels.layers.contract import Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
@@ -187,6 +187,9 @@ class RabbitMQTransport:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return self._leases.extend(token, seconds)
+
+    async def backlog(self, queue: str) -> Backlog:
+        return Backlog(await self._call(lambda session: session.count(queue)))
 
     def statistics(self) -> Mapping[str, int]:
         return self._counters

@@ -20,8 +20,8 @@ from channels.backends.shell import Broken
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
-from channels.layers.contract import Capabilities, TransportEvents
-from channels.layers.envelope import Envelope
+from channels.layers.contract import Backlog, Capabilities, TransportEvents
+from channels.layers.envelope import Envelope, deadline_of
 
 logger = logging.getLogger("channels.layers")
 
@@ -205,6 +205,11 @@ class RedisOperations:
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
         return bool(await self._run(scripts.EXTEND, token, int(seconds * 1000)))
+
+    async def backlog(self, queue: str) -> Backlog:
+        key = f"{self._base}q:{queue}"
+        waiting, oldest = await asyncio.gather(self._do("LLEN", key), self._do("LINDEX", key, 0))
+        return Backlog(waiting, None if oldest is None else deadline_of(oldest))
 
     @property
     def is_open(self) -> bool:

@@ -58,6 +58,7 @@ class ShardedTransport:
     acknowledge = _of_owner("acknowledge")
     release = _of_owner("release")
     extend = _of_owner("extend")
+    backlog = _of_owner("backlog")
     add_queue = _of_owner("add_queue")
     discard_queue = _of_owner("discard_queue")
 

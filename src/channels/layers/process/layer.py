@@ -152,6 +152,21 @@ class NodeChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(name)
         return name
 
+    async def backlog(self, channel: str) -> tuple[int, float | None]:
+        """How many messages of a channel wait for a worker, and how long the oldest has.
+
+        Without those on lease.  Seconds; None: none waits, or none in this channel expires, or the
+        backend (RabbitMQ, NATS) does not show them.
+
+        Raises:
+            TypeError: If the name breaks the rules, or the channel is of one process.
+            ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
+        """
+        self.require_valid_channel_name(channel)
+        if node_of(channel) is not None or self.node.local.is_own(channel):
+            raise TypeError(f"{channel!r} is a channel of one process, and no queue.")
+        return await self.node.backlog(channel)
+
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel, whoever reads it, a member of a group, or refresh its membership.
 
@@ -281,6 +296,9 @@ class BlockingLayer:
     ) -> None:
         """As `channels.layers.broadcast`."""
         self.group_send(group, outbound_message(text=text, data=bytes, json=json))
+
+    def backlog(self, channel: str) -> tuple[int, float | None]:
+        return self.call(lambda: self._layer.backlog(channel))
 
     def flush(self) -> None:
         self.call(self._layer.flush)

@@ -201,6 +201,15 @@ class Node:
         self._received += 1
         return self.local.take(channel) if self._received % _TURN else None
 
+    async def backlog(self, channel: str) -> tuple[int, float | None]:
+        """How many messages wait in a queue, and for how many seconds the oldest has."""
+        waiting, deadline = await self.link.do(0, partial(self.transport.backlog, channel))
+        life = self.life_of(channel)
+        if not waiting or not deadline or life is None:
+            return waiting, None
+        # What a later `delivery` or another process's clock makes of it is not below 0.
+        return waiting, max(0.0, self._broker_time() - deadline / 1000 + life)
+
     async def group_add(self, group: str, channel: str) -> None:
         """Add a channel, whoever's it is, to a group; as `BaseChannelLayer.group_add`."""
         if self.local.is_here(channel):

@@ -64,6 +64,7 @@ class Features:
         reconnect_window: What is sent to a group while a process is cut off waits for it.
         queue_window: No message of a queue is lost when connections break.
         queue_once: None comes twice then.
+        queue_ages: `backlog` tells for how long the oldest message of a queue has waited.
         exact_attempts: Leases count attempts, and not what was given back or reached nobody.
         most_sockets: Connections to the server that a process has, whoever calls the layer.
         delays: `send` takes `delay`; not in the contract, so it must be said.
@@ -89,6 +90,7 @@ class Features:
     reconnect_window: bool = True
     queue_window: bool = True
     queue_once: bool = True
+    queue_ages: bool = True
     exact_attempts: bool = True
     most_sockets: int = 3
     delays: bool = False

@@ -12,6 +12,7 @@ import pytest
 
 from channels.exceptions import ChannelFull
 from channels.testing.layers.base import (
+    PATIENCE,
     ConformanceBase,
     MakeLayer,
     nothing_comes,
@@ -91,6 +92,37 @@ class QueueCases(ConformanceBase):
         await first.send("tgp!two", {"type": "two"})
         assert await soon(second.receive("tgp!two")) == {"type": "two"}
         assert await soon(second.receive("tgp!one")) == {"type": "one"}
+
+    async def test_what_waits_in_a_queue_is_counted(self, make_layer: MakeLayer) -> None:
+        self.need("queues", "node")
+        first, second = await self.make_two(make_layer)
+        assert await second.backlog("worker") == (0, None)
+        for number in range(3):
+            await first.send("worker", {"type": "x", "number": number})
+        await first.send("other", {"type": "x"})
+        waiting, oldest = await second.backlog("worker")
+        assert (waiting, oldest is not None) == (3, self.features.queue_ages)
+        if self.features.queue_ages:
+            before = oldest
+            while oldest < before + 0.1:
+                _, oldest = await soon(second.backlog("worker"))
+            assert oldest < PATIENCE
+        assert (await soon(second.receive("worker")))["number"] == 0
+        await soon(count_becomes(first, "worker", 2))
+        with pytest.raises(TypeError):
+            await first.backlog(await first.new_channel())
+
+    async def test_what_is_on_lease_does_not_wait(self, make_layer: MakeLayer) -> None:
+        self.need("queues", "node", "leases")
+        layer = await make_layer(delivery={"worker": "at-least-once"})
+        await layer.send("worker", {"type": "x"})
+        assert await layer.backlog("worker") == (1, None)
+        _, lease = await soon(layer.receive_leased("worker"))
+        assert await layer.backlog("worker") == (0, None)
+        await lease.give_back()
+        if self.features.exact_attempts:
+            # JetStream takes it for leased until it is delivered again.
+            await soon(count_becomes(layer, "worker", 1))
 
     async def test_each_message_goes_to_one_of_many_readers(self, make_layer: MakeLayer) -> None:
         self.need("queues")
@@ -263,3 +295,10 @@ class QueueCases(ConformanceBase):
         await sending
         inverted = [pair for pair in pairwise(got) if pair[0] + 1 != pair[1]]
         assert not inverted, f"{len(got)} messages: {inverted[:9]}"
+
+
+async def count_becomes(layer: Any, channel: str, count: int) -> None:
+    waiting = -1
+    while waiting != count:
+        await asyncio.sleep(0.005)
+        waiting, _ = await layer.backlog(channel)
