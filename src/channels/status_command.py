@@ -10,7 +10,7 @@ from typing import Any
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.loading import find_layer
-from channels.status import as_table, ask
+from channels.status import QueueLength, as_table, ask, count_queues
 
 
 def add_status(commands: Any) -> None:
@@ -45,17 +45,19 @@ def run_status(namespace: argparse.Namespace) -> int:
     found = find_layer(namespace.application, namespace.layer)
     layer = getattr(found, "layer", found)
 
-    async def ask_and_close() -> list[dict[str, Any]]:
+    async def ask_and_close() -> tuple[list[dict[str, Any]], list[QueueLength]]:
         try:
-            return await ask(layer, namespace.wait)
+            answers = await ask(layer, namespace.wait)
+            return answers, await count_queues(layer, answers)
         finally:
             await layer.close()
 
-    answers = asyncio.run(ask_and_close())
+    answers, queues = asyncio.run(ask_and_close())
     if namespace.json:
-        sys.stdout.write(f"{json.dumps(answers)}\n")
+        lengths = [each._asdict() for each in queues]
+        sys.stdout.write(f"{json.dumps({'processes': answers, 'queues': lengths})}\n")
     elif answers:
-        sys.stdout.write(f"{as_table(answers)}\n")
+        sys.stdout.write(f"{as_table(answers, queues)}\n")
     else:
         sys.stderr.write(f"channels status: nobody has answered within {namespace.wait:g} s.\n")
     return 0 if answers else 1

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -177,6 +178,7 @@ class Worker(StatelessServer):
             channel: [] for channel in self.channels
         }
         self._applications = TaskScope("a worker's applications")
+        self.counters: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._is_hurried = False
@@ -275,11 +277,15 @@ class Worker(StatelessServer):
         layer = self.channel_layer
         async with layer_on_this_loop(layer):
             try:
-                async with answering(layer, "worker", lambda: {"busy": len(self._busy())}):
+                async with answering(layer, "worker", self.statistics, self.channels):
                     await self.handle()
             finally:
                 # Of a `handle` that was overridden.
                 await self._cancel_applications()
+
+    def statistics(self) -> dict[str, int]:
+        """Messages taken and applications failed since it was made, and how many run now."""
+        return {"busy": len(self._busy()), **self.counters}
 
     async def _until_stopping(self) -> None:
         await self._stopping.wait()
@@ -339,6 +345,7 @@ class Worker(StatelessServer):
 
     def _give(self, scope: Scope, message: Message, lease: Lease | None = None) -> None:
         channel = scope["channel"]
+        self.counters["taken"] += 1
         instances = self._instances[channel]
         for instance in instances:
             if instance.is_idle:
@@ -363,6 +370,7 @@ class Worker(StatelessServer):
                 logger.error("The application of channel %r ended without receiving.", channel)
             await instance.finish()
         except Exception as error:
+            self.counters["failed"] += 1
             try:
                 await self.application_exception(error, {"scope": instance.scope})
             finally:

@@ -124,7 +124,7 @@ class Edge:
         async with layer_on_this_loop(self._layer), self._application_alive():
             await self.start()
             try:
-                async with answering(self._layer, "edge", self.statistics):
+                async with answering(self._layer, "edge", self.statistics, [self.options.offers]):
                     await send({"type": "lifespan.startup.complete"})
                     await receive()
             finally:

@@ -130,13 +130,13 @@ class ConnectionWorker:
             ]
             notify("READY=1")
             logger.info("Ready: taking connections from %s.", self.options.offers)
-            async with answering(self.layer, "worker", self.statistics):
+            async with answering(self.layer, "worker", self.statistics, [self.options.offers]):
                 done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            notify("STOPPING=1")
-            await tasks.close()
-            await self._stop()
+                for task in done:
+                    task.result()
+                notify("STOPPING=1")
+                await tasks.close()
+                await self._stop()
         finally:
             await tasks.close()
             await self._cancel()

@@ -112,6 +112,11 @@ class ProcessExit:
         self._is_leaving = threading.Event()
         self._wakeup: int | None = None
 
+    @property
+    def is_stopping(self) -> bool:
+        """True from the first signal on."""
+        return self._signals > 0
+
     def run(self, command: Callable[[], int | None], exit_seconds: float | None = None) -> int:
         """Run the whole command of this process and return its status; the process must end then.
 

@@ -62,6 +62,10 @@ class ThreadedWorker(worker.Worker):
         """True while a consumer runs."""
         return bool(self._busy())
 
+    def statistics(self) -> dict[str, int]:
+        """Consumers that run now, messages taken, and what became of them."""
+        return super().statistics() | self._handler.counts
+
     async def handle(self) -> None:
         """As its base."""
         self._reads = TaskScope("a worker's reads")

@@ -11,7 +11,7 @@ from typing import Any
 
 from channels.kit.types import Receive, Scope, Send
 from channels.legacy.interface.http_bridge import RequestBridge
-from channels.legacy.interface.inlet import Inlet
+from channels.legacy.interface.inlet import QUEUES, Inlet
 from channels.legacy.interface.options import InterfaceOptions
 from channels.legacy.interface.reply_lane import FrameCache
 from channels.legacy.interface.websocket_bridge import SocketBridge
@@ -70,7 +70,7 @@ class InterfaceServer:
         await receive()
         async with (
             layer_on_this_loop(layer),
-            answering(layer, "interface", self.numbers),
+            answering(layer, "interface", self.numbers, sorted(QUEUES)),
         ):
             await send({"type": "lifespan.startup.complete"})
             await receive()

@@ -107,7 +107,8 @@ class Inlet:
 BODY_CHANNEL: Final = "http.request.body"
 #: What the channels where workers wait are counted as.
 ACKS: Final = "acks"
-_QUEUES: Final = frozenset(
+#: What workers of Channels 1 read.
+QUEUES: Final = frozenset(
     {
         "http.request",
         "http.disconnect",
@@ -120,6 +121,6 @@ _QUEUES: Final = frozenset(
 
 def _counted(channel: str) -> str:
     """What a message to a channel counts as: one of a few names, whoever names the channel."""
-    if channel in _QUEUES:
+    if channel in QUEUES:
         return channel
     return BODY_CHANNEL if channel.startswith(BODY_CHANNEL) else ACKS
