@@ -1,25 +1,18 @@
 """A sign-out in one window closes the chat in the others, whichever process serves them."""
 
-import os
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
-from urllib.request import urlopen
 
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import connection
 from django.test import TransactionTestCase
 from selenium.webdriver.common.by import By
 
 from chat.models import Room
 from chat.tests import quick_passwords
-from chat.tests.browser import PATIENCE, Window, Windows, open_browser
+from chat.tests.browser import Window, Windows, open_browser
+from chat.tests.server import Server
 
-PROJECT = Path(__file__).resolve().parents[2]
 MOST_WINDOWS = 10
 
 
@@ -28,42 +21,17 @@ class SignOut(TransactionTestCase):
     def setUp(self):
         Room.objects.get_or_create(label="lobby", defaults={"name": "Lobby"})
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "channels", "serve", "--workers", "2"]
-        self.server = subprocess.Popen(
-            [*command, "--port", str(port), "chat.tests.noted:application"],
-            cwd=PROJECT,
-            env=os.environ
-            | {
-                "CHAT_DATABASE": str(connection.settings_dict["NAME"]),
-                "CHAT_NOTES": str(self.folder / "notes"),
-                "CHANNEL_LAYER": "channels.layers.LocalChannelLayer",
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        server = Server(
+            *("-m", "channels", "serve", "--workers", "2", "--port", "{port}"),
+            "chat.tests.noted:application",
+            CHAT_NOTES=str(self.folder / "notes"),
+            CHANNEL_LAYER="channels.layers.LocalChannelLayer",
         )
-        self.addCleanup(self.stop)
-        self.windows = Windows(open_browser(), f"http://127.0.0.1:{port}")
+        server.start()
+        self.addCleanup(server.stop)
+        self.windows = Windows(open_browser(), server.site)
         self.addCleanup(self.windows.leave)
-        self.wait_until_it_answers()
-
-    def wait_until_it_answers(self):
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                urlopen(self.windows.site, timeout=5).close()
-            except OSError:
-                if time.monotonic() > deadline or self.server.poll() is not None:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
-
-    def stop(self):
-        self.server.terminate()
-        self.server.wait(timeout=PATIENCE)
+        server.wait_until_it_answers()
 
     def test_the_windows_of_both_processes_close(self):
         user = get_user_model().objects.create_user("ada", password="sea walk")
