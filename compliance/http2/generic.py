@@ -151,7 +151,6 @@ MESSAGES = numbered(
 )
 HPACK = numbered(
     "generic/5",
-    ("an indexed field", with_block(INDEXED + b"\x01" + text(b"localhost")), Answer()),
     (
         "indexing, with an indexed name",
         with_block(INDEXED + b"\x41" + text(b"localhost")),
@@ -193,6 +192,11 @@ HPACK = numbered(
     (
         "never indexed, with a new name",
         with_block(INDEXED + b"\x10" + text(b":authority") + text(b"localhost")),
+        Answer(),
+    ),
+    (
+        "never indexed, and the value in Huffman's code",
+        with_block(INDEXED + b"\x10" + text(b":authority") + coded(LOCALHOST)),
         Answer(),
     ),
     (
