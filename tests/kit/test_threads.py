@@ -146,6 +146,8 @@ def test_a_job_that_outlives_its_loop_ends_in_silence(caplog: pytest.LogCaptureF
 
     async def leave() -> None:
         lane.submit(gate)
+        # A job that no thread has taken yet is withdrawn by `settled`.
+        gate.began.wait(10)
         with contextlib.suppress(TimeoutError):
             # Its cancellation waits for the job, so it is left behind.
             await asyncio.wait({asyncio.ensure_future(lane.settled())}, timeout=0.05)
