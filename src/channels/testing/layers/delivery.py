@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -52,15 +53,21 @@ class DelayCases(ConformanceBase):
         first, second = await self.make_two(make_layer)
         # What the first one needs takes its time.
         await first.send("other", {"type": "x"}, delay=0.01)
-        # Together: a slow backend might take longer for one than the next one's delay.
-        await asyncio.gather(
-            *(
-                first.send("worker", {"type": "x", "number": number}, delay=SHORT + number / 5)
-                for number in (3, 1, 2, 0)
-            )
-        )
+        loop = asyncio.get_running_loop()
+        #: Number -> when it is due at the earliest and at the latest: the delay counts from a
+        #: moment within the call, which a busy machine makes long.
+        due: dict[int, tuple[float, float]] = {}
+
+        async def send(number: int) -> None:
+            delay, began = SHORT + number / 5, loop.time()
+            await first.send("worker", {"type": "x", "number": number}, delay=delay)
+            due[number] = began + delay, loop.time() + delay
+
+        await asyncio.gather(*(send(number) for number in (3, 1, 2, 0)))
         got = [message["number"] for message in await receive_all(second, "worker", 4)]
-        assert got == [0, 1, 2, 3]
+        assert sorted(got) == [0, 1, 2, 3]
+        for before, after in itertools.combinations(got, 2):
+            assert due[before][0] <= due[after][1], f"{before} before {after}: {got}"
 
     async def test_a_channel_of_a_process_takes_delayed_messages(
         self, make_layer: MakeLayer
