@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import tempfile
@@ -39,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "originalname", item.name)
         if cluster in item.path.parents or (is_case and name in shipped):
             item.add_marker(pytest.mark.chaos)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what lives to the end: ten thousand tests take it 0.3 s each time."""
+    gc.freeze()
 
 
 @pytest.fixture

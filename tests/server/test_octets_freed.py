@@ -34,7 +34,6 @@ def no_collector() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
     logging.disable(logging.NOTSET)
 
 
