@@ -13,6 +13,15 @@ import pytest
 from tests.docs.tutorial import BLOCK, ROOT
 
 PAGE = ROOT / "docs" / "topics" / "testing.md"
+#: The case that fails -> a piece of the page's layer, and what is wrong in its place.
+FAULTS = {
+    "test_who_has_left_gets_nothing": ("self.groups[group].pop(channel, None)", "pass"),
+    "test_full_at_one_over_capacity": (
+        ">= self.get_capacity(channel)",
+        "> self.get_capacity(channel)",
+    ),
+    "test_unread_messages_expire": ("waiting and waiting[0][0] <= time.monotonic()", "False"),
+}
 
 
 @pytest.fixture
@@ -49,23 +58,15 @@ def test_a_layer_of_ones_own_passes_the_suite(folder: Path) -> None:
     assert "failed" not in output
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "case"),
-    [
-        (
-            "self.groups[group].pop(channel, None)",
-            "pass",
-            "test_who_has_left_gets_nothing",
-        ),
-        (">= self.get_capacity(channel)", "> self.get_capacity(channel)", "test_full_at_one_over"),
-        ("waiting and waiting[0][0] <= time.monotonic()", "False", "test_unread_messages_expire"),
-    ],
-)
-def test_it_finds_what_is_wrong(folder: Path, right: str, wrong: str, case: str) -> None:
-    layer = folder / "toylayer.py"
-    source = layer.read_text()
-    assert right in source
-    layer.write_text(source.replace(right, wrong))
-    code, output = run(folder, "-x", "-k", case)
+def test_it_finds_what_is_wrong(folder: Path) -> None:
+    layer, cases = (folder / name for name in ("toylayer.py", "test_toylayer.py"))
+    source, files = layer.read_text(), []
+    for number, (right, wrong) in enumerate(FAULTS.values()):
+        assert right in source
+        (folder / f"faulty{number}.py").write_text(source.replace(right, wrong))
+        files.append(folder / f"test_{number}.py")
+        files[-1].write_text(cases.read_text().replace("from toylayer", f"from faulty{number}"))
+    code, output = run(folder, "-k", " or ".join(FAULTS), *map(str, files))
     assert code == 1, output
-    assert f"FAILED test_toylayer.py::TestToyLayer::{case}" in output
+    failed = re.findall(r"^FAILED test_(\d)\.py::TestToyLayer::(\w+)", output, re.MULTILINE)
+    assert sorted(failed) == [(str(number), case) for number, case in enumerate(FAULTS)], output
