@@ -32,7 +32,7 @@ from channels.server.http2_request import StreamRequest, refuse_request
 from channels.server.http2_stream import NO_ERROR, PROTOCOL_ERROR, StreamOutlet
 from channels.server.seam import ProtocolSession
 from channels.server.service import HttpOutlet, Service
-from channels.wire.http2.connection import Http2Connection, refusal
+from channels.wire.http2.connection import Http2Connection
 from channels.wire.http2.events import (
     ConnectionFailed,
     Drained,
@@ -43,6 +43,7 @@ from channels.wire.http2.events import (
     StreamRefused,
     StreamReset,
 )
+from channels.wire.http2.own_frames import refusal
 
 #: How long a client has to answer the first GOAWAY, in which it may open its last streams.
 DRAIN_SECONDS: Final = 1.0
@@ -223,11 +224,6 @@ class Http2Session:
 
     def _refuse(self, stream_id: int, error: RemoteProtocolError) -> None:
         """Answer a request that broke a rule; the stream is reset behind the answer."""
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            # Its trailers were malformed.
-            stream.abort(PROTOCOL_ERROR)
-            return
         stream = self._new_stream(stream_id)
         refuse_request(self._service, stream, error)
         stream.close_with(PROTOCOL_ERROR if error.status == 400 else NO_ERROR)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from channels.kit.limits import Limits
-from channels.wire.http2.connection import Http2Connection, refusal
+from channels.wire.http2.connection import Http2Connection
 from channels.wire.http2.events import (
     ConnectionFailed,
     Drained,
@@ -19,6 +19,8 @@ from channels.wire.http2.events import (
     StreamReset,
     WindowOpened,
 )
+from channels.wire.http2.head_decoder import HIDDEN_LENGTH
+from channels.wire.http2.own_frames import refusal
 from tests.wire.http2 import frames
 from tests.wire.http2.frames import GET, POST, FrameReader, data, headers, rst, settings
 
@@ -281,3 +283,63 @@ def test_a_refusal_is_a_whole_connection() -> None:
     first, last = FrameReader().feed(refusal("no"))
     assert first.kind == frames.SETTINGS
     assert (last.kind, last.code) == (frames.GOAWAY, frames.ENHANCE_YOUR_CALM)
+
+
+def sized(size: bytes, *parts: bytes) -> bytes:
+    """A request whose Content-Length is `size`, with what follows its head."""
+    return headers(1, [*POST, (b"content-length", size)], ends=False) + b"".join(parts)
+
+
+TRAILERS = headers(1, [(b"x-checksum", b"1")])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        sized(b"5", data(1, b"abc", ends=True)),
+        sized(b"5", data(1, b"abc"), data(1, b"def")),
+        sized(b"5", data(1, b"abc"), data(1, b"def", ends=True)),
+        sized(b"5", data(1, b"abcdefgh"), data(1, b"ijk"), data(1, ends=True)),
+        sized(b"5", TRAILERS),
+        sized(b"5", data(1, b"abc"), TRAILERS),
+        sized(b"0", data(1, b"a", ends=True)),
+        # The body of an extended CONNECT is the WebSocket.
+        headers(1, [*frames.CONNECT, (b"content-length", b"2")], ends=False) + data(1, b"abc"),
+    ],
+)
+def test_a_body_of_another_size_than_said_ends_its_stream_alone(sent: bytes) -> None:
+    peer = Peer()
+    events = peer.say(sent, headers(3))
+    assert kinds(events)[0] == ("StreamOpened", 1)
+    assert kinds(events)[-3:] == [("StreamReset", 1), ("StreamOpened", 3), ("StreamEnded", 3)]
+    resets = [(each.stream, each.code) for each in peer.hear() if each.kind == frames.RST_STREAM]
+    assert resets[0] == (1, frames.PROTOCOL_ERROR)
+
+
+@pytest.mark.parametrize("value", [b"abc", b"+5", b"-1", b"", b"9" * 5000, b"5, 5"])
+def test_a_malformed_length_refuses_its_request_alone(value: bytes) -> None:
+    events = Peer().say(sized(value), headers(3))
+    assert kinds(events) == [("StreamRefused", 1), ("StreamOpened", 3), ("StreamEnded", 3)]
+
+
+def test_a_whole_body_of_the_size_that_was_said() -> None:
+    sent = sized(b"5", data(1, b"abc"), data(1, b"de"), TRAILERS)
+    events = Peer().say(sent)
+    assert kinds(events)[-1] == ("StreamEnded", 1)
+    assert isinstance(events[0], StreamOpened)
+    assert (b"content-length", b"5") in events[0].request.headers
+
+
+def test_the_name_that_stands_for_content_length_is_refused_from_a_client() -> None:
+    fields = [*POST, (HIDDEN_LENGTH, b"3")]
+    assert kinds(Peer().say(headers(1, fields, ends=False))) == [("StreamRefused", 1)]
+
+
+def test_streams_that_are_ended_for_their_bodies_count_as_resets() -> None:
+    peer = Peer(http2_max_reset_rate=2.0)
+    sent = b"".join(
+        headers(number, [*POST, (b"content-length", b"1")], ends=False)
+        + data(number, b"ab", ends=True)
+        for number in range(1, 101, 2)
+    )
+    assert isinstance(peer.say(sent)[-1], ConnectionFailed)

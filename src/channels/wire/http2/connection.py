@@ -13,7 +13,6 @@ read; `data_to_send` has the GOAWAY.
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -47,7 +46,9 @@ from channels.wire.http2.frame_meter import (
     Flood,
     FrameMeter,
 )
+from channels.wire.http2.head_decoder import HeadDecoder
 from channels.wire.http2.head_encoder import HeadEncoder
+from channels.wire.http2.own_frames import goaway_frame, settings_frame
 from channels.wire.http2.request import check_trailers, read_request
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -87,8 +88,9 @@ class Http2Connection:
         self._preface_left = len(PREFACE)
         self._events: deque[Event] = deque()
         self._raw: list[bytes] = []
-        #: Streams of requests that are not over, as far as the peer knows.
-        self._open: set[int] = set()
+        #: Streams of requests that are not over, as far as the peer knows, each with the octets
+        #: that are still to come by its Content-Length; None where it has none.
+        self._open: dict[int, int | None] = {}
         #: The highest number of a stream that was or will be answered.
         self.last_stream_id = 0
         self._refuses_from: int | None = None
@@ -117,10 +119,10 @@ class Http2Connection:
         kept = {**said, SettingCodes.MAX_CONCURRENT_STREAMS: NO_LIMIT}
         library.local_settings = Settings(client=False, initial_values=kept)
         library.encoder = HeadEncoder()  # type: ignore[assignment]
-        library.decoder.max_header_list_size = LIST_BYTES_FACTOR * limits.max_header_bytes
+        library.decoder = HeadDecoder(LIST_BYTES_FACTOR * limits.max_header_bytes)
         library.initiate_connection()
         library.clear_outbound_data_buffer()
-        self._raw.append(_settings_frame(said))
+        self._raw.append(settings_frame(said))
         if (more := limits.http2_window_bytes - INITIAL_WINDOW) > 0:
             library.increment_flow_control_window(more)
 
@@ -238,7 +240,7 @@ class Http2Connection:
             self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
             return
         self.last_stream_id = stream_id
-        self._open.add(stream_id)
+        self._open[stream_id] = None
         try:
             request = read_request(
                 event.headers, self._limits, has_ended=event.stream_ended is not None
@@ -246,34 +248,54 @@ class Http2Connection:
         except RemoteProtocolError as error:
             self._events.append(StreamRefused(stream_id, error))
         else:
+            self._open[stream_id] = request.content_length
             self._events.append(StreamOpened(stream_id, request))
 
     def _on_data(self, event: Any) -> None:
-        if event.stream_id in self._open:
+        stream_id, size = event.stream_id, len(event.data)
+        left = self._open.get(stream_id)
+        if left is not None:
+            if size > left:
+                self._violate(stream_id)
+            else:
+                self._open[stream_id] = left - size
+        if stream_id in self._open:
             self._events.append(
-                StreamData(event.stream_id, bytes(event.data), event.flow_controlled_length)
+                StreamData(stream_id, bytes(event.data), event.flow_controlled_length)
             )
         elif event.flow_controlled_length:
-            self.acknowledge(event.stream_id, event.flow_controlled_length)
+            self.acknowledge(stream_id, event.flow_controlled_length)
 
     def _on_trailers(self, event: Any) -> None:
         if event.stream_id not in self._open:
             return
         try:
             check_trailers(event.headers, self._limits)
-        except RemoteProtocolError as error:
-            self._events.append(StreamRefused(event.stream_id, error))
+        except RemoteProtocolError:
+            self._violate(event.stream_id)
 
     def _on_end(self, event: Any) -> None:
-        if event.stream_id in self._open:
+        if self._open.get(event.stream_id):
+            self._violate(event.stream_id)
+        elif event.stream_id in self._open:
             self._events.append(StreamEnded(event.stream_id))
+
+    def _violate(self, stream_id: int) -> None:
+        """End a stream whose request, begun in good order, does not go on so.
+
+        RFC 9113 section 8.1.1: malformed requests "MUST be treated as a stream error (...) of type
+        PROTOCOL_ERROR", and one is a body of another size than its Content-Length.
+        """
+        self.reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+        self._events.append(StreamReset(stream_id))
+        self._meter.count_reset(self._now)
 
     def _on_reset(self, event: Any) -> None:
         if not event.remote_reset:
             # A rule was broken that has the library reset the stream.
             self._meter.count_reset(self._now)
         if event.stream_id in self._open:
-            self._open.discard(event.stream_id)
+            del self._open[event.stream_id]
             self._events.append(StreamReset(event.stream_id))
 
     def _on_window(self, _event: Any) -> None:
@@ -306,7 +328,7 @@ class Http2Connection:
         if said[-GOAWAY_BYTES:-8] == _GOAWAY_HEADER:
             # The library's own, which has no reason.
             said = said[:-GOAWAY_BYTES]
-        self._raw += [said, _goaway_frame(self.last_stream_id, code, why.encode()[:128])]
+        self._raw += [said, goaway_frame(self.last_stream_id, code, why.encode()[:128])]
         self._end(why, _flood_of(error))
 
     def _end(self, why: str, flood: str = "") -> None:
@@ -321,14 +343,14 @@ class Http2Connection:
         any in-flight stream creation", another with the last stream that will be answered.
         """
         self._raw.append(self._library.data_to_send())
-        self._raw.append(_goaway_frame(ANY_STREAM, ErrorCodes.NO_ERROR))
+        self._raw.append(goaway_frame(ANY_STREAM, ErrorCodes.NO_ERROR))
         self._library.ping(_PING_BYTES)
 
     def go_away(self) -> None:
         """Tell the peer which of its streams is the last; later ones are refused."""
         self._refuses_from = self.last_stream_id + 1
         self._raw.append(self._library.data_to_send())
-        self._raw.append(_goaway_frame(self.last_stream_id, ErrorCodes.NO_ERROR))
+        self._raw.append(goaway_frame(self.last_stream_id, ErrorCodes.NO_ERROR))
 
     # Output.
 
@@ -358,7 +380,7 @@ class Http2Connection:
     def reset(self, stream_id: int, code: int) -> None:
         """End a stream at once."""
         self._reset(stream_id, code)
-        self._open.discard(stream_id)
+        self._open.pop(stream_id, None)
 
     def _reset(self, stream_id: int, code: int) -> None:
         with contextlib.suppress(exceptions.ProtocolError):
@@ -366,7 +388,7 @@ class Http2Connection:
 
     def close(self, stream_id: int) -> None:
         """Forget a stream that both sides have ended."""
-        self._open.discard(stream_id)
+        self._open.pop(stream_id, None)
 
     def acknowledge(self, stream_id: int, credit: int) -> None:
         """Let the peer send so many bytes more."""
@@ -389,21 +411,6 @@ def _flood_of(error: exceptions.ProtocolError) -> str:
 
 def _stream_of(buffer: bytearray, position: int) -> int:
     return int.from_bytes(buffer[position + 5 : position + 9]) & 0x7FFFFFFF
-
-
-def _settings_frame(values: dict[SettingCodes, int]) -> bytes:
-    payload = b"".join(struct.pack("!HL", int(code), value) for code, value in values.items())
-    return struct.pack("!HBBBL", 0, len(payload), SETTINGS, 0, 0) + payload
-
-
-def _goaway_frame(last_stream_id: int, code: int, why: bytes = b"") -> bytes:
-    payload = struct.pack("!LL", last_stream_id, int(code)) + why
-    return struct.pack("!HBBBL", 0, len(payload), GOAWAY, 0, 0) + payload
-
-
-def refusal(why: str) -> bytes:
-    """What a client gets in place of a session: settings, and a GOAWAY that says why."""
-    return _settings_frame({}) + _goaway_frame(0, ErrorCodes.ENHANCE_YOUR_CALM, why.encode())
 
 
 _TRANSLATE: Final[dict[type, Callable[[Http2Connection, Any], None]]] = {

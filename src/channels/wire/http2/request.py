@@ -14,6 +14,7 @@ from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import Limits
 from channels.kit.types import HeaderPairs, Headers
 from channels.wire.fields import is_token
+from channels.wire.http2.head_decoder import CONTENT_LENGTH, HIDDEN_LENGTH
 from channels.wire.request import Request, is_host, read_expectation, read_length
 
 #: Section 8.2: "field names MUST be converted to lowercase".
@@ -103,6 +104,8 @@ def _sort(
     cookies: list[bytes] = []
     size, longest = 0, limits.max_header_field_bytes
     for name, value in fields:
+        if name == HIDDEN_LENGTH:
+            name = CONTENT_LENGTH  # noqa: PLW2901 - its own name again
         field_bytes = len(name) + len(value)
         size += field_bytes
         if field_bytes > longest:
