@@ -64,10 +64,9 @@ async def test_what_holds_the_loop_is_named_with_its_stack(
     await asyncio.sleep(2 * SECONDS)
     asyncio.get_running_loop().call_soon(hold)
     held = await heard(told)
-    while hold.__name__ not in [frame.name for frame in held.stack]:
-        # A busy machine: something else was late before.
+    while not (held.is_over and hold.__name__ in [frame.name for frame in held.stack]):
+        # A busy machine: something else was late before, or it is told of already while it holds.
         held = await heard(told)
-    assert held.is_over
     assert held.seconds >= SECONDS
     # The loop's own callers are left out.
     assert {frame.filename for frame in held.stack} == {__file__}
