@@ -12,8 +12,8 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from channels.backends.memory.engine import MemoryEngine, Taker
-from channels.backends.memory.holding import Holder
+from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.queue import Demand, Taker
 from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
 from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
@@ -29,9 +29,8 @@ class LoopbackBroker:
     def __init__(self) -> None:
         clock = SystemClock()
         self.engine = MemoryEngine(clock, lambda: 0.1)
-        self.holder = Holder(self.engine, clock)
-        self.alarm = Alarm(clock, self.holder.tick)
-        self.holder.on_due = self.alarm.set
+        self.alarm = Alarm(clock, self.engine.tick)
+        self.engine.on_due = self.alarm.set
         self.nodes: dict[str, LoopbackTransport] = {}
         self.groups: dict[str, dict[str, None]] = {}
         self.pushed: set[tuple[bytes, int]] = set()
@@ -73,7 +72,7 @@ class LoopbackBroker:
 
     def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
         if (envelope.sender, envelope.seq) not in self.pushed:
-            self.holder.delay(queue, envelope, due, bound)
+            self.engine.push_later(queue, envelope, due, bound)
             self.pushed.add((envelope.sender, envelope.seq))
 
 
@@ -108,13 +107,13 @@ class LoopbackTransport:
     async def stop(self) -> None:
         self._is_up = False
         self._leasing.clear()
-        self.broker.holder.forget_reader(self)
+        self.broker.engine.forget_reader(self)
         self.broker.forget(self.node)
 
     def abandon(self) -> None:
         self._is_up = False
         self._leasing.clear()
-        self.broker.holder.forget_reader(self)
+        self.broker.engine.forget_reader(self)
         self.broker.forget(self.node)
 
     # What tests do to it, on its loop.
@@ -162,7 +161,6 @@ class LoopbackTransport:
 
     async def flush(self) -> None:
         self._check()
-        self.broker.holder.clear()
         self.broker.engine.flush()
         await self._operate("flush")
 
@@ -223,23 +221,23 @@ class LoopbackTransport:
             self._soon(lambda: taker(leased._replace(data=leased.data.encoded)))
 
         if self._is_up:
-            self.broker.holder.demand(self, queue, count, seconds, take)
+            self.broker.engine.demand(self, queue, Demand(count, seconds, take))
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:
         self._check()
-        done = self.broker.holder.acknowledge(token)
+        done = self.broker.engine.acknowledge(token)
         await self._operate("acknowledge")
         return done
 
     async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:
         self._check()
-        done = self.broker.holder.release(token, delay, counted)
+        done = self.broker.engine.release(token, delay, counted)
         await self._operate("release")
         return done
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:
         self._check()
-        done = self.broker.holder.extend(token, seconds)
+        done = self.broker.engine.extend(token, seconds)
         await self._operate("extend")
         return done
 

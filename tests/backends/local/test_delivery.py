@@ -6,14 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from channels.backends.local import handover
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
 from channels.backends.local.protocol import VERSION, HubStream, milliseconds
 from channels.backends.local.switchboard import Switchboard
-from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
 from channels.layers import LocalChannelLayer
 from channels.layers.envelope import Envelope, Kind
@@ -99,14 +96,13 @@ def test_what_is_held_takes_room_until_it_is_finished() -> None:
     held = bench.board.engine.octets
     bench.lease(peer, 1)
     assert bench.board.engine.octets == held
-    bench.board.holder.acknowledge(peer.leased[0].token)
+    bench.board.engine.acknowledge(peer.leased[0].token)
     assert bench.board.engine.octets == held / 2
     bench.clock.advance(5)
     bench.lease(peer, 1)
     assert bench.board.engine.octets == held / 2
-    bench.board.holder.release(peer.leased[1].token, 0, counted=True)
+    bench.board.engine.release(peer.leased[1].token, 0, counted=True)
     assert bench.board.engine.octets == held / 2
-    bench.board.holder.clear()
     bench.board.engine.flush()
     assert bench.board.engine.octets == 0
 
@@ -116,10 +112,8 @@ def test_there_is_no_room_for_more_delayed_ones_than_the_memory_holds() -> None:
     peer = bench.peer("one")
     for number in range(1, 100):
         bench.push(peer, number, size=1000, later=5)
-    assert 40 < bench.board.holder.statistics()["delayed"] < 65
-    assert bench.board.counters["refused_full"] == 99 - bench.board.holder.statistics()["delayed"]
-    with pytest.raises(ChannelFull):
-        bench.board.engine.take_room("jobs", bench.board.holder._held.popitem()[1].envelope)
+    assert 40 < bench.board.engine.statistics()["delayed"] < 65
+    assert bench.board.counters["refused_full"] == 99 - bench.board.engine.statistics()["delayed"]
 
 
 def test_what_was_not_written_to_a_peer_that_goes_was_no_attempt() -> None:
@@ -141,7 +135,7 @@ def test_a_process_on_another_connection_keeps_its_leases() -> None:
     token = old.leased.popleft().token
     new = bench.peer("one")
     bench.board.forget(old)
-    assert bench.board.holder.acknowledge(token)
+    assert bench.board.engine.acknowledge(token)
     assert not new.leased
 
 
@@ -162,15 +156,15 @@ def test_handed_over_from_board_to_board(tmp_path: Path) -> None:
     old.push(peer, 3, later=5)
     old.lease(peer, 2)
     tokens = [leased.token for leased in peer.leased]
-    assert old.board.holder.release(tokens[1], 3, counted=True)
+    assert old.board.engine.release(tokens[1], 3, counted=True)
     handover.leave(old.board, tmp_path / "left")
     handover.take_over(new.board, tmp_path / "left")
     assert new.board.engine.octets == old.board.engine.octets
-    assert new.board.holder.acknowledge(tokens[0])
+    assert new.board.engine.acknowledge(tokens[0])
     reader = new.peer("two")
     new.lease(reader, 10)
     assert not reader.leased
     new.clock.advance(5)
-    new.board.holder.tick()
+    new.board.engine.tick()
     found = [(each.data.seq, each.attempts) for each in reader.leased]  # type: ignore[union-attr]
     assert found == [(2, 2), (3, 1)]

@@ -1,12 +1,12 @@
 """The engine as the hub of the local layer uses it: several readers, fairness, put-back."""
 
-from typing import Any
-
 import pytest
 
-from channels.backends.memory.engine import Demand, MemoryEngine
+from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.queue import Demand, envelope_octets
 from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
+from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope, Kind
 
 
@@ -16,17 +16,13 @@ class Taker:
     def __init__(self, engine: MemoryEngine) -> None:
         self.got: list[int] = []
         self.engine = engine
-        engine.lease_out = lease_out
 
     def demand(self, queue: str, count: int) -> None:
-        self.engine.demand(self, queue, Demand(count, 10, lambda _: None))
+        self.engine.demand(self, queue, Demand(count, 10, self.take))
 
-    def take(self, queue: str, envelope: Envelope) -> None:
-        self.got.append(envelope.seq)
-
-
-def lease_out(queue: str, envelope: Envelope, reader: Any, demand: Demand) -> None:
-    reader.take(queue, envelope)
+    def take(self, leased: Leased) -> None:
+        assert isinstance(leased.data, Envelope)
+        self.got.append(leased.data.seq)
 
 
 @pytest.fixture
@@ -81,9 +77,9 @@ def test_what_is_put_back_comes_first_and_counts_against_nobody(engine: MemoryEn
 
 def test_a_reader_that_puts_back_at_once_does_not_spin(engine: MemoryEngine) -> None:
     class Refuser(Taker):
-        def take(self, queue: str, envelope: Envelope) -> None:
-            super().take(queue, envelope)
-            engine.put_back(queue, [envelope])
+        def take(self, leased: Leased) -> None:
+            super().take(leased)
+            engine.release(leased.token, 0.0, counted=False)
 
     refuser = Refuser(engine)
     push(engine, 1)
@@ -152,3 +148,32 @@ def test_flush_leaves_readers_waiting(engine: MemoryEngine) -> None:
     assert list(engine.queues) == ["r"]
     push(engine, 2, queue="r")
     assert taker.got == [2]
+
+
+def test_queues_that_nobody_reads_do_not_pile_up(engine: MemoryEngine, clock: ManualClock) -> None:
+    for number in range(1000):
+        engine.push(f"q{number}", envelope(number, (clock.time() + 5) * 1000), 9)
+        clock.advance(1)
+    assert len(engine.queues) < 110
+    assert engine.octets == sum(
+        envelope_octets(each) for queue in engine.queues.values() for each in queue.envelopes
+    )
+
+
+def test_memberships_are_bounded_and_one_that_ends_makes_room(clock: ManualClock) -> None:
+    engine = MemoryEngine(clock, max_memberships=2)
+    end = clock.time() + 10
+    engine.add("g", "a", end)
+    engine.add("g", "b", end)
+    engine.add("g", "a", end)
+    with pytest.raises(ChannelFull):
+        engine.add("other", "a", end)
+    engine.discard("g", "unknown")
+    engine.discard("g", "a")
+    engine.add("other", "a", end)
+    clock.advance(11)
+    engine.sweep()
+    engine.add("third", "a", end + 20)
+    engine.add("third", "b", end + 20)
+    with pytest.raises(ChannelFull):
+        engine.add("third", "c", end + 20)

@@ -96,7 +96,7 @@ async def test_a_delayed_send_whose_answer_was_lost_is_not_doubled(make: Make) -
     layer.transport.restore()
     await sending
     assert await asyncio.wait_for(layer.receive("late"), 10) == {"type": "x"}
-    assert layer.transport.broker.holder.statistics()["delayed"] == 0
+    assert layer.transport.broker.engine.statistics()["delayed"] == 0
     assert not layer.transport.broker.engine.queues
 
 

@@ -15,13 +15,12 @@ from typing import Any, Final
 import msgpack
 
 from channels.backends.local.switchboard import Switchboard
-from channels.backends.memory.engine import envelope_octets
-from channels.backends.memory.holding import Held
+from channels.backends.memory.queue import Held, envelope_octets
 from channels.layers.envelope import decode_envelope
 
 logger = logging.getLogger("channels.layers")
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SENDER_BITS_OCTETS: Final = 512
 #: Stands for processes that have something on lease of the last hub.
 _FORMER: Final = object()
@@ -59,9 +58,9 @@ def _records(board: Switchboard) -> Iterator[tuple[Any, ...]]:
         # The last one first: each is put back before the others.
         for envelope in reversed(entry.envelopes):
             yield "unread", queue, envelope.encoded
-    for token, held, due in board.holder.entries():
+    for token, held in board.engine.held.items():
         is_leased = held.reader is not None
-        yield "held", token, held.queue, held.envelope.encoded, due, held.is_delayed, is_leased
+        yield "held", token, held.queue, held.envelope.encoded, held.due, is_leased, held.is_delayed
     for group, members in board.engine.groups.items():
         for queue, expires in members.items():
             yield "member", group, queue, expires
@@ -105,13 +104,14 @@ def _restore_held(
     queue: str,
     data: bytes,
     due: float,
-    is_delayed: bool,
     is_leased: bool,
+    is_delayed: bool,
 ) -> None:
     # Whoever has it on lease knows its token, and needs no more to end it.
-    held = Held(queue, decode_envelope(data), 0.0, _FORMER if is_leased else None)
-    held.is_delayed = is_delayed
-    board.holder.restore(token, held, due)
+    envelope = decode_envelope(data)
+    board.engine.octets += envelope_octets(envelope)
+    reader = _FORMER if is_leased else None
+    board.engine.hold(token, Held(queue, envelope, due, reader, is_delayed))
 
 
 def _restore_member(board: Switchboard, group: str, queue: str, expires: float) -> None:

@@ -130,15 +130,9 @@ class HubServer:
         self._close()
 
     def statistics(self) -> Mapping[str, int]:
-        engine = self.board.engine
-        return {
-            "hub_peers": len(self.board.nodes),
-            "hub_queues": len(engine.queues),
-            "hub_queued_octets": engine.octets,
-            "hub_expired": engine.expired,
-            **{f"hub_{name}": count for name, count in self.board.holder.statistics().items()},
-            **{f"hub_{name}": count for name, count in dict(self.board.counters).items()},
-        }
+        board = self.board
+        counts = {"peers": len(board.nodes), **board.engine.statistics(), **dict(board.counters)}
+        return {f"hub_{name}": count for name, count in counts.items()}
 
     # The thread.
 
@@ -166,7 +160,7 @@ class HubServer:
         self._selector.register(self._wakeup_r, _READ, None)
 
     def _pause(self) -> float:
-        due = self.board.holder.tick()
+        due = self.board.engine.tick()
         if self.board.dirty:
             # What was due just now is for someone.
             return 0.0

@@ -17,8 +17,8 @@ import msgpack
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
 from channels.backends.local.protocol import VERSION, HubProtocolError
-from channels.backends.memory.engine import EngineBounds, MemoryEngine
-from channels.backends.memory.holding import Holder
+from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.queue import Demand
 from channels.exceptions import ChannelFull, MalformedEnvelope, NodeGone
 from channels.kit.clock import Clock
 from channels.layers.contract import Leased
@@ -53,13 +53,10 @@ class Switchboard:
         self.epoch = os.urandom(8)
         self.engine = MemoryEngine(
             clock,
-            bounds=EngineBounds(
-                octets=options.message_memory,
-                queues=options.max_queues,
-                memberships=options.group_memory // MEMBERSHIP_OCTETS,
-            ),
+            max_octets=options.message_memory,
+            max_queues=options.max_queues,
+            max_memberships=options.group_memory // MEMBERSHIP_OCTETS,
         )
-        self.holder = Holder(self.engine, clock)
         self.seen = SeenWindow()
         self.groups: dict[str, dict[HubPeer, None]] = {}
         self.nodes: dict[str, HubPeer] = {}
@@ -122,13 +119,13 @@ class Switchboard:
             del self.nodes[peer.node]
         self.return_unwritten(peer)
         # There is one if the same process is here on another connection.
-        self.holder.forget_reader(peer, self.nodes.get(peer.node))
+        self.engine.forget_reader(peer, self.nodes.get(peer.node))
 
     def return_unwritten(self, peer: HubPeer) -> None:
         """Put back at the head of its queues what was leased to a peer and not yet written."""
         while peer.leased:
             # It was never written: no attempt.
-            self.holder.release(peer.leased.pop().token, 0.0, counted=False)
+            self.engine.release(peer.leased.pop().token, 0.0, counted=False)
 
     # Who it is.
 
@@ -249,7 +246,9 @@ class Switchboard:
         self._append(data, lambda envelope: self.engine.push(queue, envelope, capacity))
 
     def _push_later(self, _peer: HubPeer, queue: str, data: bytes, due: int, bound: int) -> None:
-        self._append(data, lambda envelope: self.holder.delay(queue, envelope, due / 1000, bound))
+        self._append(
+            data, lambda envelope: self.engine.push_later(queue, envelope, due / 1000, bound)
+        )
 
     def _add_queue(self, _peer: HubPeer, group: str, queue: str, expires: int) -> None:
         try:
@@ -262,7 +261,6 @@ class Switchboard:
         self.engine.discard(group, queue)
 
     def _flush(self, _peer: HubPeer) -> None:
-        self.holder.clear()
         self.engine.flush()
         for other in self.nodes.values():
             other.leased.clear()
@@ -271,7 +269,8 @@ class Switchboard:
 
     def _demand(self, peer: HubPeer, queue: str, count: int, lease: int) -> None:
         try:
-            self.holder.demand(peer, queue, count, lease / 1000, partial(self._on_leased, peer))
+            taker = partial(self._on_leased, peer)
+            self.engine.demand(peer, queue, Demand(count, lease / 1000, taker))
         except ChannelFull:
             self.counters["refused_queues"] += 1
 
@@ -280,20 +279,20 @@ class Switchboard:
         self.dirty[peer] = None
 
     def _acknowledge(self, _peer: HubPeer, token: bytes) -> None:
-        _require(self.holder.acknowledge(token))
+        _require(self.engine.acknowledge(token))
 
     def _release(self, _peer: HubPeer, token: bytes, delay: int, counted: bool) -> None:
-        _require(self.holder.release(token, delay / 1000, counted))
+        _require(self.engine.release(token, delay / 1000, counted))
 
     def _extend(self, _peer: HubPeer, token: bytes, lease: int) -> None:
-        _require(self.holder.extend(token, lease / 1000))
+        _require(self.engine.extend(token, lease / 1000))
 
     def _backlog(self, peer: HubPeer, queue: str) -> None:
         found = self.engine.backlog(queue)
         peer.say("backlog", peer.done + 1, found.waiting, found.deadline or 0)
 
     def _unwanted(self, _peer: HubPeer, token: bytes) -> None:
-        self.holder.release(token, 0.0, counted=False)
+        self.engine.release(token, 0.0, counted=False)
 
 
 def _require(was_running: bool) -> None:

@@ -1,6 +1,6 @@
 """The in-memory layer: one process, and the state that the local layer's hub keeps too.
 
-engine    queues, groups and inboxes as state machines; no loop, no thread
-holding   what waits for its time: delayed messages and leases
+queue     one queue: unread envelopes, readers, what is held back
+engine    queues, leases, delays and groups of queues; no loop, no thread
 layer     `InMemoryChannelLayer`
 """

@@ -1,125 +1,116 @@
-"""Queues and groups in memory: what a broker does, without one.
+"""Queues and groups of queues in memory: what a broker does, without one.
 
 The in-memory layer calls it directly; the hub of the local layer serves it to other processes.  It
 knows no loop and does no I/O.  One lock; readers are called under it and must not wait.
+
+An envelope is unread in its queue, or held: delayed, on lease, or released for later.  A delayed
+one enters the queue at its end, as if it had been sent just then; one whose lease ended enters at
+the head, where it came from.  Neither counts against the queue's capacity then: it was accepted
+once already.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
+import os
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from channels.backends.memory.queue import Demand, Held, Queue, envelope_octets
 from channels.exceptions import ChannelFull
 from channels.kit.clock import Clock
 from channels.layers.contract import Backlog, Leased
 from channels.layers.envelope import Envelope
 
-#: Told of a message that was leased out; under the engine's lock.
-Taker = Callable[[Leased], None]
-
-#: Octets that an unread envelope takes beside its payload: 272 by tracemalloc, and the rounding up.
-ENVELOPE_OCTETS: Final = 400
-
-
-@dataclass(frozen=True, slots=True)
-class EngineBounds:
-    """What an engine may hold; None: as much as it is given."""
-
-    octets: int | None = None
-    queues: int | None = None
-    #: Queues in groups, counted once for each group.
-    memberships: int | None = None
-
-
-@dataclass(slots=True)
-class Demand:
-    """How many a reader takes, for how long each is leased, and who is told of it."""
-
-    count: int
-    seconds: float
-    taker: Taker
-
-
-class Queue:
-    """The unread envelopes of one channel and who waits for more."""
-
-    __slots__ = ("demands", "envelopes")
-
-    def __init__(self) -> None:
-        self.envelopes: deque[Envelope] = deque()
-        #: By reader; served in turn.
-        self.demands: OrderedDict[object, Demand] = OrderedDict()
+#: A queue that is made beside so many is a reason to look for expired ones.
+_MANY_QUEUES: Final = 100
 
 
 class MemoryEngine:
-    """Queues with capacity and expiry, and groups of queues.
+    """Queues with capacity, expiry, delays and leases, and groups of queues.
+
+    Whoever owns it calls `tick` at the time that `on_due` was told last.  Beyond a bound there is
+    `ChannelFull`.
 
     Args:
         sweep_seconds: How often, at most, all queues are looked through for what has expired.
-        bounds: Beyond them there is `ChannelFull`.
+        max_octets: What unread and held envelopes may take.
+        max_memberships: Queues in groups, counted once for each group.
     """
 
     def __init__(
         self,
         clock: Clock,
         sweep_seconds: Callable[[], float] = lambda: 15.0,
-        bounds: EngineBounds = EngineBounds(),
+        *,
+        max_octets: float = math.inf,
+        max_queues: float = math.inf,
+        max_memberships: float = math.inf,
     ) -> None:
         self.lock = threading.RLock()
         self.queues: dict[str, Queue] = {}
+        #: By token: what names its lease, or, without one, it alone.
+        self.held: dict[bytes, Held] = {}
         #: Group -> queue -> when its membership ends; oldest first.
         self.groups: dict[str, dict[str, float]] = {}
-        self.expired = 0
-        #: Leases an envelope out, which keeps its room: (queue, envelope, reader, demand).
-        self.lease_out: Callable[[str, Envelope, object, Demand], None] = lambda *_: None
-        #: What the unread envelopes take.
+        #: What the unread and held envelopes take.
         self.octets = 0
-        self._bounds = bounds
-        #: At least as many as there are memberships; counted anew at the bound.
+        self.expired = 0
+        #: Told, in monotonic seconds, when something becomes due.
+        self.on_due: Callable[[float], None] = lambda _: None
+        self._max_octets = max_octets
+        self._max_queues = max_queues
+        self._max_memberships = max_memberships
         self._memberships = 0
+        self._delayed = 0
+        self._leases_run_out = 0
+        #: (due, token), with entries of what is held no more, or until another time.
+        self._heap: list[tuple[float, bytes]] = []
+        self._boot = os.urandom(8)
+        self._numbers = itertools.count(1)
         self._clock = clock
         self._sweep_seconds = sweep_seconds
-        self._sweep_at = float("-inf")
+        self._sweep_at = -math.inf
+
+    # Queues.
 
     def push(self, queue: str, envelope: Envelope, capacity: int) -> None:
-        """Append an envelope, or hand it to who waits.
+        """Append an envelope, or lease it to who waits.
 
         Raises:
             ChannelFull: If `capacity` unread ones are there, or the engine is at a bound.
         """
         with self.lock:
+            self._require_room(queue, envelope)
             entry = self._queue(queue)
             if len(entry.envelopes) >= capacity:
                 self._drop_expired(entry)
                 if len(entry.envelopes) >= capacity:
                     raise ChannelFull(f"{queue} holds its capacity of {capacity} unread messages.")
-            try:
-                self.take_room(queue, envelope)
-            except ChannelFull:
-                self._tidy(queue, entry)
-                raise
+            self.octets += envelope_octets(envelope)
             entry.envelopes.append(envelope)
             self._serve(queue, entry)
 
-    def take_room(self, queue: str, envelope: Envelope) -> None:
-        """Count an envelope that is kept for a queue.
+    def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
+        """Hold an envelope until `due`; as `DelayedQueue.push_later`.
 
         Raises:
-            ChannelFull: If there is no room for it.
+            ChannelFull: If `bound` are held already, or the engine is at a bound.
         """
-        size = envelope_octets(envelope)
-        if self._bounds.octets is not None and self.octets + size > self._bounds.octets:
-            raise ChannelFull(
-                f"All queues together hold {self.octets} octets of unread messages: no room for "
-                f"{size} more in {queue}."
-            )
-        self.octets += size
+        with self.lock:
+            if self._delayed >= bound:
+                raise ChannelFull(
+                    f"{self._delayed} delayed messages are pending already (max_delayed)."
+                )
+            self._require_room(queue, envelope)
+            self.octets += envelope_octets(envelope)
+            self.hold(self._token(), Held(queue, envelope, due, is_delayed=True))
 
     def put_back(self, queue: str, envelopes: Sequence[Envelope], *, at_end: bool = False) -> None:
-        """Put envelopes back at the head, or at the end, in their order, whatever the bounds.
+        """Put envelopes at the head, or at the end, in their order, whatever the bounds.
 
         They were accepted before, and have taken their room.
         """
@@ -138,6 +129,7 @@ class MemoryEngine:
             ChannelFull: If this would be one queue more than the bound.
         """
         with self.lock:
+            self.tick()
             self.sweep()
             entry = self._queue(queue)
             if demand.count > 0:
@@ -156,12 +148,109 @@ class MemoryEngine:
             waiting = len(entry.envelopes)
             return Backlog(waiting, entry.envelopes[0].deadline if waiting else None)
 
-    def forget_reader(self, reader: object) -> None:
-        """It has gone."""
+    def forget_reader(self, reader: object, successor: object = None) -> None:
+        """It has gone: what it had on lease goes back at once, or is its successor's."""
         with self.lock:
             for queue, entry in list(self.queues.items()):
                 entry.demands.pop(reader, None)
                 self._tidy(queue, entry)
+            now = self._clock.monotonic()
+            for token, held in list(self.held.items()):
+                if held.reader is not reader:
+                    continue
+                if successor is None:
+                    held.due = now
+                    self.hold(token, held)
+                else:
+                    held.reader = successor
+            self.tick()
+
+    def discard_unread(self, queue: str) -> None:
+        """Forget the unread envelopes of a queue."""
+        with self.lock:
+            if (entry := self.queues.get(queue)) is not None:
+                self.octets -= sum(map(envelope_octets, entry.envelopes))
+                entry.envelopes.clear()
+                self._tidy(queue, entry)
+
+    # Leases.
+
+    def acknowledge(self, token: bytes) -> bool:
+        """Forget what is on this lease; False if the lease is over."""
+        with self.lock:
+            held = self._end_lease(token)
+            if held is None:
+                return False
+            self.octets -= envelope_octets(held.envelope)
+            if len(self._heap) > 2 * len(self.held) + 64:
+                # Leases that end early leave their place behind; do not let these grow.
+                self._heap = [(held.due, token) for token, held in self.held.items()]
+                heapq.heapify(self._heap)
+            return True
+
+    def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        """End a lease: back to the head of the queue after `delay` seconds; False as above."""
+        with self.lock:
+            held = self._end_lease(token)
+            if held is None:
+                return False
+            if counted:
+                held.count_attempt()
+            if delay > 0:
+                held.reader, held.due = None, self._clock.monotonic() + delay
+                # Under a new token: this one is void.
+                self.hold(self._token(), held)
+            else:
+                self.put_back(held.queue, [held.envelope])
+            return True
+
+    def extend(self, token: bytes, seconds: float) -> bool:
+        """Let a lease run for so long from now on; False as above."""
+        with self.lock:
+            held = self._end_lease(token)
+            if held is None:
+                return False
+            held.due = self._clock.monotonic() + seconds
+            self.hold(token, held)
+            return True
+
+    def tick(self) -> float | None:
+        """Put what is due into its queue; returns when the next is, in monotonic seconds."""
+        with self.lock:
+            now = self._clock.monotonic()
+            delayed: list[Held] = []
+            returned: dict[str, list[Envelope]] = {}
+            while self._heap and self._heap[0][0] <= now:
+                due, token = heapq.heappop(self._heap)
+                held = self.held.get(token)
+                if held is None or held.due != due:
+                    continue
+                del self.held[token]
+                if held.is_delayed:
+                    self._delayed -= 1
+                    delayed.append(held)
+                    continue
+                if held.reader is not None:
+                    self._leases_run_out += 1
+                    held.count_attempt()
+                returned.setdefault(held.queue, []).append(held.envelope)
+            # Readers may wait: those that were in the queue before come first.
+            for queue, envelopes in returned.items():
+                self.put_back(queue, envelopes)
+            for held in delayed:
+                self.put_back(held.queue, [held.envelope], at_end=True)
+            return self._heap[0][0] if self._heap else None
+
+    def hold(self, token: bytes, held: Held) -> None:
+        """Hold an envelope that has taken its room."""
+        is_first = not self._heap or held.due < self._heap[0][0]
+        self._delayed += held.is_delayed
+        self.held[token] = held
+        heapq.heappush(self._heap, (held.due, token))
+        if is_first:
+            self.on_due(held.due)
+
+    # Groups.
 
     def add(self, group: str, queue: str, expires: float) -> None:
         """Make a queue a member of a group until `expires`; again: until then.
@@ -170,20 +259,21 @@ class MemoryEngine:
             ChannelFull: If this would be one membership more than the bound.
         """
         with self.lock:
-            self._check_memberships()
+            self.discard(group, queue)
+            if self._memberships >= self._max_memberships:
+                raise ChannelFull(f"Groups have {self._memberships} queues as members already.")
             if (entry := self.queues.get(queue)) is not None:
                 # Who joins lives: what expired before must not take it out of the group again.
                 self._drop_expired(entry)
-            members = self.groups.setdefault(group, {})
-            members.pop(queue, None)
-            members[queue] = expires
+            self.groups.setdefault(group, {})[queue] = expires
+            self._memberships += 1
 
     def discard(self, group: str, queue: str) -> None:
         """Take a queue out of a group."""
         with self.lock:
-            members = self.groups.get(group)
-            if members is not None:
-                members.pop(queue, None)
+            members = self.groups.get(group, {})
+            if members.pop(queue, None) is not None:
+                self._memberships -= 1
                 if not members:
                     del self.groups[group]
 
@@ -202,28 +292,16 @@ class MemoryEngine:
                     full += 1
             return full, len(members)
 
+    # All of it.
+
     def flush(self) -> None:
         """Forget all envelopes and groups; readers go on waiting."""
         with self.lock:
+            self.held.clear()
+            self._heap.clear()
             self.groups.clear()
-            self.octets = 0
+            self.octets = self._delayed = self._memberships = 0
             for queue, entry in list(self.queues.items()):
-                entry.envelopes.clear()
-                self._tidy(queue, entry)
-
-    def clear(self) -> None:
-        """Forget everything, readers too."""
-        with self.lock:
-            self.groups.clear()
-            self.queues.clear()
-            self.octets = 0
-
-    def discard_unread(self, queue: str) -> None:
-        """Forget the unread envelopes of a queue."""
-        with self.lock:
-            entry = self.queues.get(queue)
-            if entry is not None:
-                self.octets -= sum(map(envelope_octets, entry.envelopes))
                 entry.envelopes.clear()
                 self._tidy(queue, entry)
 
@@ -241,69 +319,68 @@ class MemoryEngine:
             if self._drop_expired(entry):
                 deserted.add(queue)
             self._tidy(queue, entry)
-        if deserted:
-            for group in list(self.groups):
-                for queue in deserted & self.groups[group].keys():
-                    del self.groups[group][queue]
-                if not self.groups[group]:
-                    del self.groups[group]
         for group in list(self.groups):
+            for queue in deserted.intersection(self.groups[group]):
+                self.discard(group, queue)
             self._members(group)
 
-    def _members(self, group: str) -> list[str]:
-        members = self.groups.get(group)
-        if members is None:
-            return []
-        now = self._clock.monotonic()
-        while members:
-            queue, expires = next(iter(members.items()))
-            if expires > now:
-                break
-            del members[queue]
-        if not members:
-            del self.groups[group]
-        return list(members)
+    def statistics(self) -> dict[str, int]:
+        """Sizes now, and counters since it was made."""
+        with self.lock:
+            return {
+                "expired": self.expired,
+                "queues": len(self.queues),
+                "queued": sum(len(entry.envelopes) for entry in self.queues.values()),
+                "queued_octets": self.octets,
+                "delayed": self._delayed,
+                "leased": sum(held.reader is not None for held in self.held.values()),
+                "leases_run_out": self._leases_run_out,
+            }
+
+    # Inside.
+
+    def _require_room(self, queue: str, envelope: Envelope) -> None:
+        size = envelope_octets(envelope)
+        if self.octets + size > self._max_octets:
+            raise ChannelFull(
+                f"All queues together hold {self.octets} octets of unread messages: no room for "
+                f"{size} more in {queue}."
+            )
 
     def _queue(self, queue: str) -> Queue:
         entry = self.queues.get(queue)
         if entry is None:
-            if self._bounds.queues is not None and len(self.queues) >= self._bounds.queues:
+            if len(self.queues) >= _MANY_QUEUES:
+                self.sweep()
+            if len(self.queues) >= self._max_queues:
                 raise ChannelFull(
                     f"There are {len(self.queues)} queues already: no room for {queue}."
                 )
             entry = self.queues[queue] = Queue()
         return entry
 
-    def _check_memberships(self) -> None:
-        self._memberships += 1
-        bound = self._bounds.memberships
-        if bound is not None and self._memberships > bound:
-            self._memberships = 1 + sum(len(members) for members in self.groups.values())
-            if self._memberships > bound:
-                raise ChannelFull(f"Groups have {bound} queues as members already.")
-
     def _serve(self, queue: str, entry: Queue) -> None:
-        """Hand out as long as there is something and someone."""
+        """Lease out as long as there is something and someone."""
         while entry.envelopes and entry.demands:
-            envelope = entry.envelopes.popleft()
-            if envelope.is_expired(self._clock.monotonic()):
-                self.octets -= envelope_octets(envelope)
-                self.expired += 1
+            if self._drop_expired(entry):
                 continue
+            envelope = entry.envelopes.popleft()
             reader, demand = entry.demands.popitem(last=False)
             demand.count -= 1
             if demand.count > 0:
                 # To the end of the line: readers are served in turn.
                 entry.demands[reader] = demand
-            self.lease_out(queue, envelope, reader, demand)
+            token = self._token()
+            due = self._clock.monotonic() + demand.seconds
+            self.hold(token, Held(queue, envelope, due, reader))
+            demand.taker(Leased(queue, envelope, token, envelope.attempts + 1))
         self._tidy(queue, entry)
 
     def _drop_expired(self, entry: Queue) -> int:
         """Drop expired envelopes from the head; returns how many."""
         now, dropped = self._clock.monotonic(), 0
         while entry.envelopes and entry.envelopes[0].is_expired(now):
-            envelope = entry.envelopes.popleft()
-            self.octets -= envelope_octets(envelope)
+            self.octets -= envelope_octets(entry.envelopes.popleft())
             dropped += 1
         self.expired += dropped
         return dropped
@@ -312,7 +389,17 @@ class MemoryEngine:
         if not entry.envelopes and not entry.demands and self.queues.get(queue) is entry:
             del self.queues[queue]
 
+    def _members(self, group: str) -> list[str]:
+        """The queues of a group; those whose time has ended leave it."""
+        members, now = self.groups.get(group, {}), self._clock.monotonic()
+        for queue in list(itertools.takewhile(lambda queue: members[queue] <= now, members)):
+            self.discard(group, queue)
+        return list(members)
 
-def envelope_octets(envelope: Envelope) -> int:
-    """What an unread envelope takes."""
-    return ENVELOPE_OCTETS + len(envelope.payload)
+    def _token(self) -> bytes:
+        return self._boot + next(self._numbers).to_bytes(8, "big")
+
+    def _end_lease(self, token: bytes) -> Held | None:
+        """Take what is on this lease; None if the lease is over."""
+        held = self.held.get(token)
+        return None if held is None or held.reader is None else self.held.pop(token)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from channels.backends.memory.engine import MemoryEngine, Taker
-from channels.backends.memory.holding import Holder
+from channels.backends.memory.engine import MemoryEngine
+from channels.backends.memory.queue import Demand, Taker
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.codec import InProcessSerializer
 from channels.layers.contract import Backlog, Capabilities, TransportEvents
@@ -34,10 +34,9 @@ class MemoryTransport:
 
     def __init__(self, engine: MemoryEngine, clock: Clock) -> None:
         self.engine = engine
-        self.holder = Holder(engine, clock)
         self.events: TransportEvents
-        self._alarm = Alarm(clock, self.holder.tick)
-        self.holder.on_due = self._alarm.set
+        self._alarm = Alarm(clock, engine.tick)
+        engine.on_due = self._alarm.set
 
     async def start(self, node: str, events: TransportEvents) -> None:  # noqa: ARG002 - one node
         self.events = events
@@ -48,11 +47,10 @@ class MemoryTransport:
     def abandon(self) -> None:
         # In a forked child what waits there belongs to the parent.
         self._alarm.cancel()
-        self.holder.clear()
-        self.engine.clear()
+        self.engine.flush()
+        self.engine.queues.clear()
 
     async def flush(self) -> None:
-        self.holder.clear()
         self.engine.flush()
 
     async def join(self, groups: Sequence[str]) -> None:
@@ -62,9 +60,10 @@ class MemoryTransport:
         """Nothing was joined."""
 
     async def publish(self, group: str, envelope: Envelope) -> None:
-        full, members = self.engine.publish(group, envelope, self.events.capacity_of)
-        if full:
-            self.events.on_over_capacity(group, full, members)
+        if group in self.engine.groups:
+            full, members = self.engine.publish(group, envelope, self.events.capacity_of)
+            if full:
+                self.events.on_over_capacity(group, full, members)
         self.events.on_frame(envelope)
 
     async def push_node(self, node: str, envelope: Envelope) -> None:  # noqa: ARG002 - one node
@@ -75,13 +74,13 @@ class MemoryTransport:
         self.engine.push(queue, envelope, capacity)
 
     async def push_later(self, queue: str, envelope: Envelope, due: float, bound: int) -> None:
-        self.holder.delay(queue, envelope, due, bound)
+        self.engine.push_later(queue, envelope, due, bound)
 
     def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        self.holder.demand(self.events, queue, count, seconds, taker)
+        self.engine.demand(self.events, queue, Demand(count, seconds, taker))
 
     async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002 - one engine
-        return self.holder.acknowledge(token)
+        return self.engine.acknowledge(token)
 
     async def release(
         self,
@@ -90,10 +89,10 @@ class MemoryTransport:
         delay: float,
         counted: bool,
     ) -> bool:
-        return self.holder.release(token, delay, counted)
+        return self.engine.release(token, delay, counted)
 
     async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
-        return self.holder.extend(token, seconds)
+        return self.engine.extend(token, seconds)
 
     async def backlog(self, queue: str) -> Backlog:
         return self.engine.backlog(queue)
@@ -105,14 +104,7 @@ class MemoryTransport:
         self.engine.discard(group, queue)
 
     def statistics(self) -> Mapping[str, int]:
-        engine = self.engine
-        with engine.lock:
-            return {
-                "expired": engine.expired,
-                "queues": len(engine.queues),
-                "queued": sum(len(entry.envelopes) for entry in engine.queues.values()),
-                **self.holder.statistics(),
-            }
+        return self.engine.statistics()
 
 
 class InMemoryChannelLayer(NodeChannelLayer):
@@ -186,10 +178,12 @@ class InMemoryChannelLayer(NodeChannelLayer):
 
     def _remove_from_groups(self, channel: str) -> None:
         """Take a channel out of all groups.  A name that tests of applications call."""
-        for group in list(self.engine.groups):
-            self.engine.discard(group, channel)
-        for group in self.node.local.hub.groups_of(channel):
-            self.node.local.discard(group, channel)
+        for group in self._groups():
+            self._leave(group, channel)
+
+    def _leave(self, group: str, channel: str) -> None:
+        self.engine.discard(group, channel)
+        self.node.local.discard(group, channel)
 
     def _forget_messages(self, channel: str) -> None:
         self.engine.discard_unread(channel)
@@ -200,9 +194,8 @@ class InMemoryChannelLayer(NodeChannelLayer):
                 local.tidy(channel)
 
     def _forget_group(self, group: str) -> None:
-        for channel in self._groups().get(group, ()):
-            self.engine.discard(group, channel)
-            self.node.local.discard(group, channel)
+        for channel in self._groups()[group]:
+            self._leave(group, channel)
 
     def _channels(self) -> dict[str, ChannelView]:
         local = self.node.local

@@ -3,7 +3,7 @@
 import pytest
 
 from channels.backends.memory.engine import MemoryEngine
-from channels.backends.memory.holding import Holder
+from channels.backends.memory.queue import Demand
 from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
 from channels.layers.contract import Leased
@@ -32,7 +32,7 @@ class Bench:
         self.clock = ManualClock()
         self.engine = MemoryEngine(self.clock)
         self.due: list[float] = []
-        self.holder = Holder(self.engine, self.clock, self.due.append)
+        self.engine.on_due = self.due.append
 
     def push(self, *numbers: int, expiry: float = 0) -> None:
         for number in numbers:
@@ -46,21 +46,21 @@ class Bench:
 
     def delay(self, number: int, seconds: float, bound: int = 100, expiry: float = 0) -> None:
         envelope = self.envelope(number, expiry)
-        self.holder.delay("jobs", envelope, self.clock.time() + seconds, bound)
+        self.engine.push_later("jobs", envelope, self.clock.time() + seconds, bound)
 
     def lease(self, reader: Reader, count: int, seconds: float = 10) -> None:
-        self.holder.demand(reader, "jobs", count, seconds, reader.take)
+        self.engine.demand(reader, "jobs", Demand(count, seconds, reader.take))
 
     def pass_time(self, seconds: float) -> float | None:
         self.clock.advance(seconds)
-        return self.holder.tick()
+        return self.engine.tick()
 
     def pull(self, count: int) -> list[int]:
         reader = Reader()
-        self.holder.demand(reader, "jobs", count, 10, reader.take)
-        self.holder.demand(reader, "jobs", 0, 10, reader.take)
+        self.engine.demand(reader, "jobs", Demand(count, 10, reader.take))
+        self.engine.demand(reader, "jobs", Demand(0, 10, reader.take))
         for leased in reader.leased:
-            self.holder.acknowledge(leased.token)
+            self.engine.acknowledge(leased.token)
         return [number for number, _ in reader.taken]
 
 
@@ -98,7 +98,7 @@ def test_the_bound_counts_what_is_pending() -> None:
         bench.delay(2, 5, bound=1)
     bench.pass_time(5)
     bench.delay(2, 5, bound=1)
-    assert bench.holder.statistics()["delayed"] == 1
+    assert bench.engine.statistics()["delayed"] == 1
 
 
 def test_an_expired_one_is_dropped_when_it_is_due() -> None:
@@ -117,24 +117,24 @@ def test_leased_ones_are_out_of_reach_until_their_time() -> None:
     bench.lease(two, 2)
     bench.pass_time(9.9)
     assert two.taken == []
-    assert bench.holder.acknowledge(one.leased[0].token)
+    assert bench.engine.acknowledge(one.leased[0].token)
     bench.pass_time(0.2)
     assert two.taken == [(2, 2)]
-    assert not bench.holder.acknowledge(one.leased[1].token), "that lease is over"
-    assert bench.holder.statistics()["leases_run_out"] == 1
+    assert not bench.engine.acknowledge(one.leased[1].token), "that lease is over"
+    assert bench.engine.statistics()["leases_run_out"] == 1
 
 
 def test_released_ones_go_to_the_head_of_their_queue() -> None:
     bench, reader = Bench(), Reader()
     bench.push(1, 2)
     bench.lease(reader, 1)
-    assert bench.holder.release(reader.leased[0].token, 0, counted=True)
+    assert bench.engine.release(reader.leased[0].token, 0, counted=True)
     bench.lease(reader, 2)
     assert reader.taken == [(1, 1), (1, 2), (2, 1)]
-    assert bench.holder.release(reader.leased[1].token, 0, counted=False)
+    assert bench.engine.release(reader.leased[1].token, 0, counted=False)
     bench.lease(reader, 1)
     assert reader.taken[-1] == (1, 2)
-    assert not bench.holder.release(reader.leased[1].token, 0, counted=True)
+    assert not bench.engine.release(reader.leased[1].token, 0, counted=True)
 
 
 def test_a_lease_that_is_released_for_later_is_void() -> None:
@@ -142,9 +142,9 @@ def test_a_lease_that_is_released_for_later_is_void() -> None:
     bench.push(1)
     bench.lease(reader, 1)
     token = reader.leased[0].token
-    assert bench.holder.release(token, 5, counted=True)
-    assert not bench.holder.acknowledge(token)
-    assert not bench.holder.extend(token, 5)
+    assert bench.engine.release(token, 5, counted=True)
+    assert not bench.engine.acknowledge(token)
+    assert not bench.engine.extend(token, 5)
     bench.lease(reader, 1)
     bench.pass_time(5)
     assert reader.taken == [(1, 1), (1, 2)]
@@ -156,7 +156,7 @@ def test_an_extended_lease() -> None:
     bench.lease(one, 1)
     bench.lease(two, 1)
     bench.pass_time(9)
-    assert bench.holder.extend(one.leased[0].token, 10)
+    assert bench.engine.extend(one.leased[0].token, 10)
     bench.pass_time(9)
     assert two.taken == []
     bench.pass_time(1)
@@ -168,7 +168,7 @@ def test_what_a_dead_reader_had_comes_back_at_once_and_in_order() -> None:
     bench.push(1, 2, 3)
     bench.lease(one, 2)
     bench.lease(two, 0)
-    bench.holder.forget_reader(one)
+    bench.engine.forget_reader(one)
     bench.lease(two, 3)
     assert two.taken == [(1, 2), (2, 2), (3, 1)]
 
@@ -189,8 +189,8 @@ def test_attempts_are_counted_for_each_queue_by_itself() -> None:
     bench.engine.publish("room", bench.envelope(1), lambda _: 10)
     for _ in range(3):
         bench.lease(reader, 1)
-        bench.holder.release(reader.leased[-1].token, 0, counted=True)
-    bench.holder.demand(reader, "copy", 1, 10, reader.take)
+        bench.engine.release(reader.leased[-1].token, 0, counted=True)
+    bench.engine.demand(reader, "copy", Demand(1, 10, reader.take))
     assert reader.taken == [(1, 1), (1, 2), (1, 3), (1, 1)]
 
 
@@ -199,16 +199,16 @@ def test_many_short_leases_leave_nothing_behind() -> None:
     for number in range(5000):
         bench.push(number)
         bench.lease(reader, 1)
-        bench.holder.acknowledge(reader.leased[-1].token)
-    assert len(bench.holder._heap) < 100
+        bench.engine.acknowledge(reader.leased[-1].token)
+    assert len(bench.engine._heap) < 100
 
 
-def test_clear_forgets_all_that_is_held() -> None:
+def test_flush_forgets_all_that_is_held() -> None:
     bench, reader = Bench(), Reader()
     bench.push(1)
     bench.lease(reader, 1)
     bench.delay(2, 5)
-    bench.holder.clear()
+    bench.engine.flush()
     assert bench.pass_time(100) is None
     assert bench.pull(2) == []
-    assert not bench.holder.acknowledge(reader.leased[0].token)
+    assert not bench.engine.acknowledge(reader.leased[0].token)
