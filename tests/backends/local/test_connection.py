@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import socket
 from collections.abc import Callable, Iterator
 
@@ -10,7 +12,7 @@ import msgpack
 import pytest
 import uvloop
 
-from channels.backends.local.connection import HubConnection
+from channels.backends.local.connection import READ_OCTETS, HubConnection
 from channels.backends.local.transport import _on_turned_away
 
 
@@ -157,3 +159,34 @@ async def test_a_long_message_that_comes_in_pieces_is_one(
     await answer
     assert came == [bytes(60_000), b"next"]
     connection.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_much_that_waits_leaves_the_loop_its_turns(
+    pair: tuple[socket.socket, socket.socket], make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    near, far = pair
+    message = hub_says(("envelope", bytes(1000)))
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    far.setblocking(False)
+    sent = 0
+    with contextlib.suppress(BlockingIOError):
+        while sent < 1000:
+            far.send(message)
+            sent += 1
+    came: list[bytes] = []
+    counts = [0]
+
+    async def live() -> None:
+        connection = connect(near, came)
+        async with asyncio.timeout(10):
+            while len(came) < sent:
+                await asyncio.sleep(0)
+                counts.append(len(came))
+        connection.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(live())
+    most = 2 * READ_OCTETS // len(message)
+    assert sent > 4 * most, "no socket takes enough to tell"
+    assert max(later - former for former, later in itertools.pairwise(counts)) <= most + 1
