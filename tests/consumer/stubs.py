@@ -8,7 +8,7 @@ from collections import defaultdict
 from contextvars import Context, copy_context
 from typing import Any
 
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.fanout.prepared import PLAIN
 from channels.kit.doors import DOOR, Door
 from channels.kit.mailbox import Mailbox

@@ -10,10 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from channels.fanout import loop as loop_module
-from channels.fanout.event import Event
+from channels.fanout import delivery
+from channels.fanout.delivery import Event, Member
 from channels.fanout.hub import Hub
-from channels.fanout.member import Member
 from channels.fanout.prepared import PLAIN
 from channels.kit.mailbox import Mailbox, MailboxBounds
 from channels.wire.frames import TEXT, server_frame
@@ -188,11 +187,11 @@ async def test_full_members_are_counted_and_logged_once_in_five_seconds(
 
 async def test_a_large_group_is_served_in_slices_and_the_loop_runs_between() -> None:
     hub = Hub()
-    mailboxes = [attach(hub, f"c{n}") for n in range(3 * loop_module.SLICE_MEMBERS)]
+    mailboxes = [attach(hub, f"c{n}") for n in range(3 * delivery.SLICE_MEMBERS)]
     hub.publish("g", Event({"type": "x", "n": 1}))
     assert hub.backlog() == 1
     reached = sum(mailbox.layer_size for mailbox in mailboxes)
-    assert 0 < reached <= loop_module.SLICE_MEMBERS
+    assert 0 < reached <= delivery.SLICE_MEMBERS
     # What comes later for a member that is not reached yet waits behind it.
     assert hub.deliver(f"c{len(mailboxes) - 1}", Event({"type": "x", "n": 2})) is None
     hub.publish("g", Event({"type": "x", "n": 3}))
@@ -214,7 +213,7 @@ async def test_members_that_leave_meanwhile_do_not_disturb(
 
 
 async def test_deliveries_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "MAX_WAITING", 5)
+    monkeypatch.setattr(delivery, "MAX_WAITING", 5)
     hub = Hub()
     for n in range(1500):
         attach(hub, f"c{n}")

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.kit.limits import Limits
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow

@@ -36,7 +36,7 @@ from channels.exceptions import (
     is_disconnection,
     mark_logged,
 )
-from channels.fanout.event import OUTBOUND
+from channels.fanout.delivery import OUTBOUND
 from channels.kit.doors import Sink, find_context, find_sink
 from channels.kit.histograms import measuring
 from channels.kit.mailbox import DEFAULT_BOUNDS, MailboxBounds

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from channels.fanout.member import Lane, Member
+from channels.fanout.delivery import Lane, Member
 from channels.kit.doors import Sink, find_mailbox
 from channels.kit.mailbox import Mailbox, MailboxBounds
 from channels.kit.printable import printable

@@ -24,7 +24,7 @@ from channels.decoupled.offers import Offers
 from channels.decoupled.options import EdgeOptions
 from channels.decoupled.transport import LinkTransport
 from channels.exceptions import InvalidOption
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.kit.mailbox import Mailbox, MailboxBounds, Overflow
 from channels.kit.types import Application, Message, Receive, Scope, Send
 from channels.server.lifespan import Lifespan

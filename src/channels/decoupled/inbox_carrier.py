@@ -18,7 +18,7 @@ from channels.decoupled.inbox_link import InboxLink, OutgoingBatch, payload_byte
 from channels.decoupled.messages import VERSION, Side, check_envelope
 from channels.decoupled.peer_link import LinkHost
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedMessage
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message
 

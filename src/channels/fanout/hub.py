@@ -16,9 +16,15 @@ from collections.abc import Callable
 from typing import Final
 
 from channels.exceptions import ClientLimitExceeded
-from channels.fanout.event import Event
-from channels.fanout.loop import EventDelivery, Loop, Round, deliver, running_loop
-from channels.fanout.member import Member
+from channels.fanout.delivery import (
+    Event,
+    EventDelivery,
+    Loop,
+    Member,
+    Round,
+    deliver,
+    running_loop,
+)
 from channels.kit.throttle import Throttle, and_more
 
 logger = logging.getLogger("channels.layers")

@@ -7,7 +7,7 @@ from typing import Any
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.exceptions import InvalidChannelLayerError
-from channels.fanout.event import OUTBOUND
+from channels.fanout.delivery import OUTBOUND
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.registry import get_channel_layer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from channels.exceptions import ChannelFull
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.kit.clock import ManualClock
 from channels.kit.mailbox import Mailbox
 from channels.layers import InMemoryChannelLayer

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.kit.clock import ManualClock
 from channels.kit.mailbox import Mailbox
 from channels.layers import InMemoryChannelLayer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from channels.fanout.event import Event
+from channels.fanout.delivery import Event
 from channels.kit.clock import SystemClock
 from channels.layers import InMemoryChannelLayer
 from channels.layers.process.local import LocalChannels

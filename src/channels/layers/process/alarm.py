@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from channels.fanout.loop import post
+from channels.fanout.delivery import post
 from channels.kit.clock import Clock
 from channels.layers.process.owner import loop_thread
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from channels.fanout.loop import post, running_loop
+from channels.fanout.delivery import post, running_loop
 from channels.kit.types import Message
 
 

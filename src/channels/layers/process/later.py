@@ -13,8 +13,7 @@ from functools import partial
 from typing import Final
 
 from channels.exceptions import ChannelFull, MalformedEnvelope
-from channels.fanout.event import Event
-from channels.fanout.loop import post
+from channels.fanout.delivery import Event, post
 from channels.layers.codec import UndecodableMessage
 from channels.layers.process.owner import loop_thread
 from channels.layers.process.reception import Reception

@@ -7,8 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
-from channels.fanout.loop import running_loop
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member, running_loop
 from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer

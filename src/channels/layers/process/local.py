@@ -14,10 +14,8 @@ import threading
 from typing import Final
 
 from channels.exceptions import ChannelFull
-from channels.fanout.event import Event
+from channels.fanout.delivery import Event, Member, post, running_loop
 from channels.fanout.hub import Hub
-from channels.fanout.loop import post, running_loop
-from channels.fanout.member import Member
 from channels.kit.clock import Clock
 from channels.kit.mailbox import DEFAULT_BOUNDS, Mailbox, MailboxBounds
 from channels.kit.types import Message

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from channels.fanout.loop import running_loop
+from channels.fanout.delivery import running_loop
 from channels.kit.clock import Clock
 from channels.kit.printable import printable
 from channels.layers.process.owner import OwnerLoop

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Final, cast
 
 from channels.exceptions import ClientLimitExceeded, InvalidChannelLayerError, NodeGone
-from channels.fanout.event import Event
+from channels.fanout.delivery import Event
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.types import Message
 from channels.layers.codec import Codec, Serializer

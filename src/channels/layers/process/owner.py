@@ -19,7 +19,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Final, TypeVar
 
 from channels.exceptions import ChannelLayerUnavailable
-from channels.fanout.loop import Loop, forget_ports, post, running_loop
+from channels.fanout.delivery import Loop, forget_ports, post, running_loop
 from channels.kit.greenlets import start_thread, wait_for
 from channels.kit.tasks import TaskScope
 

@@ -25,8 +25,7 @@ from operator import attrgetter
 from typing import Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope
-from channels.fanout.event import Event
-from channels.fanout.loop import post, running_loop
+from channels.fanout.delivery import Event, post, running_loop
 from channels.kit.types import Message
 from channels.layers.contract import Leased
 from channels.layers.delivery import Deliveries

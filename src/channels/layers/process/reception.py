@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from channels.exceptions import MalformedEnvelope
-from channels.fanout.event import Event
+from channels.fanout.delivery import Event
 from channels.layers.codec import Codec, UndecodableMessage
 from channels.layers.contract import Bus
 from channels.layers.envelope import Envelope, Kind, decode_envelope

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.kit.mailbox import Mailbox
 from channels.testing.layers.base import PATIENCE, ConformanceBase, MakeLayer, soon, until
 

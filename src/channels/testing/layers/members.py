@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from channels.exceptions import ChannelFull
-from channels.fanout.member import Member
+from channels.fanout.delivery import Member
 from channels.fanout.prepared import PLAIN
 from channels.kit.mailbox import Mailbox, MailboxBounds
 from channels.testing.layers.base import ConformanceBase, MakeLayer, receive_all, soon, until

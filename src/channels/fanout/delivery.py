@@ -1,4 +1,4 @@
-"""What happens on one event loop: callbacks that other threads post, and deliveries to its members.
+"""Events, the members who get them, and what happens on one event loop: callbacks and deliveries.
 
 Posted callbacks share a wake-up: that takes 17 µs a call at 50 concurrent ones, where a wake-up for
 each takes 60.  Deliveries keep the order in which they were submitted, over all groups and
@@ -18,10 +18,11 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
-from channels.fanout.event import Event
-from channels.fanout.member import Member
+from channels.fanout.prepared import PreparedMessage
+from channels.kit.doors import Sink
+from channels.kit.types import Message
 
 logger = logging.getLogger("channels.layers")
 
@@ -40,6 +41,9 @@ SLICE_SECONDS: Final = 0.002
 _STRIDE: Final = 100
 #: Deliveries that may wait for their turn on one loop; more are dropped and counted.
 MAX_WAITING: Final = 10_000
+#: The outbound event that needs no consumer, and all the keys that it may have.
+OUTBOUND: Final = "websocket.send"
+_OUTBOUND_KEYS: Final = frozenset({"type", "text", "bytes"})
 
 
 def running_loop() -> Loop | None:
@@ -111,6 +115,83 @@ def forget_ports() -> None:
     _ports.clear()
 
 
+class Event:
+    """A decoded message, shared by all who get it.
+
+    Attributes:
+        size: Bytes that it counts for in a mailbox.
+        deadline: Seconds by the monotonic clock after which it is void; None: never.
+        prepared: Its frames, if it is an outbound event with either text or bytes.
+    """
+
+    __slots__ = ("deadline", "message", "prepared", "size")
+
+    def __init__(self, message: Message, size: int = 0, deadline: float | None = None) -> None:
+        self.message = message
+        self.size = size
+        self.deadline = deadline
+        self.prepared = _prepare(message) if message.get("type") == OUTBOUND else None
+
+
+def _prepare(message: Message) -> PreparedMessage | None:
+    """None leaves the message to the consumer, which knows what is wrong with it."""
+    text, data = message.get("text"), message.get("bytes")
+    if not message.keys() <= _OUTBOUND_KEYS:
+        return None
+    if isinstance(text, str) and data is None:
+        return PreparedMessage(text=text)
+    if isinstance(data, bytes) and text is None:
+        return PreparedMessage(data=data)
+    return None
+
+
+class Lane(Protocol):
+    """The layer's side of a mailbox."""
+
+    @property
+    def displaced(self) -> int:
+        """Events that made room for later ones, since it was made."""
+
+    @property
+    def expired(self) -> int:
+        """Events that nobody took before their deadline."""
+
+    @property
+    def layer_size(self) -> int:
+        """How many events wait."""
+
+    @property
+    def layer_is_clear(self) -> bool:
+        """True if a frame may pass directly, because no event waits before it."""
+
+    def put_layer(self, event: Message, size: int = 0, deadline: float | None = None) -> bool:
+        """Add a shared event, copied when it is taken; False if it was dropped."""
+
+
+class Member:
+    """A channel's mailbox, its loop, and the sink that ready frames may take instead.
+
+    A frame takes the sink only while the mailbox's layer lane is clear; otherwise it would overtake
+    an event that was sent before it.  Mailbox and sink are touched on their loop only; a member
+    without a loop has a mailbox that any thread may fill.
+    """
+
+    __slots__ = ("loop", "mailbox", "most_groups", "sink")
+
+    def __init__(
+        self,
+        mailbox: Lane,
+        loop: Loop | None,
+        sink: Sink | None = None,
+        most_groups: int | None = None,
+    ) -> None:
+        self.mailbox = mailbox
+        self.loop = loop
+        self.sink = sink
+        #: How many groups it may be a member of; None: any number.
+        self.most_groups = most_groups
+
+
 class EventDelivery:
     """One event to the members of a group, or to one channel, and how far it has come."""
 
@@ -170,7 +251,7 @@ class Round:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         on_full: Callable[[EventDelivery], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

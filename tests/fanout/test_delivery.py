@@ -1,11 +1,13 @@
-"""Callbacks into loops: order, one wake-up, slices, closed loops."""
+"""Callbacks into loops: order, one wake-up, slices, closed loops; which events are ready frames."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from channels.fanout.loop import SLICE_CALLS, post
+from channels.fanout.delivery import SLICE_CALLS, Event, post
 from channels.testing.layers.base import soon, until
+from channels.wire.frames import BINARY, TEXT, server_frame
 
 
 async def test_callbacks_arrive_in_order_and_one_that_fails_stops_no_other(
@@ -61,3 +63,37 @@ async def test_a_closed_loop_takes_nothing() -> None:
     closed = asyncio.new_event_loop()
     closed.close()
     assert not post(closed, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("message", "frame"),
+    [
+        ({"type": "websocket.send", "text": "a"}, server_frame(TEXT, b"a")),
+        ({"type": "websocket.send", "text": ""}, server_frame(TEXT, b"")),
+        ({"type": "websocket.send", "bytes": b"a"}, server_frame(BINARY, b"a")),
+        ({"type": "websocket.send", "text": "a", "bytes": None}, server_frame(TEXT, b"a")),
+        ({"type": "websocket.send", "text": None, "bytes": b""}, server_frame(BINARY, b"")),
+    ],
+)
+def test_outbound_events_are_prepared(message: dict[str, Any], frame: bytes) -> None:
+    event = Event(message)
+    assert event.prepared is not None
+    assert event.prepared.frame() == frame
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "chat.message", "text": "a"},
+        {"text": "a"},
+        {"type": "websocket.send"},
+        {"type": "websocket.send", "text": None},
+        {"type": "websocket.send", "text": "a", "bytes": b"b"},
+        {"type": "websocket.send", "text": b"a"},
+        {"type": "websocket.send", "bytes": "a"},
+        {"type": "websocket.send", "text": "a", "close": True},
+        {"type": "websocket.close"},
+    ],
+)
+def test_all_others_need_their_consumer(message: dict[str, Any]) -> None:
+    assert Event(message).prepared is None
