@@ -22,8 +22,7 @@ from channels.backends.memory.queue import Demand
 from channels.exceptions import ChannelFull, MalformedEnvelope, NodeGone
 from channels.kit.clock import Clock
 from channels.layers.contract import Leased
-from channels.layers.envelope import Envelope, decode_envelope
-from channels.layers.process.window import SeenWindow
+from channels.layers.envelope import Envelope, SeenWindow, decode_envelope
 
 Handler = Callable[..., None]
 

@@ -220,13 +220,12 @@ class RedisPubSubChannelLayer(BaseRedisChannelLayer):
             if isawaitable(result):
                 await result
             return
-        payload = self.node.codec.encode({"type": hook})
         with self.node.local.lock:
             channels = list(self.node.local.hub.channels)
         for channel in channels:
             # A full one has its loss counted; a gone one needs none.
             with contextlib.suppress(ChannelFull, ChannelLayerUnavailable):
-                await self.node.send(channel, payload)
+                await self.send(channel, {"type": hook})
 
 
 def shard_of(value: str | bytes, ring_size: int) -> int:

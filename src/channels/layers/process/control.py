@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -20,9 +19,9 @@ from channels.exceptions import (
     MalformedEnvelope,
     NodeGone,
 )
-from channels.layers.envelope import Envelope, Kind
+from channels.layers.envelope import Kind
+from channels.layers.process.envelopes import Envelopes
 from channels.layers.process.link import Link
-from channels.layers.process.reception import Reception
 
 _HEAD: Final = struct.Struct("!Q17s")
 #: The name of an answer, which needs none.
@@ -30,25 +29,14 @@ _ANSWER: Final = "_.nodes"
 
 
 class Control:
-    """Questions to other nodes that wait for their answer, and answers to theirs.
+    """Questions to other nodes that wait for their answer, and answers to theirs; of one node."""
 
-    Args:
-        node: Whose control this is.
-        envelope: Makes an envelope of (kind, name, payload) from this node.
-    """
-
-    def __init__(
-        self,
-        node: str,
-        link: Link,
-        reception: Reception,
-        envelope: Callable[[Kind, str, bytes], Envelope],
-    ) -> None:
+    def __init__(self, node: str, link: Link, envelopes: Envelopes) -> None:
         self._node = node
         self._link = link
-        self._local = reception.local
-        self._counters = reception.counters
-        self._envelope = envelope
+        self._make = envelopes.make_control
+        self._local = envelopes.local
+        self._counters = envelopes.counters
         self._tokens = itertools.count(1)
         #: On the owner loop only.
         self._asked: dict[int, asyncio.Future[None]] = {}
@@ -74,7 +62,7 @@ class Control:
         token = next(self._tokens)
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked[token] = answer
-        envelope = self._envelope(kind, group, pack_question(token, self._node, channel))
+        envelope = self._make(kind, group, pack_question(token, self._node, channel))
         try:
             push = partial(self._link.transport.push_node, node, envelope)
             await self._link.do_here(len(envelope.payload), push)
@@ -120,7 +108,7 @@ class Control:
                 await self._link.join_here(group)
         else:
             self._local.discard(group, channel)
-        answer = self._envelope(Kind.DONE, _ANSWER, question)
+        answer = self._make(Kind.DONE, _ANSWER, question)
         try:
             push = partial(self._link.transport.push_node, asker, answer)
             await self._link.do_here(len(answer.payload), push)

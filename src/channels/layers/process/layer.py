@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, ClassVar, TypeVar
+import contextlib
+from collections.abc import Awaitable
+from functools import partial
+from typing import ClassVar, Final, cast
 
-from channels.exceptions import ChannelLayerUnavailable, InvalidChannelLayerError
-from channels.fanout.delivery import Member, running_loop
+from channels.exceptions import ClientLimitExceeded, InvalidChannelLayerError, NodeGone
+from channels.fanout.delivery import Event, Member
 from channels.kit.clock import Clock
 from channels.kit.types import Message
 from channels.layers.base import BaseChannelLayer
 from channels.layers.codec import Serializer
-from channels.layers.contract import Capabilities, Transport
+from channels.layers.contract import Capabilities, QueueMembers, Transport
 from channels.layers.delivery import Delivery
-from channels.layers.names import node_of
+from channels.layers.envelope import Kind
+from channels.layers.names import local_part, node_of
 from channels.layers.options import LayerOptions
-from channels.layers.outbound import outbound_message
+from channels.layers.process.blocking import BlockingLayer
 from channels.layers.process.leases import Lease
 from channels.layers.process.losses import GapListener
 from channels.layers.process.node import Node
 
-T = TypeVar("T")
+#: After so many messages `receive` gives the loop a turn: many may wait, and nothing else would.
+_TURN: Final = 50
 
 
 class NodeChannelLayer(BaseChannelLayer):
@@ -50,7 +54,8 @@ class NodeChannelLayer(BaseChannelLayer):
         self.options = options
         self.node = Node(transport, self, options, clock=clock, mark=mark, serializer=serializer)
         #: The verbs for code without an event loop; each call blocks until it is done.
-        self.sync = BlockingLayer(self)
+        self.sync = BlockingLayer(self, self.node)
+        self._received = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -81,7 +86,46 @@ class NodeChannelLayer(BaseChannelLayer):
         self.require_valid_channel_name(channel)
         if delay:
             self._check_delay(delay)
-        await self.node.send(channel, self.node.codec.encode(message), delay)
+        node = self.node
+        payload = node.codec.encode(message)
+        # Later than others: one who only sends should not have to clear up.
+        node.tidy(patience=2 * self.expiry)
+        node.counters["sent"] += 1
+        try:
+            if delay:
+                await node.later.send(channel, payload, delay)
+            elif node.local.is_here(channel):
+                await self._send_own(channel, payload)
+            elif (owner := node_of(channel)) is not None:
+                await self._push_node(owner, channel, payload)
+            else:
+                await node.push(channel, payload, node.life_of(channel))
+        except NodeGone:
+            # At most once: its process is gone, and the message with it.
+            node.counters["dropped_gone"] += 1
+
+    async def _push_node(self, owner: str, channel: str, payload: bytes) -> None:
+        """Send to a channel through the broker; one of this process is awaited from there."""
+        envelopes, link, transport = self.node.envelopes, self.node.link, self.node.transport
+        envelope = envelopes.make(Kind.CHANNEL, channel, payload, self.expiry)
+
+        def push() -> Awaitable[None]:
+            if owner == self.node.id:
+                envelopes.awaited = envelope.seq
+            return transport.push_node(owner, envelope)
+
+        await link.do(len(payload), push)
+
+    async def _send_own(self, channel: str, payload: bytes) -> None:
+        """Send to a channel of this process, after what it has sent to groups before."""
+        node = self.node
+        if node.envelopes.awaited:
+            # Where the broker has forgotten this node, nothing else comes from there either.
+            with contextlib.suppress(NodeGone):
+                return await self._push_node(node.id, channel, payload)
+        deadline = node.clock.monotonic() + self.expiry
+        event = Event(node.codec.decode(payload), len(payload), deadline)
+        await node.local.send(channel, event, self.options.send_timeout)
 
     def _check_delay(self, delay: float) -> None:
         limit = self.options.max_delay
@@ -96,11 +140,24 @@ class NodeChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: If the name breaks the rules, or the channel is another process's.
         """
+        node, local = self.node, self.node.local
         # One that is read already has a name that holds: a tenth of what a message to it costs.
-        if channel not in self.node.local.inboxes:
+        if channel not in local.inboxes:
             self._require_readable(channel)
-        message = self.node.take(channel)
-        return await self.node.receive(channel) if message is None else message
+        if node.clock.monotonic() >= local.sweep_due:
+            local.sweep()
+        self._received += 1
+        if not self._received % _TURN:
+            await asyncio.sleep(0)
+        message = local.take(channel)
+        if message is not None:
+            return message
+        if local.is_attached(channel):
+            raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
+        if not local.is_own(channel):
+            return await node.queues.receive(channel)
+        await node.link.start()
+        return await local.receive(channel)
 
     def _require_readable(self, channel: str) -> None:
         """Raise TypeError unless this process may receive from the channel."""
@@ -147,7 +204,8 @@ class NodeChannelLayer(BaseChannelLayer):
         Raises:
             TypeError: If the prefix makes the name too long, or has characters that none may have.
         """
-        name = await self.node.new_channel(prefix)
+        await self.node.link.start()
+        name = f"{prefix}{self.node.mark}{local_part()}"
         self.require_valid_channel_name(name)
         return name
 
@@ -162,9 +220,15 @@ class NodeChannelLayer(BaseChannelLayer):
             ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
         """
         self.require_valid_channel_name(channel)
-        if node_of(channel) is not None or self.node.local.is_own(channel):
+        node = self.node
+        if node_of(channel) is not None or node.local.is_own(channel):
             raise TypeError(f"{channel!r} is a channel of one process, and no queue.")
-        return await self.node.backlog(channel)
+        waiting, deadline = await node.link.do(0, partial(node.transport.backlog, channel))
+        life = node.life_of(channel)
+        if not waiting or not deadline or life is None:
+            return waiting, None
+        # What a later `delivery` or another process's clock makes of it is not below 0.
+        return waiting, max(0.0, node.envelopes.broker_time - deadline / 1000 + life)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel, whoever reads it, a member of a group, or refresh its membership.
@@ -181,7 +245,22 @@ class NodeChannelLayer(BaseChannelLayer):
         """
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        await self.node.group_add(group, channel)
+        node = self.node
+        if node.local.is_here(channel):
+            try:
+                node.local.add(group, channel)
+            except ClientLimitExceeded:
+                node.counters["refused_groups"] += 1
+                raise
+            if not await node.link.join(group):
+                # The membership stands and takes effect when the backend is back.
+                node.counters["joined_late"] += 1
+        elif (owner := node_of(channel)) is not None:
+            await node.control.ask(Kind.ADD, owner, group, channel)
+        else:
+            expires = node.envelopes.broker_time + self.group_expiry
+            add = partial(self._queue_members(channel).add_queue, group, channel, expires)
+            await node.link.do(0, add)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens if it is no member.
@@ -192,7 +271,22 @@ class NodeChannelLayer(BaseChannelLayer):
         """
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
-        await self.node.group_discard(group, channel)
+        node = self.node
+        if node.local.is_here(channel):
+            node.local.discard(group, channel)
+        elif (owner := node_of(channel)) is not None:
+            await node.control.ask(Kind.DISCARD, owner, group, channel)
+        else:
+            discard = partial(self._queue_members(channel).discard_queue, group, channel)
+            await node.link.do(0, discard)
+
+    def _queue_members(self, channel: str) -> QueueMembers:
+        if not self.capabilities.queue_members:
+            raise InvalidChannelLayerError(
+                f"{type(self).__name__} cannot make {channel!r} a member of a group: it is "
+                "a queue.  Use a backend that can (RedisChannelLayer for one)."
+            )
+        return cast(QueueMembers, self.node.transport)
 
     async def group_send(self, group: str, message: Message) -> None:
         """Send a message to every member of a group, at most once each.
@@ -207,7 +301,26 @@ class NodeChannelLayer(BaseChannelLayer):
             ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
         """
         self.require_valid_group_name(group)
-        await self.node.group_send(group, self.node.codec.encode(message))
+        node = self.node
+        payload = node.codec.encode(message)
+        now = node.clock.monotonic()
+        if now >= node.local.sweep_due or now >= node.losses.due:
+            node.tidy()
+        node.counters["group_sent"] += 1
+        link, envelopes, transport = node.link, node.envelopes, node.transport
+        envelope = envelopes.make(Kind.GROUP, group, payload, self.expiry)
+        if link.is_direct:
+            await transport.publish(group, envelope)
+            if group in node.local.hub.groups:
+                await node.local.hub.give_way()
+            return
+
+        def publish() -> Awaitable[None]:
+            if group in link.subscriptions.joined:
+                envelopes.awaited = envelope.seq
+            return transport.publish(group, envelope)
+
+        await link.do(len(payload), publish)
 
     async def flush(self) -> None:
         """Forget all messages and groups, those of other processes too."""
@@ -249,83 +362,3 @@ class NodeChannelLayer(BaseChannelLayer):
         Lost in the backend, or because members of this process were full (within a second then).
         """
         self.node.gap_listeners.append(listener)
-
-
-class BlockingLayer:
-    """The verbs for code that runs no event loop: a sync view, a command, a task of Celery.
-
-    Each call goes to the layer's own loop and blocks until it is done there; no loop and no
-    connection is made for a call.  They raise what the layer's own verbs raise, and RuntimeError on
-    a thread with a running loop, which they would stop.
-    """
-
-    def __init__(self, layer: NodeChannelLayer) -> None:
-        self._layer = layer
-
-    def send(self, channel: str, message: Message, *, delay: float = 0.0) -> None:
-        self.call(lambda: self._layer.send(channel, message, delay=delay))
-
-    def receive(self, channel: str, timeout: float | None = None) -> Message:
-        """The next message.
-
-        Raises:
-            TimeoutError: If none came within `timeout` seconds (None: wait for ever).
-        """
-        return self.run(lambda: self._layer.receive(channel), timeout)
-
-    def new_channel(self, prefix: str = "specific") -> str:
-        return self.call(lambda: self._layer.new_channel(prefix))
-
-    def group_add(self, group: str, channel: str) -> None:
-        self.call(lambda: self._layer.group_add(group, channel))
-
-    def group_discard(self, group: str, channel: str) -> None:
-        self.call(lambda: self._layer.group_discard(group, channel))
-
-    def group_send(self, group: str, message: Message) -> None:
-        self.call(lambda: self._layer.group_send(group, message))
-
-    def broadcast(
-        self,
-        group: str,
-        *,
-        text: str | None = None,
-        bytes: bytes | None = None,  # noqa: A002 - ASGI's word for it
-        json: Any = None,
-    ) -> None:
-        """As `channels.layers.broadcast`."""
-        self.group_send(group, outbound_message(text=text, data=bytes, json=json))
-
-    def backlog(self, channel: str) -> tuple[int, float | None]:
-        return self.call(lambda: self._layer.backlog(channel))
-
-    def flush(self) -> None:
-        self.call(self._layer.flush)
-
-    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """`run` for what the layer's own bounds end.
-
-        Raises:
-            ChannelLayerUnavailable: If the loop that owns the layer does not answer.
-        """
-        # Longer than what the verbs themselves may take, so that their own error is seen.
-        limit = 3 * self._layer.options.send_timeout + 5.0
-        try:
-            return self.run(work, limit)
-        except TimeoutError:
-            raise ChannelLayerUnavailable(
-                f"The event loop that owns this layer did not answer within {limit} s."
-            ) from None
-
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
-        """What a coroutine gives that calls verbs of the layer, run on the layer's own loop.
-
-        Raises:
-            TimeoutError: If it takes more than `timeout` seconds; it is cancelled then.
-        """
-        if running_loop() is not None:
-            raise RuntimeError(
-                "layer.sync blocks its thread, and an event loop runs on this one: await the "
-                "layer's own method instead."
-            )
-        return self._layer.node.link.owner.call_sync(work, timeout)

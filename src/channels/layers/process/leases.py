@@ -22,9 +22,7 @@ from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MessageToo
 from channels.kit.types import Message
 from channels.layers.contract import Leased
 from channels.layers.delivery import DEAD_LETTER, Delivery
-from channels.layers.process.link import Link
-from channels.layers.process.queues import Push, Queues
-from channels.layers.process.reception import Reception
+from channels.layers.process.queues import Queues
 
 logger = logging.getLogger("channels.layers")
 
@@ -139,29 +137,21 @@ class Lease:
 
 
 class Leases:
-    """At-least-once delivery in this process; any thread and loop.
+    """At-least-once delivery in this process; any thread and loop."""
 
-    Args:
-        push: Puts a message into a dead-letter channel.
-    """
-
-    def __init__(self, link: Link, reception: Reception, queues: Queues, push: Push) -> None:
-        self.counters = reception.counters
+    def __init__(self, queues: Queues) -> None:
         self.queues = queues
-        self._link = link
-        self._push = push
+        self.counters = queues.counters
 
     async def receive(self, channel: str, delivery: Delivery) -> tuple[Message, Lease]:
         """The next message of a queue, on lease; what is void or used up is seen to on the way.
 
         Cancel safety: a cancelled call takes nothing.
         """
-        await self._link.start()
+        await self.queues.link.start()
         while True:
-            taken = await self.queues.take(channel)
-            event, leased = await self.queues.open(taken), taken.leased
-            if event is None:
-                continue
+            taken, event = await self.queues.take(channel)
+            leased = taken.leased
             try:
                 if taken.asked:
                     # It was to be acknowledged for a `receive` that was cancelled.
@@ -194,7 +184,7 @@ class Leases:
                 "attempts": leased.attempts,
             }
             try:
-                await self._push(target, letter, None)
+                await self.queues.push(target, letter, None)
                 fate = f"went to {target}"
             except ChannelFull:
                 fate = f"stays there, for there is no room for it in {target},"

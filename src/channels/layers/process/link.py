@@ -151,7 +151,7 @@ class Link:
 
     async def join(self, group: str) -> bool:
         """Join a group; False if that is still under way after `send_timeout`."""
-        if self.is_direct or self.subscriptions.is_joined(group):
+        if self.is_direct:
             return True
         try:
             return await self.owner.call(partial(self.join_here, group), self.patience)

@@ -24,17 +24,16 @@ from functools import partial
 from operator import attrgetter
 from typing import Final
 
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, MalformedEnvelope
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.fanout.delivery import Event, post, running_loop
 from channels.kit.types import Message
 from channels.layers.contract import Leased
 from channels.layers.delivery import Deliveries
-from channels.layers.envelope import Envelope, decode_envelope
+from channels.layers.process.envelopes import Envelopes
 from channels.layers.process.link import Link
-from channels.layers.process.reception import Reception
 
-#: Sends (channel, message, seconds until it expires or None for never) to a queue.
-Push = Callable[[str, Message, float | None], Awaitable[None]]
+#: Sends (channel, encoded message, seconds until it expires or None for never) to a queue.
+Push = Callable[[str, bytes, float | None], Awaitable[None]]
 
 #: Lease of a message that is acknowledged as soon as it is here.
 PLAIN_LEASE_SECONDS: Final = 30.0
@@ -133,11 +132,12 @@ class Queues:
     """
 
     def __init__(
-        self, link: Link, reception: Reception, deliveries: Deliveries, push: Push
+        self, link: Link, envelopes: Envelopes, deliveries: Deliveries, push: Push
     ) -> None:
-        self._link = link
-        self._reception = reception
-        self._clock = reception.clock
+        self.link = link
+        self.counters = envelopes.counters
+        self._envelopes = envelopes
+        self._clock = envelopes.clock
         self._deliveries = deliveries
         self._push = push
         #: Guards the queues: readers are on any loop, and a direct transport calls on any thread.
@@ -150,13 +150,10 @@ class Queues:
 
         Cancel safety: a cancelled call takes nothing.
         """
-        if not self._link.is_started:
-            await self._link.start()
+        if not self.link.is_started:
+            await self.link.start()
         while True:
-            taken = await self.take(channel)
-            event = await self.open(taken)
-            if event is None:
-                continue
+            taken, event = await self.take(channel)
             try:
                 if await self._acknowledge(taken):
                     return event.message
@@ -166,7 +163,7 @@ class Queues:
 
     async def _acknowledge(self, taken: Taken) -> bool:
         """Acknowledge a message; False if another reader may get it, or has it already."""
-        transport, leased = self._link.transport, taken.leased
+        transport, leased = self.link.transport, taken.leased
 
         def acknowledge() -> Awaitable[bool]:
             taken.asked += 1
@@ -174,7 +171,7 @@ class Queues:
 
         while True:
             try:
-                if await self._link.do(0, acknowledge):
+                if await self.link.do(0, acknowledge):
                     return True
                 # Where the answer to an earlier call was lost, a lease that could not have run out
                 # yet was ended by that call.
@@ -184,11 +181,21 @@ class Queues:
                     return False
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def take(self, channel: str) -> Taken:
+    async def take(self, channel: str) -> tuple[Taken, Event]:
         """The next message of a queue, on lease unless it was `asked` for already.
 
-        Cancel safety: a cancelled call takes nothing.
+        One that is void or unreadable is acknowledged on the way.  Cancel safety: a cancelled call
+        takes nothing.
         """
+        while True:
+            taken = await self._take(channel)
+            event = taken.event = taken.event or self._envelopes.open(taken.leased)
+            if event is not None:
+                return taken, event
+            with contextlib.suppress(ChannelLayerUnavailable):
+                await self.acknowledge(taken.leased)
+
+    async def _take(self, channel: str) -> Taken:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         while True:
             with self._lock:
@@ -211,21 +218,6 @@ class Queues:
                     queue.forget(waiter)
                 self._balance(channel)
                 raise
-
-    async def open(self, taken: Taken) -> Event | None:
-        """The event in a message; None if it is void or unreadable, and then it is acknowledged."""
-        if taken.event is None:
-            leased = taken.leased
-            try:
-                data = leased.data
-                envelope = data if isinstance(data, Envelope) else decode_envelope(data)
-                taken.event = self._reception.open(envelope, leased.queue)
-            except MalformedEnvelope as error:
-                self._reception.losses.unreadable(error)
-            if taken.event is None:
-                with contextlib.suppress(ChannelLayerUnavailable):
-                    await self.acknowledge(leased)
-        return taken.event
 
     def keep(self, taken: Taken) -> None:
         """Its reader was cancelled: keep it for the next, in its place."""
@@ -251,24 +243,28 @@ class Queues:
         event, now = taken.event, self._clock.monotonic()
         assert event is not None, "it was opened before it was acknowledged"
         if event.deadline is not None and event.deadline <= now:
-            self._reception.counters["dropped_expired"] += 1
+            self.counters["dropped_expired"] += 1
             return
         life = None if event.deadline is None else event.deadline - now
-        await self._push(taken.leased.queue, event.message, life)
+        await self.push(taken.leased.queue, event.message, life)
+
+    async def push(self, channel: str, message: Message, life: float | None) -> None:
+        """Send a message to a queue, to expire after `life` seconds; None: never."""
+        await self._push(channel, self._envelopes.codec.encode(message), life)
 
     # The ends of a lease, as `WorkQueue` has them.
 
     async def acknowledge(self, leased: Leased) -> bool:
-        end = self._link.transport.acknowledge
-        return await self._link.do(0, lambda: end(leased.queue, leased.token))
+        end = self.link.transport.acknowledge
+        return await self.link.do(0, lambda: end(leased.queue, leased.token))
 
     async def release(self, leased: Leased, delay: float, counted: bool) -> bool:
-        end = self._link.transport.release
-        return await self._link.do(0, lambda: end(leased.queue, leased.token, delay, counted))
+        end = self.link.transport.release
+        return await self.link.do(0, lambda: end(leased.queue, leased.token, delay, counted))
 
     async def extend(self, leased: Leased, seconds: float) -> bool:
-        extend = self._link.transport.extend
-        return await self._link.do(0, lambda: extend(leased.queue, leased.token, seconds))
+        extend = self.link.transport.extend
+        return await self.link.do(0, lambda: extend(leased.queue, leased.token, seconds))
 
     async def close(self) -> None:
         """Put back what no reader here has taken; on the owner loop."""
@@ -298,8 +294,8 @@ class Queues:
 
     def _balance(self, channel: str) -> None:
         """Wake readers for what is here, demand the rest, and release what is left over."""
-        if not self._link.is_direct:
-            self._link.tell(partial(self._balance_here, channel))
+        if not self.link.is_direct:
+            self.link.tell(partial(self._balance_here, channel))
             return
         told = -1
         while True:
@@ -312,7 +308,7 @@ class Queues:
             if count <= told:
                 break
             told = count
-            self._link.transport.demand(channel, count, seconds, self._on_leased)
+            self.link.transport.demand(channel, count, seconds, self._on_leased)
         if left_over > 0:
             # It never waits: the first step is the last, and these are at the head of their queue.
             with contextlib.suppress(StopIteration):
@@ -334,7 +330,7 @@ class Queues:
 
     def _demand(self, channel: str, queue: ReadQueue, count: int) -> None:
         queue.asked = count
-        self._link.transport.demand(channel, count, queue.seconds, self._on_leased)
+        self.link.transport.demand(channel, count, queue.seconds, self._on_leased)
 
     def _calm(self, channel: str, queue: ReadQueue) -> None:
         """No reader has come: demand less, and release what is left over."""
@@ -344,7 +340,7 @@ class Queues:
         if queue.left_over > 0 and self._clock.monotonic() >= queue.keep_until:
             with contextlib.suppress(RuntimeError):
                 # Unless the layer is closing.
-                self._link.owner.spawn(self._release(channel), "channel layer queues")
+                self.link.owner.spawn(self._release(channel), "channel layer queues")
         else:
             self._balance_here(channel)
 

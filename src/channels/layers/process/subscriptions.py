@@ -3,7 +3,7 @@
 A group is joined when its first member comes and left a while after its last one went, so that
 members who come and go do not reach the broker.  Groups to look at are gathered, and one task
 brings them to what is wanted, in batches: a join never runs beside a leave.  All of it happens on
-the owner loop, apart from `is_joined`.
+the owner loop; members come and go on any thread.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Subscriptions:
         wanted: The groups that have members in this process now; any thread may change that.
         spawn: Starts a task of the layer.
         linger: Seconds from the last member's leaving to the group's.
+
+    Attributes:
+        joined: The groups of which what is published arrives here.
     """
 
     def __init__(
@@ -43,25 +46,20 @@ class Subscriptions:
         self._wanted = wanted
         self._spawn = spawn
         self._linger = linger
-        #: Group -> True: joined; False: it is being joined or left, or that was interrupted.
-        self._joined: dict[str, bool] = {}
+        self.joined: set[str] = set()
         #: Groups to look at; the transport may have to join or leave them.
         self._pending: dict[str, None] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._runner: asyncio.Task[Any] | None = None
 
-    def is_joined(self, group: str) -> bool:
-        """True if what is published to the group arrives here.  Any thread may ask.
-
-        Also for a group without members that is not left yet: who asks after it has added a member
-        may rely on it, because the group is left only after another look at whether it is wanted.
-        """
-        return self._joined.get(group, False)
-
     async def ensure(self, group: str, timeout_seconds: float) -> bool:
-        """Join a group and wait for it; False if that takes longer, and it goes on by itself."""
-        if self.is_joined(group):
+        """Join a group and wait for it; False if that takes longer, and it goes on by itself.
+
+        Called after a member was added: one that is joined and has no other member is left only
+        after another look at whether it is wanted.
+        """
+        if group in self.joined:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(group, []).append(waiter)
@@ -75,7 +73,7 @@ class Subscriptions:
 
     def release(self, group: str) -> None:
         """The group has no member here any more: leave it after a while."""
-        if self.is_joined(group):
+        if group in self.joined:
             if (timer := self._timers.get(group)) is not None:
                 timer.cancel()
             loop = asyncio.get_running_loop()
@@ -100,7 +98,7 @@ class Subscriptions:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._joined.clear()
+        self.joined.clear()
         self._pending.clear()
 
     def _look_at(self, group: str) -> None:
@@ -126,30 +124,21 @@ class Subscriptions:
         return group == ALL_NODES or group in self._wanted or group in self._waiters
 
     async def _join(self, groups: Sequence[str]) -> None:
-        new = [group for group in groups if not self.is_joined(group)]
-        is_done = await self._change(self._bus.join, new)
+        new = [group for group in groups if group not in self.joined]
+        if await self._change(self._bus.join, new):
+            # Otherwise the next group_add tries again.
+            self.joined.update(new)
         for group in groups:
             self._pending.pop(group, None)
-            if is_done:
-                self._joined[group] = True
-            else:
-                # The next group_add tries again.
-                self._joined.pop(group, None)
             for waiter in self._waiters.pop(group, ()):
                 if not waiter.done():
                     waiter.set_result(None)
 
     async def _leave(self, groups: Sequence[str]) -> None:
-        known = {group: self._joined[group] for group in groups if group in self._joined}
-        # Before the last look: whoever adds a member on another thread after it finds them so.
-        self._joined.update(dict.fromkeys(known, False))
-        leaving = [group for group in groups if not self._is_needed(group)]
-        for group in known.keys() - leaving:
-            self._joined[group] = known[group]
-        await self._change(self._bus.leave, [group for group in leaving if group in known])
-        for group in leaving:
-            self._joined.pop(group, None)
-            # Someone may have come while it was leaving.
+        # First: a member that is added meanwhile waits for the group to be joined again.
+        self.joined.difference_update(groups)
+        await self._change(self._bus.leave, groups)
+        for group in groups:
             if not self._is_needed(group):
                 self._pending.pop(group, None)
 
@@ -158,7 +147,6 @@ class Subscriptions:
     ) -> bool:
         """Join or leave groups; False if the transport failed against the contract."""
         if groups:
-            self._joined.update(dict.fromkeys(groups, False))
             try:
                 await change(groups)
             except TransportDown:
