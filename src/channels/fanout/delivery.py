@@ -17,6 +17,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
@@ -168,6 +169,7 @@ class Lane(Protocol):
         """Add a shared event, copied when it is taken; False if it was dropped."""
 
 
+@dataclass(slots=True, eq=False)
 class Member:
     """A channel's mailbox, its loop, and the sink that ready frames may take instead.
 
@@ -176,37 +178,24 @@ class Member:
     without a loop has a mailbox that any thread may fill.
     """
 
-    __slots__ = ("loop", "mailbox", "most_groups", "sink")
-
-    def __init__(
-        self,
-        mailbox: Lane,
-        loop: Loop | None,
-        sink: Sink | None = None,
-        most_groups: int | None = None,
-    ) -> None:
-        self.mailbox = mailbox
-        self.loop = loop
-        self.sink = sink
-        #: How many groups it may be a member of; None: any number.
-        self.most_groups = most_groups
+    mailbox: Lane
+    loop: Loop | None
+    sink: Sink | None = None
+    #: How many groups it may be a member of; None: any number.
+    most_groups: int | None = None
 
 
+@dataclass(slots=True, eq=False)
 class EventDelivery:
     """One event to the members of a group, or to one channel, and how far it has come."""
 
-    __slots__ = ("event", "full", "is_group", "members", "name", "reached")
-
-    def __init__(
-        self, name: str, event: Event, members: Sequence[Member], *, is_group: bool = True
-    ) -> None:
-        self.name = name
-        self.is_group = is_group
-        self.event = event
-        self.members = members
-        self.reached = 0
-        #: Members that were passed over because they were full.
-        self.full = 0
+    name: str
+    event: Event
+    members: Sequence[Member]
+    is_group: bool = True
+    reached: int = 0
+    #: Members that were passed over because they were full.
+    full: int = 0
 
 
 def deliver(delivery: EventDelivery, stop: int, counts: Counter[str]) -> None:

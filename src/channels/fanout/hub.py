@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from channels.exceptions import ClientLimitExceeded
@@ -46,17 +47,15 @@ _COUNTED: Final = (
 )
 
 
+@dataclass(slots=True, eq=False)
 class Group:
     """The members of a group in this process."""
 
-    __slots__ = ("added", "known", "members")
-
-    def __init__(self) -> None:
-        self.members: dict[str, Member] = {}
-        #: Channel -> when it was added last, by the hub's clock.
-        self.added: dict[str, float] = {}
-        #: What `ready` gave, until a member comes or goes.
-        self.known: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
+    members: dict[str, Member] = field(default_factory=dict)
+    #: Channel -> when it was added last, by the hub's clock.
+    added: dict[str, float] = field(default_factory=dict)
+    #: What `ready` gave, until a member comes or goes.
+    known: tuple[tuple[Loop | None, tuple[Member, ...]], ...] | None = None
 
     def put(self, channel: str, member: Member, now: float) -> None:
         """Add a member, or refresh it."""

@@ -26,8 +26,6 @@ from channels.kit.tracing import TRACE_KEY, tracing
 from channels.kit.types import Message
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-#: A packer that has packed more is let go of, with the buffer that it has grown.
-_KEEP_UP_TO: Final = 64 * 1024
 #: What MessagePack never uses: octets that begin with it are no message.
 _NO_MESSAGE: Final = b"\xc1"
 _COLLECTIONS: Final = (set, frozenset, deque)
@@ -48,23 +46,10 @@ class Serializer(Protocol):
 class MsgpackSerializer:
     """The default: all of JSON, and bytes.  Tuples arrive as lists."""
 
-    def __init__(self) -> None:
-        # To make one takes as long as to pack 300 bytes.  One that is in use stands not here, so
-        # that another thread makes its own.
-        self._packers: deque[msgpack.Packer] = deque(maxlen=4)
-
     def dumps(self, message: Message) -> bytes:
-        try:
-            packer = self._packers.pop()
-        except IndexError:
-            packer = self.make_packer()
-        data: bytes = packer.pack(message)
-        if len(data) <= _KEEP_UP_TO:
-            self._packers.append(packer)
+        # `packb`, which hands on any option, takes 0.3 µs more.
+        data: bytes = msgpack.Packer(use_bin_type=True).pack(message)
         return data
-
-    def make_packer(self) -> msgpack.Packer:
-        return msgpack.Packer(use_bin_type=True)
 
     def loads(self, data: bytes) -> Message:
         try:

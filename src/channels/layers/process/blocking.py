@@ -63,7 +63,9 @@ class BlockingLayer:
         self.group_send(group, outbound_message(text=text, data=bytes, json=json))
 
     def backlog(self, channel: str) -> tuple[int, float | None]:
-        return self.call(lambda: self._layer.backlog(channel))
+        backlog = cast(Any, self._layer).backlog
+        found: tuple[int, float | None] = self.call(lambda: backlog(channel))
+        return found
 
     def flush(self) -> None:
         self.call(self._layer.flush)

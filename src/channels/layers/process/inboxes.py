@@ -28,6 +28,20 @@ class Policy(Protocol):
     def get_capacity_bytes(self, channel: str) -> int: ...
 
 
+def wake_first(waiters: deque[asyncio.Future[None]]) -> asyncio.Future[None] | None:
+    """Wake the first who waits, on whichever loop, and take it out; None if nobody can be woken."""
+    while waiters:
+        waiter = waiters.popleft()
+        loop = waiter.get_loop()
+        if loop is not running_loop():
+            if post(loop, waiter):
+                return waiter
+        elif not waiter.done():
+            waiter.set_result(None)
+            return waiter
+    return None
+
+
 class Inbox:
     """The unread events of one channel.
 
@@ -95,7 +109,7 @@ class Inbox:
             self._events.append((event, size, deadline))
             self._bytes += size
             if self._waiters:
-                self._wake()
+                wake_first(self._waiters)
             return True
 
     def _is_over(self, size: int) -> bool:
@@ -122,7 +136,7 @@ class Inbox:
                         self._waiters.remove(waiter)
                     elif self._events:
                         # Woken for an event that this reader will not take: wake the next.
-                        self._wake()
+                        wake_first(self._waiters)
                 raise
 
     def get_nowait(self) -> Message | None:
@@ -157,14 +171,3 @@ class Inbox:
             self._events.clear()
             self._bytes = 0
             return everything
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            loop = waiter.get_loop()
-            if loop is running_loop():
-                if not waiter.done():
-                    waiter.set_result(None)
-                    return
-            elif post(loop, waiter):
-                return

@@ -42,12 +42,15 @@ class Outbox:
         self.given_up = 0
         #: Why the backend is out of reach, without secrets; "": it is not, or nobody knows.
         self.cause = ""
+        #: True while the transport is up.
+        self.is_open = False
         self._deadlines = SharedTimeout(send_timeout)
-        self._order = itertools.count()
-        #: Order of submission -> what tells it that its turn has come.
-        self._line: dict[int, asyncio.Future[None]] = {}
+        self._numbers = itertools.count()
+        #: The numbers of those who wait, in the order of submission.
+        self._line: dict[int, None] = {}
         self._bytes = 0
-        self._opened = asyncio.Event()
+        #: Set when operations may start.
+        self._free = asyncio.Event()
         self._is_closed = False
         #: How often the transport went down.
         self._failures = 0
@@ -55,41 +58,39 @@ class Outbox:
         self._started = 0
         self._unheard = 0
 
-    @property
-    def is_open(self) -> bool:
-        """True while the transport is up."""
-        return self._opened.is_set()
-
     def __len__(self) -> int:
         return len(self._line)
 
     def open(self) -> None:
         """The transport is up: let the line go."""
-        self._opened.set()
+        self.is_open = True
         self.cause = ""
         self._let_go()
 
     def shut(self) -> None:
         """The transport is down: operations wait from now on."""
         if self.is_open:
-            self._opened.clear()
+            self.is_open = False
+            self._free.clear()
             self._failures += 1
             self._unheard = self._started
+
+    def _let_go(self) -> None:
+        if self.is_open and not self._unheard:
+            self._free.set()
 
     async def wait_open(self, timeout_seconds: float) -> bool:
         """Until the transport is up; False if that takes longer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                await self._opened.wait()
+                await self._free.wait()
         return self.is_open
 
     def close(self) -> None:
         """Who waits, or comes to wait, gets `ChannelLayerUnavailable`."""
         self.shut()
         self._is_closed = True
-        for turn in self._line.values():
-            if not turn.done():
-                turn.set_result(None)
+        self._free.set()
 
     async def submit(self, size: int, operation: Callable[[], Awaitable[T]]) -> T:
         """Carry out an operation on the transport, now or when it is back.
@@ -102,11 +103,11 @@ class Outbox:
             ChannelLayerUnavailable: If it was not done within `send_timeout`, or the line is full.
                 It may have been carried out nevertheless, if the connection broke meanwhile.
         """
-        order = next(self._order)
+        number = next(self._numbers)
         try:
             with Deadline(self._deadlines) as deadline:
-                if not self._opened.is_set() or self._unheard or self._line:
-                    await self._wait_in_line(order, size)
+                if self._line or not self._free.is_set() or self._is_closed:
+                    await self._wait_in_line(number, size)
                 while True:
                     failures = self._failures
                     self._started += 1
@@ -123,7 +124,7 @@ class Outbox:
                         if failures != self._failures:
                             self._unheard -= 1
                             self._let_go()
-                    await self._wait_in_line(order, size)
+                    await self._wait_in_line(number, size)
                     self.replayed += 1
         except TimeoutError:
             self.given_up += 1
@@ -132,12 +133,7 @@ class Outbox:
                 f"{self.send_timeout} s{f': {self.cause}'.rstrip('.') if self.cause else ''}."
             ) from None
 
-    @property
-    def _is_free(self) -> bool:
-        """True if operations may start."""
-        return self._opened.is_set() and not self._unheard
-
-    async def _wait_in_line(self, order: int, size: int) -> None:
+    async def _wait_in_line(self, number: int, size: int) -> None:
         """Until the operation may start, which it must do without waiting again."""
         if self._is_closed:
             raise ChannelLayerUnavailable("The layer was closed.")
@@ -148,31 +144,22 @@ class Outbox:
                 f"{self._bytes} bytes wait for it already (replay_messages={self.max_waiting}, "
                 f"replay_bytes={self.max_waiting_bytes})."
             )
-        loop = asyncio.get_running_loop()
+        is_late = bool(self._line) and next(reversed(self._line)) > number
+        self._line[number] = None
         self._bytes += size
+        if is_late:
+            # Seldom, and nearly sorted: it was under way before others came.
+            self._line = dict(sorted(self._line.items()))
         try:
-            is_late = bool(self._line) and next(reversed(self._line)) > order
-            self._line[order] = loop.create_future()
-            if is_late:
-                # Seldom, and nearly sorted: it was under way before others came.
-                self._line = dict(sorted(self._line.items()))
-            while not self._is_free or next(iter(self._line)) != order:
-                if self._is_free:
-                    # Those before it have their turn and are about to wake up.
-                    await asyncio.sleep(0)
+            while not self._is_closed:
+                if not self._free.is_set():
+                    await self._free.wait()
+                elif next(iter(self._line)) == number:
+                    return
                 else:
-                    if self._line[order].done():
-                        self._line[order] = loop.create_future()
-                    await self._line[order]
-                if self._is_closed:
-                    raise ChannelLayerUnavailable("The layer was closed.")
+                    # Those before it are about to wake up.
+                    await asyncio.sleep(0)
+            raise ChannelLayerUnavailable("The layer was closed.")
         finally:
-            del self._line[order]
+            del self._line[number]
             self._bytes -= size
-
-    def _let_go(self) -> None:
-        """Give all in the line their turn, if operations may start."""
-        if self._is_free:
-            for turn in self._line.values():
-                if not turn.done():
-                    turn.set_result(None)

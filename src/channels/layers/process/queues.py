@@ -20,16 +20,18 @@ import threading
 from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Final
 
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable
-from channels.fanout.delivery import Event, post, running_loop
+from channels.fanout.delivery import Event
 from channels.kit.types import Message
 from channels.layers.contract import Leased
 from channels.layers.delivery import Deliveries
 from channels.layers.process.envelopes import Envelopes
+from channels.layers.process.inboxes import wake_first
 from channels.layers.process.link import Link
 
 #: Sends (channel, encoded message, seconds until it expires or None for never) to a queue.
@@ -49,57 +51,41 @@ _RETRY_SECONDS: Final = 0.1
 _OURS: Final = math.inf
 
 
+@dataclass(slots=True, eq=False)
 class Taken:
-    """A message that was leased to this process.
+    """A message that was leased to this process."""
 
-    Attributes:
-        number: In the order of arrival.
-        until: When the lease is over, by this process's monotonic clock; infinity once it is known
-            to be acknowledged: this process has the only copy.
-        event: The message, once the envelope was opened.
-        asked: How often the broker was told to acknowledge it.
-    """
-
-    __slots__ = ("asked", "event", "leased", "number", "until")
-
-    def __init__(self, leased: Leased, number: int, until: float) -> None:
-        self.leased = leased
-        self.number = number
-        self.until = until
-        self.event: Event | None = None
-        self.asked = 0
+    leased: Leased
+    #: In the order of arrival.
+    number: int
+    #: When the lease is over, by this process's monotonic clock; infinity once it is known to be
+    #: acknowledged: this process has the only copy.
+    until: float
+    #: The message, once the envelope was opened.
+    event: Event | None = None
+    #: How often the broker was told to acknowledge it.
+    asked: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ReadQueue:
     """One queue as this process reads it."""
 
-    __slots__ = (
-        "asked",
-        "is_releasing",
-        "is_timed",
-        "keep_until",
-        "kept",
-        "seconds",
-        "waiters",
-        "woken",
-    )
-
-    def __init__(self, seconds: float) -> None:
-        #: How long its leases run.
-        self.seconds = seconds
-        self.waiters: deque[asyncio.Future[None]] = deque()
-        #: Waiters that were woken for a message and have not taken one yet.
-        self.woken: set[asyncio.Future[None]] = set()
-        #: Messages that no reader has taken, in the order of arrival.
-        self.kept: list[Taken] = []
-        #: What is left over is not released before.
-        self.keep_until = -math.inf
-        #: How many the transport may still bring; not counted for a direct one, which is told all.
-        self.asked = 0
-        #: `asked` will be brought down to the readers there are, and what is left over released.
-        self.is_timed = False
-        #: Until all is released nothing is demanded or taken, which would overtake it.
-        self.is_releasing = False
+    #: How long its leases run.
+    seconds: float
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)
+    #: Waiters that were woken for a message and have not taken one yet.
+    woken: set[asyncio.Future[None]] = field(default_factory=set)
+    #: Messages that no reader has taken, in the order of arrival.
+    kept: list[Taken] = field(default_factory=list)
+    #: What is left over is not released before.
+    keep_until: float = -math.inf
+    #: How many the transport may still bring; not counted for a direct one, which is told all.
+    asked: int = 0
+    #: `asked` will be brought down to the readers there are, and what is left over released.
+    is_timed: bool = False
+    #: Until all is released nothing is demanded or taken, which would overtake it.
+    is_releasing: bool = False
 
     @property
     def is_used(self) -> bool:
@@ -362,15 +348,7 @@ class Queues:
 
     def _wake(self, queue: ReadQueue) -> None:
         """Wake a reader for each message that is left over; under the lock."""
-        while queue.waiters and queue.left_over > 0:
-            waiter = queue.waiters.popleft()
-            loop = waiter.get_loop()
-            if loop is running_loop():
-                if waiter.done():
-                    continue
-                waiter.set_result(None)
-            elif not post(loop, waiter):
-                continue
+        while queue.left_over > 0 and (waiter := wake_first(queue.waiters)) is not None:
             queue.woken.add(waiter)
 
     def _queue(self, channel: str) -> ReadQueue:
