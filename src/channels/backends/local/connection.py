@@ -1,7 +1,8 @@
-"""A process's socket to the hub, on the owner loop: requests, their answers, what comes unasked.
+"""A socket between a process and the hub: what both ends do with it, and the process's end.
 
-Written through `add_reader` and `add_writer`, without a task and without an asyncio transport: a
-forked child, or a process whose loop was closed, lets go of it by closing one descriptor.
+The process's end is on the owner loop, written and read through `add_reader` and `add_writer`,
+without a task and without an asyncio transport: a forked child, or a process whose loop was closed,
+abandons it by closing one descriptor.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from channels.backends.local.protocol import REPLIES, HubProtocolError, HubStream
+import msgpack
+
+from channels.backends.local.protocol import REPLIES, HubProtocolError, Kinds
 from channels.exceptions import (
     ChannelFull,
     ChannelLayerUnavailable,
@@ -33,8 +36,75 @@ class HubRefused(ChannelFull):
     """The hub is at a bound."""
 
 
-class HubConnection:
-    """One connection to a hub.
+class HubStream:
+    """A socket that carries messages, without waiting; one thread at a time.
+
+    Args:
+        longest: Octets of the longest message that is taken.
+        kinds: What the other end may say.
+        room: Where it is read into: so much at a time.
+    """
+
+    def __init__(
+        self, connection: socket.socket, longest: int, kinds: Kinds, room: memoryview
+    ) -> None:
+        self.socket = connection
+        #: Octets that wait to be sent.
+        self.unsent = 0
+        self.pack = msgpack.Packer().pack
+        self._room = room
+        self._kinds = {kind: [str, *fields] for kind, fields in kinds.items()}
+        self._unpacker = msgpack.Unpacker(max_buffer_size=longest + len(room))
+        self._unsent: list[bytes] = []
+        self._chunk = memoryview(b"")
+
+    def write(self, data: bytes) -> None:
+        """Add a packed message to what `send_unsent` sends."""
+        self._unsent.append(data)
+        self.unsent += len(data)
+
+    def send_unsent(self) -> bool:
+        """Send as much as goes; True if nothing is left.
+
+        Raises:
+            OSError: If the other end has gone.
+        """
+        while self.unsent:
+            if not self._chunk:
+                self._chunk = memoryview(b"".join(self._unsent))
+                self._unsent = []
+            try:
+                sent = self.socket.send(self._chunk)
+            except BlockingIOError:
+                return False
+            self._chunk = self._chunk[sent:]
+            self.unsent -= sent
+        return True
+
+    def read(self) -> list[list[Any]]:
+        """What has come and is whole.
+
+        Raises:
+            BlockingIOError: If nothing has come.
+            OSError: If the other end has gone.
+            HubProtocolError: For what is none of `kinds`, or too long.
+        """
+        count = self.socket.recv_into(self._room)
+        if not count:
+            raise ConnectionError("it has closed the connection")
+        try:
+            self._unpacker.feed(self._room[:count])
+            messages = list(self._unpacker)
+            for message in messages:
+                if [*map(type, message)] != self._kinds[message[0]]:
+                    raise TypeError(f"these are not its fields: {message!r:.100}")
+        except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
+            raise HubProtocolError(f"Expected a message of the hub's protocol: {error!r}") from None
+        return messages
+
+
+class HubConnection(HubStream):
+    """One process's connection to a hub: requests, their answers, what comes unasked.
 
     Args:
         handlers: Who takes the hub's replies, by kind, beside those that are handled here.
@@ -56,6 +126,7 @@ class HubConnection:
         longest: int,
         buffer_octets: int,
     ) -> None:
+        super().__init__(connection, longest, REPLIES, memoryview(bytearray(READ_OCTETS)))
         self.is_up = False
         self.was_bid_farewell = False
         self.hub_pid = 0
@@ -69,11 +140,11 @@ class HubConnection:
             "pong": lambda: None,
         }
         self._on_lost = on_lost
-        self._stream = HubStream(connection, longest, REPLIES, memoryview(bytearray(READ_OCTETS)))
         self._loop = asyncio.get_running_loop()
         self._buffer_octets = buffer_octets
-        self._is_flush_due = False
+        #: Nothing was written since something came, or since `send_unsent` is due.
         self._is_first = True
+        self._is_flush_due = False
         self._is_blocked = False
         self._is_open = True
         #: Answers awaited, oldest first, and how many have come.
@@ -96,12 +167,12 @@ class HubConnection:
             ChannelLayerUnavailable: If the hub does not read and the buffer is full.
             MessageTooLarge: If it is longer than the hub takes.
         """
-        if self._stream.unsent > self._buffer_octets:
+        if self.unsent > self._buffer_octets:
             raise ChannelLayerUnavailable(
-                f"{self._stream.unsent} octets wait for the hub, process {self.hub_pid}, which "
-                "does not read."
+                f"{self.unsent} octets wait for the hub, process {self.hub_pid}, which does not "
+                "read."
             )
-        data = self._stream.pack(message)
+        data = self.pack(message)
         if len(data) > self.longest:
             raise MessageTooLarge(
                 f"A message of {len(data)} octets is over the {self.longest} that the hub, "
@@ -109,12 +180,12 @@ class HubConnection:
             )
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append(answer)
-        self._write(data)
+        self.write(data)
         return answer
 
     def send(self, *message: Any) -> None:
         """Send what has no answer."""
-        self._write(self._stream.pack(message))
+        self.write(self.pack(message))
 
     def close(self) -> None:
         """End it; what can be sent at once is."""
@@ -125,17 +196,17 @@ class HubConnection:
     def abandon(self) -> None:
         """Close the descriptor without touching the loop."""
         self._is_open = self.is_up = False
-        self._stream.socket.close()
+        self.socket.close()
 
     # Writing.
 
-    def _write(self, data: bytes) -> None:
-        """Have it leave.
+    def write(self, data: bytes) -> None:
+        """Have a packed message leave.
 
         The first after something has come leaves at once, which spares it a turn of the loop; what
         follows in that turn leaves in one write at its end.
         """
-        self._stream.write(data)
+        super().write(data)
         if self._is_first:
             self._is_first = False
             self._flush()
@@ -149,30 +220,30 @@ class HubConnection:
             return
         # If the hub has gone: what it wrote before is still to be read, up to the end.
         with contextlib.suppress(OSError):
-            if not self._stream.flush():
+            if not self.send_unsent():
                 self._is_blocked = True
-                self._loop.add_writer(self._stream.socket.fileno(), self._on_writable)
+                self._loop.add_writer(self.socket.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
         self._is_blocked = False
-        self._loop.remove_writer(self._stream.socket.fileno())
+        self._loop.remove_writer(self.socket.fileno())
         self._flush()
 
     # Reading.
 
     def _on_readable(self) -> None:
         if not self._is_read_due:
-            self._read()
+            self._take()
 
     def _read_on(self) -> None:
         self._is_read_due = False
         if self._is_open:
-            self._read()
+            self._take()
 
-    def _read(self) -> None:
+    def _take(self) -> None:
         try:
             for _ in range(self._reads):
-                messages = self._stream.read()
+                messages = self.read()
                 self._heard = self._is_first = True
                 for kind, *fields in messages:
                     self._handlers[kind](*fields)
@@ -229,7 +300,7 @@ class HubConnection:
     def _ping(self) -> None:
         if not self._heard:
             # What has come while this loop was blocked counts.
-            self._read()
+            self._take()
             if not self._is_open:
                 return
         if not self._heard:
@@ -249,8 +320,8 @@ class HubConnection:
         self._is_open = False
         self._timer.cancel()
         with contextlib.suppress(OSError, ValueError):
-            self._loop.remove_reader(self._stream.socket.fileno())
-            self._loop.remove_writer(self._stream.socket.fileno())
-        self._stream.socket.close()
+            self._loop.remove_reader(self.socket.fileno())
+            self._loop.remove_writer(self.socket.fileno())
+        self.socket.close()
         while self._pending:
             self._end_request(error)

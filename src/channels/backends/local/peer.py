@@ -8,41 +8,31 @@ its number), and hands no queue's message to a reader that its sender would send
 
 from __future__ import annotations
 
+import socket
 from collections import deque
-from typing import Any
+from typing import Any, Final
 
-from channels.backends.local.protocol import HubStream
+from channels.backends.local.connection import HubStream
+from channels.backends.local.protocol import REQUESTS, STATEMENTS
 from channels.layers.contract import Leased
 from channels.layers.envelope import Envelope
 
+_KINDS: Final = {**STATEMENTS, **REQUESTS}
 
-class HubPeer:
+
+class HubPeer(HubStream):
     """A connection to the hub.  No lock: all of it happens on the hub's thread.
 
     Args:
+        longest: Octets of the longest message that is taken.
+        room: Where it is read into.
         since: When it connected, for those who never introduce themselves.
     """
 
-    __slots__ = (
-        "_answered",
-        "_refusals",
-        "done",
-        "epoch",
-        "groups",
-        "has_missed",
-        "is_lost",
-        "is_ready",
-        "kept",
-        "leased",
-        "mask",
-        "node",
-        "pid",
-        "since",
-        "stream",
-    )
-
-    def __init__(self, stream: HubStream, since: float = 0.0) -> None:
-        self.stream = stream
+    def __init__(
+        self, connection: socket.socket, longest: int, room: memoryview, since: float = 0.0
+    ) -> None:
+        super().__init__(connection, longest, _KINDS, room)
         self.since = since
         self.node = ""
         self.pid = 0
@@ -56,21 +46,16 @@ class HubPeer:
         self.groups: set[str] = set()
         #: Deliveries were dropped because it does not read, and it was not told yet.
         self.has_missed = False
-        #: Requests carried out.
-        self.done = 0
-        self._answered = 0
+        #: Requests carried out, and those of them that are answered.
+        self.done = self.answered = 0
         #: (number of the request, whether what it is about is no more, reason)
         self._refusals: list[tuple[int, bool, str]] = []
         #: Leased to it and not yet written.
         self.leased: deque[Leased] = deque()
 
-    @property
-    def owes_answers(self) -> bool:
-        return self.done > self._answered
-
     def say(self, *message: Any) -> None:
         """Add a message to what goes out at the end of the turn, whatever its bound."""
-        self.stream.write(self.stream.pack(message))
+        self.write(self.pack(message))
 
     def refuse(self, is_gone: bool, reason: str) -> None:
         """The request in hand is not carried out."""
@@ -81,10 +66,10 @@ class HubPeer:
         for refusal in self._refusals:
             # It says that all before it are done.
             self.say("refused", *refusal)
-            self._answered = refusal[0]
+            self.answered = refusal[0]
         self._refusals.clear()
-        if self.owes_answers:
-            self._answered = self.done
+        if self.done > self.answered:
+            self.answered = self.done
             self.say("answered", self.done)
 
     def write_leased(self) -> None:
@@ -97,9 +82,9 @@ class HubPeer:
     def flush(self) -> None:
         """Send as much as goes."""
         try:
-            if self.stream.flush() and self.has_missed:
+            if self.send_unsent() and self.has_missed:
                 self.has_missed = False
                 self.say("gap")
-                self.stream.flush()
+                self.send_unsent()
         except OSError:
             self.is_lost = True

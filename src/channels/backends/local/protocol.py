@@ -1,4 +1,4 @@
-"""What a process and the hub say to each other, and the socket that carries it.
+"""What a process and the hub say to each other.
 
 A message is a msgpack array: its kind, then fields of the types below.  Times are milliseconds, and
 points in time are by the machine's monotonic clock.
@@ -12,11 +12,8 @@ not, while all before it are.  So a thousand requests that are read at once cost
 from __future__ import annotations
 
 import math
-import socket
 from collections.abc import Mapping
-from typing import Any, Final
-
-import msgpack
+from typing import Final
 
 from channels.exceptions import ChannelsError
 
@@ -33,8 +30,6 @@ STATEMENTS: Final[Kinds] = {
     "ping": [],
     # Queue, how many are wanted, time of a lease.
     "demand": [str, int, int],
-    # A lease that met no demand.
-    "unwanted": [bytes],
 }
 #: What it may ask for.
 REQUESTS: Final[Kinds] = {
@@ -91,72 +86,3 @@ class HubProtocolError(ChannelsError, ValueError):
 def milliseconds(seconds: float) -> int:
     """As times are told: not less than `seconds`."""
     return math.ceil(min(seconds * 1000, _FOREVER))
-
-
-class HubStream:
-    """A socket that carries messages, without waiting; one thread at a time.
-
-    Args:
-        longest: Octets of the longest message that is taken.
-        kinds: What the other end may say.
-        room: Where it is read into: so much at a time.
-    """
-
-    __slots__ = ("_chunk", "_kinds", "_room", "_unpacker", "_unsent", "pack", "socket", "unsent")
-
-    def __init__(
-        self, connection: socket.socket, longest: int, kinds: Kinds, room: memoryview
-    ) -> None:
-        self.socket = connection
-        #: Octets that wait to be sent.
-        self.unsent = 0
-        self.pack = msgpack.Packer().pack
-        self._room = room
-        self._kinds = {kind: [str, *fields] for kind, fields in kinds.items()}
-        self._unpacker = msgpack.Unpacker(max_buffer_size=longest + len(room))
-        self._unsent: list[bytes] = []
-        self._chunk = memoryview(b"")
-
-    def write(self, data: bytes) -> None:
-        """Add a packed message to what `flush` sends."""
-        self._unsent.append(data)
-        self.unsent += len(data)
-
-    def flush(self) -> bool:
-        """Send as much as goes; True if nothing is left.
-
-        Raises:
-            OSError: If the other end has gone.
-        """
-        while self.unsent:
-            if not self._chunk:
-                self._chunk = memoryview(b"".join(self._unsent))
-                self._unsent = []
-            try:
-                sent = self.socket.send(self._chunk)
-            except BlockingIOError:
-                return False
-            self._chunk = self._chunk[sent:]
-            self.unsent -= sent
-        return True
-
-    def read(self) -> list[list[Any]]:
-        """What has come and is whole.
-
-        Raises:
-            BlockingIOError: If nothing has come.
-            OSError: If the other end has gone.
-            HubProtocolError: For what is none of `kinds`, or too long.
-        """
-        count = self.socket.recv_into(self._room)
-        if not count:
-            raise ConnectionError("it has closed the connection")
-        try:
-            self._unpacker.feed(self._room[:count])
-            messages = list(self._unpacker)
-            for message in messages:
-                if [*map(type, message)] != self._kinds[message[0]]:
-                    raise TypeError(f"these are not its fields: {message!r:.100}")
-        except (LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
-            raise HubProtocolError(f"Expected a message of the hub's protocol: {error!r}") from None
-        return messages

@@ -28,7 +28,7 @@ from channels.backends.local.exit import before_exit
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
 from channels.backends.local.place import Lock, Place
-from channels.backends.local.protocol import REQUESTS, STATEMENTS, HubProtocolError, HubStream
+from channels.backends.local.protocol import HubProtocolError
 from channels.backends.local.switchboard import Switchboard
 from channels.kit.clock import Clock, SystemClock
 from channels.kit.greenlets import start_thread, wait_for
@@ -51,7 +51,6 @@ _FAREWELL_SECONDS: Final = 0.4
 
 _READ: Final = selectors.EVENT_READ
 _WRITE: Final = selectors.EVENT_WRITE
-_KINDS: Final = {**STATEMENTS, **REQUESTS}
 
 
 class HubServer:
@@ -83,11 +82,10 @@ class HubServer:
         self._peers: set[HubPeer] = set()
         # Made once: `recv` would take 45 µs to make it each time.
         self._room = memoryview(bytearray(READ_OCTETS))
-        #: Done when its thread has ended; None before that has started.
-        self._ended: Future[None] | None = None
+        #: Done when its thread has ended, and the lock is free; None before that has started.
+        self.ended: Future[None] | None = None
         self._is_stopping = False
         self._accept_paused = False
-        self._on_stopped: Callable[[], None] = lambda: None
         self._tick_at = self._touch_at = self._clock.monotonic()
         #: Who is waited for, until when, and when it is looked again whether they live.
         self._is_settled = False
@@ -105,15 +103,14 @@ class HubServer:
         """
         with before_exit():
             self._lock.write(str(os.getpid()))
-            self._ended = start_thread(self._run, "channels-hub")
+            self.ended = start_thread(self._run, "channels-hub")
 
     @property
     def is_alive(self) -> bool:
-        return self._ended is not None and not self._ended.done()
+        return self.ended is not None and not self.ended.done()
 
-    def request_stop(self, on_stopped: Callable[[], None] = lambda: None) -> None:
-        """Have it hand over and end; `on_stopped` is called on its thread when the lock is free."""
-        self._on_stopped = on_stopped
+    def request_stop(self) -> None:
+        """Have it hand over and end."""
         self._is_stopping = True
         with contextlib.suppress(OSError):
             self._wakeup_w.send(b"x")
@@ -121,9 +118,9 @@ class HubServer:
     def stop(self, timeout_seconds: float = 1.0) -> None:
         """The same, and wait for it."""
         self.request_stop()
-        if self._ended is not None:
+        if self.ended is not None:
             with contextlib.suppress(TimeoutError):
-                wait_for(self._ended, timeout_seconds)
+                wait_for(self.ended, timeout_seconds)
 
     def abandon(self) -> None:
         """In a forked child: the thread is the parent's; let go of copies of its descriptors."""
@@ -146,7 +143,6 @@ class HubServer:
             logger.exception("The hub at %s ends by an error", self.place.directory)
         finally:
             self._close()
-            self._on_stopped()
 
     def _open(self) -> None:
         self._predecessor = handover.take_over(self.board, self.place.left)
@@ -226,8 +222,7 @@ class HubServer:
                 self._accept_paused = True
                 return
             connection.setblocking(False)
-            stream = HubStream(connection, self.longest, _KINDS, self._room)
-            peer = HubPeer(stream, self._clock.monotonic())
+            peer = HubPeer(connection, self.longest, self._room, self._clock.monotonic())
             reason = self._reason_against(connection)
             if reason:
                 self.board.counters["turned_away"] += 1
@@ -252,7 +247,7 @@ class HubServer:
 
     def _read(self, peer: HubPeer) -> None:
         try:
-            self.board.take(peer, peer.stream.read())
+            self.board.take(peer, peer.read())
         except BlockingIOError:
             return
         except OSError:
@@ -273,9 +268,9 @@ class HubServer:
         self._peers.remove(peer)
         self.board.forget(peer)
         if peer.mask:
-            self._selector.unregister(peer.stream.socket)
+            self._selector.unregister(peer.socket)
             peer.mask = 0
-        peer.stream.socket.close()
+        peer.socket.close()
 
     # Writing, in the order that `peer` says.
 
@@ -284,7 +279,7 @@ class HubServer:
         while dirty:
             peers = list(dirty)
             dirty.clear()
-            owing = [peer for peer in peers if peer.owes_answers]
+            owing = [peer for peer in peers if peer.done > peer.answered]
             for peer in peers:
                 # What is for the first leaves with its answers: that for the others has left.
                 if peer not in owing[:1]:
@@ -293,7 +288,7 @@ class HubServer:
                 peer.write_answers()
                 peer.flush()
             for peer in peers:
-                if peer.leased and not peer.stream.unsent:
+                if peer.leased and not peer.unsent:
                     peer.write_leased()
                     peer.flush()
             for peer in peers:
@@ -305,10 +300,10 @@ class HubServer:
 
     def _watch(self, peer: HubPeer) -> None:
         """Watch for what is of use now: who does not read is not read from either."""
-        mask, connection = 0, peer.stream.socket
-        if peer.stream.unsent <= self.options.peer_buffer and not self._is_stopping:
+        mask, connection = 0, peer.socket
+        if peer.unsent <= self.options.peer_buffer and not self._is_stopping:
             mask |= _READ
-        if peer.stream.unsent:
+        if peer.unsent:
             mask |= _WRITE
         if mask == peer.mask:
             return
@@ -355,7 +350,7 @@ class HubServer:
         while True:
             # From now on `_watch` lets nobody be read from.
             self._flush()
-            waiting = {peer for peer in self._peers if peer.stream.unsent}
+            waiting = {peer for peer in self._peers if peer.unsent}
             left = deadline - self._clock.monotonic()
             if not waiting or left <= 0:
                 break
@@ -392,7 +387,7 @@ class HubServer:
 
     def _close(self) -> None:
         for peer in self._peers:
-            peer.stream.socket.close()
+            peer.socket.close()
         self._peers.clear()
         if self._listener is not None:
             self._listener.close()

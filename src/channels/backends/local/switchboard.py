@@ -16,7 +16,7 @@ import msgpack
 
 from channels.backends.local.options import HubOptions
 from channels.backends.local.peer import HubPeer
-from channels.backends.local.protocol import VERSION, HubProtocolError
+from channels.backends.local.protocol import REQUESTS, STATEMENTS, VERSION, HubProtocolError
 from channels.backends.memory.engine import MemoryEngine
 from channels.backends.memory.queue import Demand
 from channels.exceptions import ChannelFull, MalformedEnvelope, NodeGone
@@ -65,28 +65,9 @@ class Switchboard:
         self._on_ready = on_ready
         self._group_octets = 0
         self._pack = msgpack.Packer().pack
-        self._statements: dict[str, Handler] = {
-            "hello": self._hello,
-            "ready": self._ready,
-            "ping": self._ping,
-            "demand": self._demand,
-            "unwanted": self._unwanted,
-        }
-        self._requests: dict[str, Handler] = {
-            "join": self._join,
-            "leave": self._leave,
-            "publish": self._publish,
-            "push_node": self._push_node,
-            "push": self._push,
-            "push_later": self._push_later,
-            "acknowledge": self._acknowledge,
-            "release": self._release,
-            "extend": self._extend,
-            "add_queue": self._add_queue,
-            "discard_queue": self._discard_queue,
-            "flush": self._flush,
-            "backlog": self._backlog,
-        }
+        #: Kind -> the method of that name below.
+        self._statements: dict[str, Handler] = {kind: getattr(self, kind) for kind in STATEMENTS}
+        self._requests: dict[str, Handler] = {kind: getattr(self, kind) for kind in REQUESTS}
 
     def take(self, peer: HubPeer, messages: list[list[Any]]) -> None:
         """Carry out what a peer has sent, of `STATEMENTS` and `REQUESTS`.
@@ -96,8 +77,11 @@ class Switchboard:
         """
         self.dirty[peer] = None
         for kind, *fields in messages:
-            if not peer.node and kind != "hello":
-                raise HubProtocolError(f"Expected hello first, found {kind}.")
+            if not peer.node:
+                if kind != "hello":
+                    raise HubProtocolError(f"Expected hello first, found {kind}.")
+                self.hello(peer, *fields)
+                continue
             handler = self._requests.get(kind)
             if handler is None:
                 self._statements[kind](peer, *fields)
@@ -113,7 +97,7 @@ class Switchboard:
         """It has gone; what was not written to it goes back to its queues."""
         self.dirty.pop(peer, None)
         for group in list(peer.groups):
-            self._leave(peer, group)
+            self.leave(peer, group)
         if self.nodes.get(peer.node) is peer:
             del self.nodes[peer.node]
         self.return_unwritten(peer)
@@ -128,7 +112,7 @@ class Switchboard:
 
     # Who it is.
 
-    def _hello(
+    def hello(
         self, peer: HubPeer, version: int, node: str, epoch: bytes, kept: bool, pid: int
     ) -> None:
         if version != VERSION:
@@ -145,17 +129,17 @@ class Switchboard:
             self.dirty[former] = None
         self.nodes[node] = peer
 
-    def _ready(self, peer: HubPeer) -> None:
+    def ready(self, peer: HubPeer) -> None:
         if not peer.is_ready:
             peer.is_ready = True
             self._on_ready(peer)
 
-    def _ping(self, peer: HubPeer) -> None:
+    def ping(self, peer: HubPeer) -> None:
         peer.say("pong")
 
     # Groups and nodes.
 
-    def _join(self, peer: HubPeer, group: str) -> None:
+    def join(self, peer: HubPeer, group: str) -> None:
         if group in peer.groups:
             return
         octets = len(group) + MEMBERSHIP_OCTETS
@@ -169,7 +153,7 @@ class Switchboard:
         peer.groups.add(group)
         self.groups.setdefault(group, {})[peer] = None
 
-    def _leave(self, peer: HubPeer, group: str) -> None:
+    def leave(self, peer: HubPeer, group: str) -> None:
         if group not in peer.groups:
             return
         peer.groups.discard(group)
@@ -179,19 +163,18 @@ class Switchboard:
         if not members:
             del self.groups[group]
 
-    def _publish(self, peer: HubPeer, group: str, data: bytes) -> None:
+    def publish(self, peer: HubPeer, group: str, data: bytes) -> None:
         members = self.groups.get(group)
         if members:
             message, dirty = self._pack(("envelope", data)), self.dirty
             most = self.options.peer_buffer - len(message)
             for member in members:
-                stream = member.stream
-                if stream.unsent > most and stream.unsent:
+                if member.unsent > most and member.unsent:
                     # A slow peer delays nobody: it misses what does not fit, and is told so.
                     self.counters["dropped_peer_buffer"] += 1
                     member.has_missed = True
                 else:
-                    stream.write(message)
+                    member.write(message)
                 dirty[member] = None
         if group in self.engine.groups:
             self._publish_to_queues(peer, group, data)
@@ -205,11 +188,11 @@ class Switchboard:
             self.counters["refused_full"] += full
             peer.say("over_capacity", group, full, members)
 
-    def _push_node(self, _peer: HubPeer, node: str, data: bytes) -> None:
+    def push_node(self, _peer: HubPeer, node: str, data: bytes) -> None:
         member = self.nodes.get(node)
         if member is None:
             raise NodeGone("no such process")
-        if member.stream.unsent and member.stream.unsent + len(data) > self.options.peer_buffer:
+        if member.unsent and member.unsent + len(data) > self.options.peer_buffer:
             self.counters["refused_peer_buffer"] += 1
             raise ChannelFull(f"process {member.pid} does not read: its peer_buffer is full")
         member.say("envelope", data)
@@ -241,32 +224,32 @@ class Switchboard:
                 self.counters["refused_full"] += 1
                 raise
 
-    def _push(self, _peer: HubPeer, queue: str, data: bytes, capacity: int) -> None:
+    def push(self, _peer: HubPeer, queue: str, data: bytes, capacity: int) -> None:
         self._append(data, lambda envelope: self.engine.push(queue, envelope, capacity))
 
-    def _push_later(self, _peer: HubPeer, queue: str, data: bytes, due: int, bound: int) -> None:
+    def push_later(self, _peer: HubPeer, queue: str, data: bytes, due: int, bound: int) -> None:
         self._append(
             data, lambda envelope: self.engine.push_later(queue, envelope, due / 1000, bound)
         )
 
-    def _add_queue(self, _peer: HubPeer, group: str, queue: str, expires: int) -> None:
+    def add_queue(self, _peer: HubPeer, group: str, queue: str, expires: int) -> None:
         try:
             self.engine.add(group, queue, expires / 1000)
         except ChannelFull:
             self.counters["refused_group_memory"] += 1
             raise
 
-    def _discard_queue(self, _peer: HubPeer, group: str, queue: str) -> None:
+    def discard_queue(self, _peer: HubPeer, group: str, queue: str) -> None:
         self.engine.discard(group, queue)
 
-    def _flush(self, _peer: HubPeer) -> None:
+    def flush(self, _peer: HubPeer) -> None:
         self.engine.flush()
         for other in self.nodes.values():
             other.leased.clear()
 
     # Leases.
 
-    def _demand(self, peer: HubPeer, queue: str, count: int, lease: int) -> None:
+    def demand(self, peer: HubPeer, queue: str, count: int, lease: int) -> None:
         try:
             taker = partial(self._on_leased, peer)
             self.engine.demand(peer, queue, Demand(count, lease / 1000, taker))
@@ -277,21 +260,18 @@ class Switchboard:
         peer.leased.append(leased)
         self.dirty[peer] = None
 
-    def _acknowledge(self, _peer: HubPeer, token: bytes) -> None:
+    def acknowledge(self, _peer: HubPeer, token: bytes) -> None:
         _require(self.engine.acknowledge(token))
 
-    def _release(self, _peer: HubPeer, token: bytes, delay: int, counted: bool) -> None:
+    def release(self, _peer: HubPeer, token: bytes, delay: int, counted: bool) -> None:
         _require(self.engine.release(token, delay / 1000, counted))
 
-    def _extend(self, _peer: HubPeer, token: bytes, lease: int) -> None:
+    def extend(self, _peer: HubPeer, token: bytes, lease: int) -> None:
         _require(self.engine.extend(token, lease / 1000))
 
-    def _backlog(self, peer: HubPeer, queue: str) -> None:
+    def backlog(self, peer: HubPeer, queue: str) -> None:
         found = self.engine.backlog(queue)
         peer.say("backlog", peer.done + 1, found.waiting, found.deadline or 0)
-
-    def _unwanted(self, _peer: HubPeer, token: bytes) -> None:
-        self.engine.release(token, 0.0, counted=False)
 
 
 def _require(was_running: bool) -> None:

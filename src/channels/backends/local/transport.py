@@ -9,12 +9,12 @@ node sends again what was not answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from channels.backends.local.connection import HubConnection
 from channels.backends.local.exit import is_exiting, watch_exit
@@ -23,7 +23,7 @@ from channels.backends.local.place import Lock, Place, dial
 from channels.backends.local.protocol import MARGIN, VERSION, HubProtocolError, milliseconds
 from channels.backends.local.server import HubServer
 from channels.backends.shell import Backoff
-from channels.exceptions import NodeGone, TransportDown
+from channels.exceptions import ChannelLayerUnavailable, NodeGone, TransportDown
 from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
@@ -62,6 +62,8 @@ class HubTransport:
 
     def _become_new(self) -> None:
         self._loop: asyncio.AbstractEventLoop
+        #: Sends a request; raises TransportDown where there is no hub.
+        self._request: Callable[..., asyncio.Future[Any]] = _refuse
         self._connection: HubConnection | None = None
         self._timer: asyncio.Handle | None = None
         self._backoff = Backoff(first=0.002, longest=0.25)
@@ -105,29 +107,21 @@ class HubTransport:
         self._leave_place()
         hub, self.hub = self.hub, None
         self._become_new()
-        if hub is not None and hub.is_alive:
-            stopped = asyncio.Event()
-            hub.request_stop(partial(_call_soon, asyncio.get_running_loop(), stopped.set))
-            try:
-                async with asyncio.timeout(_STOP_SECONDS):
-                    await stopped.wait()
-            except TimeoutError:
+        if hub is not None and hub.ended is not None:
+            hub.request_stop()
+            ended, _ = await asyncio.wait([asyncio.wrap_future(hub.ended)], timeout=_STOP_SECONDS)
+            if not ended:
                 logger.warning("The hub of this process does not end in time")
 
     def abandon(self) -> None:
         if self._connection is not None:
             self._connection.abandon()
-        if os.getpid() == self._process:
-            # The hub, if it is here, has its own thread and goes on for the others.
-            self._leave_place()
-        else:
+        # The hub, if it is here, has its own thread and goes on for the others.
+        if os.getpid() != self._process and self.hub is not None:
             # Its thread was not copied; its sockets and locks were, and are the parent's.
-            if self.hub is not None:
-                self.hub.abandon()
-                self.hub = None
-            if self._presence is not None:
-                self._presence.release()
-                self._presence = None
+            self.hub.abandon()
+            self.hub = None
+        self._leave_place()
         self._become_new()
 
     def close_at_exit(self) -> None:
@@ -142,7 +136,8 @@ class HubTransport:
     def _leave_place(self) -> None:
         presence, self._presence = self._presence, None
         if presence is not None:
-            presence.path.unlink(missing_ok=True)
+            if os.getpid() == self._process:
+                presence.path.unlink(missing_ok=True)
             presence.release()
 
     # Finding the hub.
@@ -228,6 +223,7 @@ class HubTransport:
         connection = self._connection
         assert connection is not None, "it speaks"
         connection.hub_pid, connection.longest, connection.is_up = pid, longest, True
+        self._request = connection.request
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -242,6 +238,7 @@ class HubTransport:
     def _on_lost(self, error: BaseException) -> None:
         assert self._connection is not None, "there was one"
         connection, self._connection = self._connection, None
+        self._request = _refuse
         if self._timer is not None:
             self._timer.cancel()
         if is_exiting():
@@ -266,18 +263,6 @@ class HubTransport:
         self._events.on_gap(None)
 
     # The operations.
-
-    def _request(self, *message: Any) -> asyncio.Future[Any]:
-        """Send a request; raises TransportDown where there is no hub."""
-        connection = self._connection
-        if connection is None or not connection.is_up:
-            raise TransportDown("There is no hub at this moment.")
-        return connection.request(*message)
-
-    def _send(self, *message: Any) -> None:
-        # Even before the welcome: what the greeting said is out of date then.
-        if self._connection is not None:
-            self._connection.send(*message)
 
     async def flush(self) -> None:
         await self._request("flush")
@@ -325,13 +310,16 @@ class HubTransport:
             self._demands[queue] = (count, milliseconds(seconds), taker)
         elif known is None:
             return
-        self._send("demand", queue, count, milliseconds(seconds))
+        if self._connection is not None:
+            # Even before the welcome: what the greeting said is out of date then.
+            self._connection.send("demand", queue, count, milliseconds(seconds))
 
     def _on_leased(self, queue: str, token: bytes, attempts: int, data: bytes) -> None:
         found = self._demands.pop(queue, None)
         if found is None:
-            # Nobody wants it any more; the hub is told so at once.
-            self._send("unwanted", token)
+            # Nobody wants it any more.  If the hub cannot be told, the lease runs out.
+            with contextlib.suppress(ChannelLayerUnavailable):
+                self._request("release", token, 0, False)
             return
         count, lease, taker = found
         if count > 1:
@@ -363,6 +351,5 @@ def _on_turned_away(reason: str) -> None:
     raise HubProtocolError(f"the hub turns this process away: {reason}")
 
 
-def _call_soon(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(callback)
+def _refuse(*_: Any) -> NoReturn:
+    raise TransportDown("There is no hub at this moment.")
