@@ -30,7 +30,7 @@ def test_everything_goes_over(tmp_path: Path) -> None:
         old.engine.push("q", envelope(seq), 100)
     old.engine.add("room", "q", 2_000_000_000.0)
     path = tmp_path / "hub.left"
-    assert handover.leave(old, path) == 5
+    handover.leave(old, path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert handover.take_over(new, path) == old.epoch
     assert [each.seq for each in new.engine.queues["q"].envelopes] == list(range(5))
@@ -55,7 +55,7 @@ def test_what_cannot_be_read_is_told_and_stops_nobody(
     handover.take_over(new, path)
     assert not new.engine.queues
     assert not path.exists()
-    assert "cannot be read" in caplog.text or damage == b"\xa1"
+    assert "cannot be read" in caplog.text
 
 
 def test_a_torn_file_gives_what_is_whole(tmp_path: Path) -> None:

@@ -32,10 +32,6 @@ READ_OCTETS: Final = 16 * 1024
 PING_SECONDS: Final = 5.0
 
 
-class HubRefused(ChannelFull):
-    """The hub is at a bound."""
-
-
 class HubStream:
     """A socket that carries messages, without waiting; one thread at a time.
 
@@ -231,16 +227,10 @@ class HubConnection(HubStream):
 
     # Reading.
 
-    def _on_readable(self) -> None:
-        if not self._is_read_due:
-            self._take()
-
-    def _read_on(self) -> None:
+    def _on_readable(self, was_due: bool = False) -> None:
+        if not self._is_open or (self._is_read_due and not was_due):
+            return
         self._is_read_due = False
-        if self._is_open:
-            self._take()
-
-    def _take(self) -> None:
         try:
             for _ in range(self._reads):
                 messages = self.read()
@@ -259,7 +249,7 @@ class HubConnection(HubStream):
             if self._reads > 1:
                 # In one chain: the loop calls `_on_readable` in each of its turns meanwhile.
                 self._is_read_due = True
-                self._loop.call_soon(self._read_on)
+                self._loop.call_soon(self._on_readable, True)
 
     def _answer_up_to(self, number: int) -> None:
         if not self._answered <= number <= self._answered + len(self._pending):
@@ -271,7 +261,7 @@ class HubConnection(HubStream):
         self._answer_up_to(number - 1)
         if not self._pending:
             raise HubProtocolError(f"The hub has refused request {number}, which was not sent.")
-        self._end_request(NodeGone(reason) if is_gone else HubRefused(reason))
+        self._end_request(NodeGone(reason) if is_gone else ChannelFull(reason))
 
     def _on_backlog(self, number: int, waiting: int, deadline: int) -> None:
         place = number - self._answered - 1
@@ -300,7 +290,7 @@ class HubConnection(HubStream):
     def _ping(self) -> None:
         if not self._heard:
             # What has come while this loop was blocked counts.
-            self._take()
+            self._on_readable(was_due=True)
             if not self._is_open:
                 return
         if not self._heard:

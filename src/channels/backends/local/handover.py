@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +26,8 @@ _SENDER_BITS_OCTETS: Final = 512
 _FORMER: Final = object()
 
 
-def leave(board: Switchboard, path: Path) -> int:
-    """Write down what `board` holds; returns how many unread messages there are.
+def leave(board: Switchboard, path: Path) -> None:
+    """Write down what `board` holds.
 
     Raises:
         OSError: If the disk is full, for instance.
@@ -35,19 +35,16 @@ def leave(board: Switchboard, path: Path) -> int:
     partial = path.with_suffix(".part")
     partial.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    count = 0
     pack = msgpack.Packer().pack
     try:
         with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
             for record in _records(board):
-                count += record[0] == "unread"
                 file.write(pack(record))
         # Whole or not there at all.
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    return count
 
 
 def _records(board: Switchboard) -> Iterator[tuple[Any, ...]]:
@@ -73,13 +70,12 @@ def take_over(board: Switchboard, path: Path) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             # First of all: what cannot be read shall not stop the hub after this one, too.
             path.unlink(missing_ok=True)
-            for kind, *fields in msgpack.Unpacker(file):
-                if kind == "hub":
-                    version, epoch = fields
-                    if version != _VERSION:
-                        raise ValueError(f"version {version}")
-                else:
-                    _RESTORE[kind](board, *fields)
+            records = msgpack.Unpacker(file)
+            _, version, epoch = next(records)
+            if version != _VERSION:
+                raise ValueError(f"version {version}")
+            for record in records:
+                _restore(board, record)
     except FileNotFoundError:
         return b""
     except Exception as error:
@@ -88,39 +84,22 @@ def take_over(board: Switchboard, path: Path) -> bytes:
     return epoch
 
 
-def _restore_seen(board: Switchboard, sender: bytes, highest: int, bits: bytes) -> None:
-    board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
-
-
-def _restore_unread(board: Switchboard, queue: str, data: bytes) -> None:
-    envelope = decode_envelope(data)
-    board.engine.octets += envelope_octets(envelope)
-    board.engine.put_back(queue, [envelope])
-
-
-def _restore_held(
-    board: Switchboard,
-    token: bytes,
-    queue: str,
-    data: bytes,
-    due: float,
-    is_leased: bool,
-    is_delayed: bool,
-) -> None:
-    # Whoever has it on lease knows its token, and needs no more to end it.
-    envelope = decode_envelope(data)
-    board.engine.octets += envelope_octets(envelope)
-    reader = _FORMER if is_leased else None
-    board.engine.hold(token, Held(queue, envelope, due, reader, is_delayed))
-
-
-def _restore_member(board: Switchboard, group: str, queue: str, expires: float) -> None:
-    board.engine.add(group, queue, expires)
-
-
-_RESTORE: Final[dict[str, Callable[..., None]]] = {
-    "seen": _restore_seen,
-    "unread": _restore_unread,
-    "held": _restore_held,
-    "member": _restore_member,
-}
+def _restore(board: Switchboard, record: list[Any]) -> None:
+    engine = board.engine
+    match record:
+        case ["seen", sender, highest, bits]:
+            board.seen.restore(sender, highest, int.from_bytes(bits, "big"))
+        case ["unread", queue, data]:
+            envelope = decode_envelope(data)
+            engine.octets += envelope_octets(envelope)
+            engine.put_back(queue, [envelope])
+        case ["held", token, queue, data, due, is_leased, is_delayed]:
+            envelope = decode_envelope(data)
+            engine.octets += envelope_octets(envelope)
+            # Whoever has it on lease knows its token, and needs no more to end it.
+            reader = _FORMER if is_leased else None
+            engine.hold(token, Held(queue, envelope, due, reader, is_delayed))
+        case ["member", group, queue, expires]:
+            engine.add(group, queue, expires)
+        case _:
+            raise ValueError(f"the record {record!r:.50}")

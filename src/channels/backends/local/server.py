@@ -379,11 +379,9 @@ class HubServer:
             # Nobody has spoken here: for who comes next, the last hub is the one before.
             self.board.epoch = self._predecessor
         try:
-            count = handover.leave(self.board, self.place.left)
+            handover.leave(self.board, self.place.left)
         except OSError as error:
             logger.error("The hub's unread messages are lost: %s", error)
-        else:
-            logger.debug("The hub leaves %s unread messages to the next one", count)
 
     def _close(self) -> None:
         for peer in self._peers:

@@ -216,6 +216,8 @@ class MemoryEngine:
 
     def tick(self) -> float | None:
         """Put what is due into its queue; returns when the next is, in monotonic seconds."""
+        if not self._heap:
+            return None
         with self.lock:
             now = self._clock.monotonic()
             delayed: list[Held] = []
