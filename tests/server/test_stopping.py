@@ -153,7 +153,10 @@ def test_the_second_signal_ends_it_at_once(
 ) -> None:
     with start(folder, command) as server, called(server, path):
         server.process.send_signal(number)
-        if path not in {"/loop", "/own"}:
+        if path == "/loop":
+            # Its loop says nothing; and two signals of one number at once may be one to a process.
+            number = signal.SIGINT
+        else:
             server.wait_for("Stopping: waiting")
         server.process.send_signal(number)
         assert server.wait() == 0

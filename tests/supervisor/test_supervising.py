@@ -199,6 +199,8 @@ def server(tmp_path: Path) -> Iterator[Served]:
 
 
 def test_each_worker_answers_on_the_one_socket(server: Served) -> None:
+    served = server.output.index("Started channels")
+    assert server.output[:served].count(" serves.") == 2, "ready before every worker was"
     pids = {server.wait_for_worker(1), server.wait_for_worker(2)}
     assert len(pids) == 2
     assert server.process.pid not in pids
@@ -206,11 +208,6 @@ def test_each_worker_answers_on_the_one_socket(server: Served) -> None:
         with server.open_in(pid):
             pass
     assert said_by(server)[1] in pids
-
-
-def test_it_is_ready_only_when_every_worker_has_started(server: Served) -> None:
-    served = server.output.index("Started channels")
-    assert server.output[:served].count(" serves.") == 2
 
 
 def test_systemd_hears_of_it_once_and_not_of_each_worker(tmp_path: Path) -> None:
@@ -336,6 +333,8 @@ def test_sigterm_ends_all_and_leaves_no_orphan(server: Served) -> None:
     assert not any(is_alive(pid) for pid in pids)
     with pytest.raises(ConnectionRefusedError):
         get(server.port, "/")
+    for number in (1, 2):
+        assert re.search(rf"INFO     \[{number}\] Stopping: ", server.output)
 
 
 def test_a_second_signal_waits_for_nothing(tmp_path: Path) -> None:
@@ -402,13 +401,6 @@ def test_a_unix_socket_is_shared_and_its_file_goes(tmp_path: Path) -> None:
             assert client.recv(100).startswith(b"HTTP/1.1 200")
         assert server.stop() == 0
     assert not path.exists()
-
-
-def test_log_lines_of_workers_have_their_number(server: Served) -> None:
-    server.signal(signal.SIGTERM)
-    assert server.wait() == 0
-    for number in (1, 2):
-        assert re.search(rf"INFO     \[{number}\] Stopping: ", server.output)
 
 
 def test_reloading_is_for_one_process(tmp_path: Path) -> None:
