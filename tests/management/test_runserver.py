@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,15 @@ class Chat(AsyncConsumer):
 
 application = URLRouter([path("a/", Chat.as_asgi)])
 """
+#: What pages.py may become while it is edited -> what is shown.
+MISTAKES = [
+    ("1 / 0\n", "ZeroDivisionError"),
+    ("import mysite.nowhere\n", r"^ModuleNotFoundError: No module named 'mysite\.nowhere'$"),
+    ("from mysite import nothing\n", "^ImportError: cannot import name 'nothing' from"),
+    ("application = [\n", r"^SyntaxError: '\[' was never closed$"),
+    (UNCALLED, r"^Error: The route 'a/': Chat\.as_asgi is not called: .*\(mysite/pages\.py"),
+    ("", "^Error: Cannot find 'application' in ASGI_APPLICATION module mysite.pages$"),
+]
 RELOADER_SECONDS = 1.5
 
 
@@ -380,67 +389,40 @@ class TestEnd:
 class TestReload:
     """A file changes while connections are open that would like to stay."""
 
-    @pytest.mark.parametrize("path", ["/", "/thread", "/deaf"])
-    def test_an_open_websocket_does_not_block_it(self, project: Project, path: str) -> None:
+    def test_open_connections_do_not_block_it(self, project: Project) -> None:
         port = free_port()
-        with project.serve(str(port)) as server:
+        with project.serve(str(port)) as server, ExitStack() as stack:
             server.wait_for_port()
-            with open_socket(port, path) as client:
+            sockets = [
+                stack.enter_context(open_socket(port, path)) for path in ("/", "/thread", "/deaf")
+            ]
+            for client in sockets:
                 assert client.recv(PATIENCE_SECONDS) == "edition 1"
-                self.change(project, server)
-                assert close_code(client) == 1012
-            self.is_new(server, port)
-
-    @pytest.mark.parametrize("path", ["/stream", "/sleep"])
-    def test_an_open_response_does_not_block_it(self, project: Project, path: str) -> None:
-        port = free_port()
-        with project.serve(str(port)) as server:
-            server.wait_for_port()
-            with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
-                client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-                if path == "/stream":
-                    assert client.recv(1000)
-                self.change(project, server)
+            requests = []
+            for path in (b"/stream", b"/sleep"):
+                address = ("127.0.0.1", port)
+                request = stack.enter_context(socket.create_connection(address, PATIENCE_SECONDS))
+                request.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+                requests.append(request)
+            assert requests[0].recv(1000), "the stream has begun"
+            self.change(project, server)
+            assert [close_code(client) for client in sockets] == [1012] * 3
+            for request in requests:
                 # What cannot end is cut, and the client may see that as an error.
                 with suppress(ConnectionResetError):
-                    while client.recv(1000):
+                    while request.recv(1000):
                         pass
             self.is_new(server, port)
 
-    def test_an_error_in_a_file_is_shown_and_mended(self, project: Project) -> None:
+    @pytest.mark.timeout(180)
+    def test_mistakes_are_told_without_our_frames_and_mended(self, project: Project) -> None:
         port = free_port()
         with project.serve(str(port)) as server:
             server.wait_for_port()
-            self.change(project, server, "1 / 0\n")
-            server.wait_for("ZeroDivisionError")
-            self.change(project, server, times=2)
-            self.is_new(server, port)
-
-    @pytest.mark.parametrize(
-        ("text", "said"),
-        [
-            (
-                "import mysite.nowhere\n",
-                r"^ModuleNotFoundError: No module named 'mysite\.nowhere'$",
-            ),
-            ("from mysite import nothing\n", "^ImportError: cannot import name 'nothing' from"),
-            ("application = [\n", r"^SyntaxError: '\[' was never closed$"),
-            (
-                UNCALLED,
-                r"^Error: The route 'a/': Chat\.as_asgi is not called: .*\(mysite/pages\.py",
-            ),
-            ("", "^Error: Cannot find 'application' in ASGI_APPLICATION module mysite.pages$"),
-        ],
-    )
-    def test_a_mistake_is_told_without_our_frames_and_mended(
-        self, project: Project, text: str, said: str
-    ) -> None:
-        port = free_port()
-        with project.serve(str(port)) as server:
-            server.wait_for_port()
-            self.change(project, server, text)
-            server.wait_for(said)
-            self.change(project, server, times=2)
+            for times, (text, said) in enumerate(MISTAKES, 1):
+                self.change(project, server, text, times)
+                server.wait_for(said)
+            self.change(project, server, times=len(MISTAKES) + 1)
             self.is_new(server, port)
         assert "Exception in thread" not in server.output
         assert "runserver.py" not in server.output

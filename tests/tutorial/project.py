@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from django.core.management import call_command
+
 from tests.processes import Child, run
 
 #: The tutorial names `channels_redis.core.RedisChannelLayer` with a Redis on its usual port.
@@ -22,8 +24,9 @@ class Project:
 
     @classmethod
     def start(cls, parent: Path, name: str = "mysite") -> Self:
-        """`django-admin startproject`."""
-        run("-m", "django", "startproject", name, cwd=parent)
+        """`django-admin startproject`; Django's own command needs no process of its own."""
+        (parent / name).mkdir()
+        call_command("startproject", name, str(parent / name))
         return cls(parent / name, name)
 
     def copy(self, parent: Path) -> Self:
@@ -43,7 +46,8 @@ class Project:
 
     def start_app(self, app: str) -> None:
         """`startapp`, then remove all but __init__.py and views.py."""
-        self.manage("startapp", app)
+        (self.folder / app).mkdir()
+        call_command("startapp", app, str(self.folder / app))
         for path in (self.folder / app).iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
