@@ -17,6 +17,10 @@ from channels.testing.layers.chaos import ChaosCases
 from tests.cluster.authority import Authority
 from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 
+#: Fixtures of a module or a session that take seconds: one worker of pytest-xdist runs all their
+#: tests, so that not every worker sets them up.
+DEAR = {"rabbitmq", "mysql_address", "stages", "made"}
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("channels", deadline=None)
 settings.load_profile("channels")
@@ -31,8 +35,10 @@ if sys.version_info < (3, 12):
     traceback._extract_caret_anchors_from_line_segment = lambda segment: None  # type: ignore[attr-defined]
 
 
+# Before pytest-xdist reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `script/test --chaos` runs."""
+    """Mark what `script/test --chaos` runs, and what one worker runs."""
     cluster = Path(__file__).parent / "cluster"
     shipped = {name for name in vars(ChaosCases) if name.startswith("test_")}
     for item in items:
@@ -40,6 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "originalname", item.name)
         if cluster in item.path.parents or (is_case and name in shipped):
             item.add_marker(pytest.mark.chaos)
+        dear = DEAR.intersection(getattr(item, "fixturenames", ()))
+        if dear and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(dear.pop()))
 
 
 def pytest_collection_finish() -> None:

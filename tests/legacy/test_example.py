@@ -19,6 +19,9 @@ from tests.tutorial.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Its site takes seconds to set up.
+pytestmark = pytest.mark.xdist_group("example of Channels 1")
+
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
