@@ -43,6 +43,7 @@ def test_an_answer_of_redis_is_whole_with_its_last_byte(answer: bytes) -> None:
     assert not any(is_whole(answer[:end]) for end in range(len(answer)))
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_small_runs_meet_the_goals_that_are_no_times() -> None:
     program("redis-server", "valkey-server")

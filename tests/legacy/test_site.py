@@ -81,10 +81,14 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnServer]:
         yield server
 
 
-@pytest.fixture(params=["local", "redis"])
+#: For what depends on what the layer keeps, and in which order; the others run over "local".
+over_both_layers = pytest.mark.parametrize("layer", ["local", "redis"], indirect=True)
+
+
+@pytest.fixture
 def layer(request: pytest.FixtureRequest, short_path: Path) -> dict[str, Any]:
     """BACKEND and CONFIG of a layer that spans processes."""
-    if request.param == "local":
+    if getattr(request, "param", "local") == "local":
         config: dict[str, Any] = {"directory": str(short_path)}
         return {"BACKEND": "channels.layers.LocalChannelLayer", "CONFIG": config}
     port = request.getfixturevalue("redis").port
@@ -161,6 +165,7 @@ def refused(status: int) -> Iterator[None]:
     assert error.value.response.status_code == status
 
 
+@over_both_layers
 def test_http_consumer(start: Any) -> None:
     site = start("myapp", sources.HTTP_CONSUMERS, sources.HTTP_ROUTING)
     site.work()
@@ -189,6 +194,7 @@ def test_liveblog(start: Any) -> None:
     assert [json.loads(hear(each)) for each in readers] == [{"id": 1, "content": "News"}] * 2
 
 
+@over_both_layers
 def test_chat_goes_on_over_new_workers_with_new_code(start: Any) -> None:
     site = start("myapp", sources.CHAT_CONSUMERS, sources.CHAT_ROUTING)
     worker = site.work()
@@ -207,10 +213,11 @@ def test_chat_goes_on_over_new_workers_with_new_code(start: Any) -> None:
     assert [hear(anna), hear(bob)] == ["[new] yes"] * 2
 
 
+@over_both_layers
 def test_workers_restarted_one_after_another_lose_and_close_nothing(start: Any) -> None:
     site = start("myapp", sources.ECHO_CONSUMERS, sources.ECHO_ROUTING)
     workers = [site.work(), site.work()]
-    clients = [site.open() for _ in range(8)]
+    clients = [site.open() for _ in range(4)]
     is_over = threading.Event()
 
     def talk(client: ClientConnection) -> int:
@@ -270,6 +277,7 @@ def test_users_whose_names_begin_with_the_same_letter(start: Any) -> None:
             enter("anna", origin=origin)
 
 
+@over_both_layers
 def test_models_and_a_channel_of_ones_own_with_workers_for_some_channels(start: Any) -> None:
     site = start("myapp", sources.MODELS_CONSUMERS, sources.MODELS_ROUTING)
     site.work("--only-channels=http.*", "--only-channels=websocket.*")
@@ -301,6 +309,7 @@ def test_rooms_with_the_last_50_messages(start: Any) -> None:
     assert (status, page.split()) == (200, ["lobby:", *(f"anna={text}" for text in texts[-50:])])
 
 
+@over_both_layers
 def test_a_large_response_of_a_view(start: Any) -> None:
     site = start("myapp", sources.ECHO_CONSUMERS, sources.ECHO_ROUTING)
     site.project.write("myproject/urls.py", LARGE_URLS)

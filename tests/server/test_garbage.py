@@ -17,8 +17,6 @@ from channels.server.garbage import Garbage
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     thresholds = gc.get_threshold()
-    # The suite has frozen what it collected.
-    gc.unfreeze()
     yield
     gc.set_threshold(*thresholds)
     gc.collect()

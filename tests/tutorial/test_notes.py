@@ -57,10 +57,10 @@ def test_the_first_notes(tmp_path: Path) -> None:
             assert [read(first), read(second)] == ["hello", "hello"]
 
 
-@pytest.fixture
-def monitor(tmp_path: Path) -> Project:
-    """The project of the second notes."""
-    project = Project.start(tmp_path, "NetWorkMonitor")
+@pytest.fixture(scope="module")
+def typed_monitor(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project of the second notes, not to be changed."""
+    project = Project.start(tmp_path_factory.mktemp("typed"), "NetWorkMonitor")
     # `startapp websocket`, which refuses the name where Selenium has installed a module of it.
     project.write("websocket/__init__.py", "")
     project.install("channels", "websocket")
@@ -72,6 +72,11 @@ def monitor(tmp_path: Path) -> Project:
     project.write("websocket/consumers.py", sources.NOTES_CONSUMERS)
     project.manage("migrate")
     return project
+
+
+@pytest.fixture
+def monitor(typed_monitor: Project, tmp_path: Path) -> Project:
+    return typed_monitor.copy(tmp_path)
 
 
 def log_in(project: Project) -> dict[str, str]:

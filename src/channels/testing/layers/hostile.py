@@ -27,8 +27,8 @@ from channels.testing.layers.base import ConformanceBase, MakeLayer, soon, until
 #: Forged envelopes that are on their way at a time.
 _AT_A_TIME = 50
 #: A message's text in floods, and how often three are sent: 48 MiB, of which 32 find no reader.
-_FLOOD_TEXT = 64 * 1024
-_FLOOD_COUNT = 256
+_FLOOD_TEXT = 128 * 1024
+_FLOOD_COUNT = 128
 #: A process may grow by so much under that flood.
 _FLOOD_BOUND = 20 * 1024 * 1024
 KEYS = ["the key of the site"]
@@ -391,13 +391,13 @@ class HostileCases(ConformanceBase):
         if not sys.platform.startswith("linux"):
             pytest.skip("reads /proc")
         patience = {"send_timeout": 20.0} if self.features.node else {}
-        first, second = await self.make_two(make_layer, capacity=20, **patience)
+        first, second = await self.make_two(make_layer, capacity=10, **patience)
         lazy, busy = await second.new_channel(), await second.new_channel()
         for channel in (lazy, busy):
             await second.group_add("room", channel)
         message = {"type": "x", "text": "x" * _FLOOD_TEXT}
         # Buffers and pools that stay belong to the layer at work, not to the flood.
-        await self._flood(first, second, lazy, busy, message, 64)
+        await self._flood(first, second, lazy, busy, message, 32)
         before = resident_bytes()
         refused = await self._flood(first, second, lazy, busy, message, _FLOOD_COUNT)
         assert refused > 0, "one of the two must have been full"
@@ -414,8 +414,8 @@ class HostileCases(ConformanceBase):
                     await first.send(channel, message)
                 except ChannelFull:
                     refused += 1
-            if number % 10 == 9:
-                for _ in range(10):
+            if number % 5 == 4:
+                for _ in range(5):
                     await soon(second.receive(busy))
         return refused
 
