@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from channels.testing.layers.chaos import ChaosCases
 from tests.cluster.authority import Authority
@@ -21,8 +21,8 @@ from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 #: tests, so that not every worker sets them up.
 DEAR = {"rabbitmq", "mysql_address", "stages", "made"}
 
-# How long an example takes says more about the machine than about the code.
-settings.register_profile("channels", deadline=None)
+# How long an example takes, or making it, says more about the machine than about the code.
+settings.register_profile("channels", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("channels")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
