@@ -34,6 +34,7 @@ WITH_FLAGS = (
     "channels.kit.threads",
     "channels.server",
     "channels.cli",
+    "channels.metrics_port",
     "channels.supervisor",
     "channels.worker",
     "channels.legacy.interface.options",

@@ -71,6 +71,7 @@ FLOORS = {
     "tests": 9,
     "cli": 9,
     "status_command": 9,
+    "metrics_port": 9,
     "loading": 9,
     "__main__": 9,
 }

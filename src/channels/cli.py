@@ -46,6 +46,7 @@ from channels.loading import (
     is_routed,
     load_application,
 )
+from channels.metrics_port import MetricsPort
 from channels.server import ServerOptions, readiness
 from channels.server.access_log import client_text
 from channels.server.endpoints import Endpoint, Tls, parse_endpoint
@@ -272,6 +273,7 @@ def run_interface(namespace: argparse.Namespace) -> int:
     if is_routed(layer):
         values = {"http_timeout": HTTP_TIMEOUT_SECONDS} | values
     endpoints = from_mapping(Listening, values).endpoints(set(values))
+    from_mapping(MetricsPort, values).open()
     return _serve("interface", name, interface_of(layer, values), values, endpoints)
 
 
@@ -354,7 +356,7 @@ def log_unknown_variables() -> None:
     """Warn of environment variables that look like options and are none of any command's."""
     ours = {CHILD, TEST_RUN, ASSIGNMENT}
     environ = {name: text for name, text in os.environ.items() if name not in ours}
-    tables = [*_tables(), *interface_tables(), WorkerOptions, RoutedOptions]
+    tables = [*_tables(), *interface_tables(), MetricsPort, WorkerOptions, RoutedOptions]
     for line in unknown_variables(tables, environ):
         logger.warning("%s", line)
 
@@ -381,7 +383,7 @@ def _tables() -> Iterator[type]:
 
 def _interface_tables() -> Iterator[type]:
     """Every table of options that `channels interface` takes."""
-    yield from (Listening, Reporting, *interface_tables())
+    yield from (Listening, Reporting, MetricsPort, *interface_tables())
     yield from dict(_server_tables()).values()
 
 

@@ -36,6 +36,9 @@ MOST_QUEUES: Final = 1000
 #: What a process says of itself: "connections" -> 12.
 Numbers = Mapping[str, int]
 
+#: What this process is at the moment, with its numbers; for its metrics, from any thread.
+roles: Final[list[tuple[str, Callable[[], Numbers]]]] = []
+
 
 @asynccontextmanager
 async def answering(
@@ -45,14 +48,17 @@ async def answering(
 
     Args:
         role: What it does: "edge", "worker", "interface".
-        numbers: Called for each answer, on the loop.
+        numbers: Called for each answer, on the loop, and by `channels.metrics` on any thread.
         queues: Channels that no process owns and that it fills or reads.
     """
     tasks = TaskScope("status")
     tasks.spawn(_answer_for_ever(layer, role, numbers, queues), name=f"status of {role}")
+    entry = (role, numbers)
+    roles.append(entry)
     try:
         yield
     finally:
+        roles.remove(entry)
         await tasks.close()
 
 

@@ -155,7 +155,9 @@ class Edge:
         total["departed"] = len(self._departed)
         total["workers"] = len(self._transport.peers) if self._transport is not None else 0
         total["offered"] = len(self._offers) if self._offers is not None else 0
-        total["unacknowledged"] = sum(len(each.backlog) for each in self._connections.values())
+        # A copy: metrics are read on other threads.
+        connections = list(self._connections.values())
+        total["unacknowledged"] = sum(len(each.backlog) for each in connections)
         return dict(total)
 
     # Connections.

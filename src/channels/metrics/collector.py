@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
@@ -23,9 +23,12 @@ from channels.kit.families import Family, Kind
 from channels.kit.histograms import BOUNDS, measuring
 from channels.kit.threads import waiting_jobs
 from channels.layers.registry import channel_layers
+from channels.metrics.roles import find_role_metric
+from channels.metrics.statistics import Metric as NamedMetric
 from channels.metrics.statistics import find_metric
 from channels.server.counts import ServerCounts, counts
 from channels.server.loop_lag import lags
+from channels.status import Numbers, roles
 from channels.supervisor.shared_counts import shared_counts
 
 logger: Final = logging.getLogger("channels.metrics")
@@ -93,6 +96,7 @@ def families_of(layers: Mapping[str, Any]) -> Iterable[Family]:
     """The metrics of some layers, and of this process's servers and consumers."""
     yield from layer_families(layers)
     yield from server_families(counts)
+    yield from role_families(roles)
     yield lags.family()
     yield handler_times.family()
     yield delivery_times.family()
@@ -121,20 +125,39 @@ def _shown(family: Family) -> Metric:
 def layer_families(layers: Mapping[str, Any]) -> Iterable[Family]:
     """The metrics of some layers, by alias."""
     about = Family(f"{_LAYER}_info", "info", "The layers in use, each 1.", ("layer", "backend"))
-    found: dict[tuple[str, Kind, str, tuple[str, ...]], Family] = {}
+    named = []
     for alias, layer in layers.items():
         about.add((alias, f"{type(layer).__module__}.{type(layer).__qualname__}"), [1])
         for statistic, value in _statistics(alias, layer).items():
-            metric = find_metric(statistic)
-            name = f"{_LAYER}_{_UNFIT.sub('_', metric.name)}"
-            labels = ("layer", *metric.labels)
-            family = found.setdefault(
-                (name, metric.kind, metric.help, labels),
-                Family(name, metric.kind, metric.help, labels),
-            )
-            # Added: two parts of a layer may drop for the same reason.
-            family.add((alias, *metric.labels.values()), [value])
+            named.append((_LAYER, find_metric(statistic), {"layer": alias}, value))
     yield about
+    yield from _named_families(named)
+
+
+def role_families(found: Sequence[tuple[str, Callable[[], Numbers]]]) -> Iterable[Family]:
+    """The metrics of this process as an edge, an interface server or a worker."""
+    return _named_families(
+        (f"channels_{role}", find_role_metric(statistic), {}, value)
+        for role, numbers in list(found)
+        for statistic, value in numbers().items()
+    )
+
+
+def _named_families(
+    named: Iterable[tuple[str, NamedMetric, dict[str, str], float]],
+) -> Iterable[Family]:
+    """One family for each name.
+
+    Args:
+        named: Beginning of a name, metric, labels before its own, value.
+    """
+    found: dict[tuple[str, Kind, str, tuple[str, ...]], Family] = {}
+    for beginning, metric, before, value in named:
+        name = f"{beginning}_{_UNFIT.sub('_', metric.name)}"
+        labels = before | metric.labels
+        key = (name, metric.kind, metric.help, tuple(labels))
+        # Added: two parts of a layer may drop for the same reason.
+        found.setdefault(key, Family(*key)).add(tuple(labels.values()), [value])
     for _, family in sorted(found.items()):
         yield family
 

@@ -1,4 +1,4 @@
-"""Two ways to be scraped: an ASGI application, and a view of Django's."""
+"""Ways to be scraped: an ASGI application, a view of Django's, and a port."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import cache
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.exposition import choose_encoder
 
 from channels.kit.types import Application, Receive, Scope, Send
@@ -59,6 +59,15 @@ def metrics_view(request: HttpRequest) -> HttpResponse:
     """The same as a view: `path("metrics", metrics_view)`, behind any decorator of Django's."""
     body, content_type = render(_shared_registry(), request.headers.get("Accept", ""))
     return HttpResponse(body, content_type=content_type)
+
+
+def serve_metrics(port: int, host: str) -> None:
+    """The same on a port of its own, from now on, on a thread that ends with the process.
+
+    Raises:
+        OSError: If the port cannot be had.
+    """
+    start_http_server(port, host, _shared_registry())
 
 
 def render(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:

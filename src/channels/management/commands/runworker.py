@@ -35,6 +35,7 @@ from channels.layers import get_channel_layer
 from channels.legacy.asgi import ChannelLayerWrapper
 from channels.legacy.worker_options import RoutedOptions
 from channels.management.routed import make_workers, require_several_processes, routed_layer
+from channels.metrics_port import MetricsPort
 from channels.routing import ProtocolTypeRouter, get_default_application
 from channels.server.log_outputs import set_up_logging
 from channels.supervisor.reloading import Watched, is_child, run_reloading
@@ -74,6 +75,7 @@ class Command(BaseCommand):
         add_arguments(parser, WorkerOptions)
         add_arguments(parser, ThreadOptions)
         add_arguments(parser, Reloading)
+        add_arguments(parser, MetricsPort)
         add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
         group = parser.add_argument_group("for connections that `channels interface` holds")
         add_arguments(group, ConnectionWorkerOptions, without=_SHARED)
@@ -98,6 +100,7 @@ class Command(BaseCommand):
                     _run_reloading(reloading, options["shutdown_timeout"])
                     return
             worker = self._make_worker(options)
+            _with_environment(MetricsPort, options).open()
         except (InvalidOption, StartupFailed) as error:
             raise CommandError(str(error)) from error
         if is_command:
