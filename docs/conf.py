@@ -21,8 +21,11 @@ root_doc = "index"
 exclude_patterns = ["README.md"]
 extensions = ["myst_parser", "sphinx_copybutton"]
 myst_heading_anchors = 4
+# A flag keeps both of its dashes, and a message that is looked up its quotes.
+smartquotes = False
 html_theme = "furo"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 html_static_path = ["_static"]
