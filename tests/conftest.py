@@ -18,7 +18,7 @@ from tests.cluster.authority import Authority
 from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 
 #: Fixtures of a module or a session that take seconds: one worker of pytest-xdist runs all their
-#: tests, so that not every worker sets them up.
+#: tests, so that not every worker sets them up.  Chaos takes longer than that, in any worker.
 DEAR = {"rabbitmq", "mysql_address", "stages", "made"}
 
 # How long an example takes, or making it, says more about the machine than about the code.
@@ -46,6 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = getattr(item, "originalname", item.name)
         if cluster in item.path.parents or (is_case and name in shipped):
             item.add_marker(pytest.mark.chaos)
+            continue
         dear = DEAR.intersection(getattr(item, "fixturenames", ()))
         if dear and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(dear.pop()))
