@@ -23,7 +23,12 @@ from channels.backends.local.place import Lock, Place, dial
 from channels.backends.local.protocol import MARGIN, VERSION, HubProtocolError, milliseconds
 from channels.backends.local.server import HubServer
 from channels.backends.shell import Backoff
-from channels.exceptions import ChannelLayerUnavailable, NodeGone, TransportDown
+from channels.exceptions import (
+    ChannelLayerUnavailable,
+    InvalidChannelLayerError,
+    NodeGone,
+    TransportDown,
+)
 from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
 from channels.layers.envelope import Envelope
 
@@ -147,12 +152,13 @@ class HubTransport:
         if is_exiting():
             return
         try:
-            self._connect()
-        except (FileNotFoundError, ConnectionRefusedError) as error:
-            self._try_to_host(error)
+            try:
+                self._connect()
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                self._try_to_host(error)
         except BlockingIOError:
             self._seek_later(ConnectionError(f"{self._hub_name()} lets too many wait"))
-        except OSError as error:
+        except (OSError, InvalidChannelLayerError, RuntimeError) as error:
             self._seek_later(error)
 
     def _seek_later(self, error: BaseException) -> None:
@@ -166,25 +172,19 @@ class HubTransport:
         pid = self.place.hub_pid()
         return "the hub" if pid is None else f"the hub, process {pid},"
 
-    def _try_to_host(self, error: BaseException) -> None:
-        try:
-            # Whoever removed the directory, it is needed again.
-            self.place.prepare()
-            lock = Lock.take(self.place.lock)
-        except (OSError, ValueError) as refused:
-            self._seek_later(refused)
-            return
+    def _try_to_host(self, error: OSError) -> None:
+        # Whoever removed the directory, it is needed again.
+        self.place.prepare()
+        lock = Lock.take(self.place.lock)
         if lock is None:
             # Another is the hub already, or about to be, or was and is not quite dead.
-            self._seek_later(ConnectionError(f"{self._hub_name()} does not listen: {error}"))
-            return
+            raise ConnectionError(f"{self._hub_name()} does not listen: {error}")
         hub = HubServer(self.place, lock, self.options, self._longest, self._events.capacity_of)
         try:
             hub.start()
-        except (OSError, RuntimeError) as refused:
+        except BaseException:
             hub.abandon()
-            self._seek_later(refused)
-            return
+            raise
         self.hub = hub
         self._counters["hosted"] += 1
         self._backoff.reset()
