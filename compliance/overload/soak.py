@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from typing import Final
 
 from compliance.overload.site import Site, serving
@@ -104,20 +105,14 @@ async def visit(port: int, met: Counter[str]) -> None:
         await asyncio.sleep(random.random())
 
 
-async def ask(port: int) -> bytes:
-    """The server's answer; empty if this process was too slow with its request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def read(site: Site, began: float) -> Reading:
+    """Ask from a thread: the crowd's loop may take longer to send a request than `keep_alive`."""
+    connection = HTTPConnection("127.0.0.1", site.port, timeout=60)
     try:
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return await reader.read()
+        connection.request("GET", "/", headers={"Connection": "close"})
+        tasks = int(connection.getresponse().read())
     finally:
-        writer.close()
-
-
-async def read(site: Site, began: float) -> Reading:
-    # On a machine with much other work the crowd delays a request for longer than `keep_alive`.
-    answer = await ask(site.port) or await ask(site.port) or await ask(site.port)
-    tasks = int(answer.rpartition(b"\n")[2])
+        connection.close()
     return Reading(time.monotonic() - began, site.resident_bytes(), site.descriptors(), tasks)
 
 
@@ -129,7 +124,7 @@ async def soak(site: Site, seconds: float) -> tuple[list[Reading], Counter[str]]
     try:
         while time.monotonic() - began < seconds:
             await asyncio.sleep(READING_SECONDS)
-            readings.append(await read(site, began))
+            readings.append(await asyncio.to_thread(read, site, began))
     finally:
         for task in crowd:
             task.cancel()
