@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -33,9 +34,6 @@ class Envelopes:
 
     Attributes:
         sender: The identity of this node's own envelopes.
-        awaited: The number of the last own envelope that comes back to this process from the broker
-            and has not done so yet; 0: none.  What is sent to a channel of this process meanwhile
-            goes through the broker too, so that it overtakes nothing.  Set on the owner loop.
         on_control: Takes envelopes for the node itself, and their opened payloads.
     """
 
@@ -48,13 +46,16 @@ class Envelopes:
         self.counters = losses.counters
         self.clock = local.clock
         self.sender = new_sender()
-        self.awaited = 0
         self.on_control: Callable[[Envelope, bytes], None] = lambda *_: None
         self._seal = seal
         self._bus = bus
         # Such a bus neither repeats nor delays anything.
         self._is_direct = bus.capabilities.is_direct
         self._numbers = itertools.count(1)
+        #: The last own envelope that the broker brings back here, and the last that it has brought.
+        self._expected = self._returned = 0
+        # Senders are on any thread, and the later number counts.
+        self._expecting = threading.Lock()
         self._seen = SeenWindow()
 
     @property
@@ -73,6 +74,27 @@ class Envelopes:
     def make_control(self, kind: Kind, name: str, payload: bytes) -> Envelope:
         """One that asks a node for something, however soon messages expire."""
         return self.make(kind, name, payload, max(self.local.policy.expiry, _CONTROL_SECONDS))
+
+    def expect(self, envelope: Envelope) -> None:
+        """An own envelope is sent that comes back to this process from the broker; any thread.
+
+        At once, not on the owner loop: a send that is called next must know.
+        """
+        with self._expecting:
+            self._expected = max(self._expected, envelope.seq)
+
+    @property
+    def are_expected(self) -> bool:
+        """True if own envelopes are to come back.
+
+        What is sent to a channel of this process meanwhile goes through the broker too, so that it
+        overtakes nothing.
+        """
+        return self._expected > self._returned
+
+    def expect_none(self) -> None:
+        """They may have been lost."""
+        self._returned = self._expected
 
     def on_frame(self, data: bytes | Envelope) -> None:
         """As in `TransportEvents`."""
@@ -136,8 +158,8 @@ class Envelopes:
             self._deliver(envelope, payload)
         finally:
             # After its delivery: another thread may look, and deliver what comes after it.
-            if envelope.seq == self.awaited and envelope.sender == self.sender:
-                self.awaited = 0
+            if envelope.sender == self.sender:
+                self._returned = max(self._returned, envelope.seq)
 
     def _deliver(self, envelope: Envelope, payload: bytes) -> None:
         kind, name, local = envelope.kind, envelope.name, self.local

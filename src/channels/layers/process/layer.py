@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from functools import partial
 from typing import ClassVar, Final, cast
 
@@ -79,7 +78,8 @@ class NodeChannelLayer(BaseChannelLayer):
             ValueError: If the delay is negative, not finite, or over `max_delay`.
             InvalidChannelLayerError: If there is a delay and the backend cannot hold messages back.
             ChannelFull: If the channel holds its capacity of unread messages, or `max_delayed`
-                messages wait for their time.
+                messages wait for their time.  One of another process drops and counts the message,
+                and so does one of this process while a group's message is on its way to here.
             MessageTooLarge: If it is over `max_message_bytes` once encoded.
             ChannelLayerUnavailable: If the backend could not be reached within `send_timeout`.
         """
@@ -105,21 +105,17 @@ class NodeChannelLayer(BaseChannelLayer):
             node.counters["dropped_gone"] += 1
 
     async def _push_node(self, owner: str, channel: str, payload: bytes) -> None:
-        """Send to a channel through the broker; one of this process is awaited from there."""
-        envelopes, link, transport = self.node.envelopes, self.node.link, self.node.transport
-        envelope = envelopes.make(Kind.CHANNEL, channel, payload, self.expiry)
-
-        def push() -> Awaitable[None]:
-            if owner == self.node.id:
-                envelopes.awaited = envelope.seq
-            return transport.push_node(owner, envelope)
-
-        await link.do(len(payload), push)
+        node = self.node
+        envelope = node.envelopes.make(Kind.CHANNEL, channel, payload, self.expiry)
+        if owner == node.id:
+            node.envelopes.expect(envelope)
+        push = partial(node.transport.push_node, owner, envelope)
+        await node.link.do(len(payload), push)
 
     async def _send_own(self, channel: str, payload: bytes) -> None:
         """Send to a channel of this process, after what it has sent to groups before."""
         node = self.node
-        if node.envelopes.awaited:
+        if node.envelopes.are_expected:
             # Where the broker has forgotten this node, nothing else comes from there either.
             with contextlib.suppress(NodeGone):
                 return await self._push_node(node.id, channel, payload)
@@ -149,9 +145,6 @@ class NodeChannelLayer(BaseChannelLayer):
         self._received += 1
         if not self._received % _TURN:
             await asyncio.sleep(0)
-        message = local.take(channel)
-        if message is not None:
-            return message
         if local.is_attached(channel):
             raise RuntimeError(f"{channel} belongs to a consumer, which takes its messages itself.")
         if not local.is_own(channel):
@@ -307,20 +300,15 @@ class NodeChannelLayer(BaseChannelLayer):
         if now >= node.local.sweep_due or now >= node.losses.due:
             node.tidy()
         node.counters["group_sent"] += 1
-        link, envelopes, transport = node.link, node.envelopes, node.transport
-        envelope = envelopes.make(Kind.GROUP, group, payload, self.expiry)
-        if link.is_direct:
-            await transport.publish(group, envelope)
+        envelope = node.envelopes.make(Kind.GROUP, group, payload, self.expiry)
+        if node.link.is_direct:
+            await node.transport.publish(group, envelope)
             if group in node.local.hub.groups:
                 await node.local.hub.give_way()
             return
-
-        def publish() -> Awaitable[None]:
-            if group in link.subscriptions.joined:
-                envelopes.awaited = envelope.seq
-            return transport.publish(group, envelope)
-
-        await link.do(len(payload), publish)
+        if group in node.link.subscriptions.joined:
+            node.envelopes.expect(envelope)
+        await node.link.do(len(payload), partial(node.transport.publish, group, envelope))
 
     async def flush(self) -> None:
         """Forget all messages and groups, those of other processes too."""

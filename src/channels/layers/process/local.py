@@ -172,21 +172,8 @@ class LocalChannels:
             return None
         return taken[0]
 
-    def take(self, channel: str) -> Message | None:
-        """A message that has come, without waiting; or None.
-
-        Where a reader is behind it spares 1.5 of the 8 µs that a message takes.
-        """
-        inbox = self.inboxes.get(channel)
-        if inbox is None or not len(inbox):
-            return None
-        message = inbox.get_nowait()
-        if not len(inbox):
-            self.tidy(channel)
-        return message
-
     async def receive(self, channel: str) -> Message:
-        """The next message of a channel for which `take` has none.
+        """The next message of a channel that is here.
 
         Cancel safety: a cancelled call takes nothing.
         """

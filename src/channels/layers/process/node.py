@@ -152,11 +152,11 @@ class Node:
         self.link.on_up(kept)
 
     def on_down(self, error: BaseException | None) -> None:
-        self.envelopes.awaited = 0
+        self.envelopes.expect_none()
         self.link.on_down(error)
 
     def on_gap(self, groups: Sequence[str] | None) -> None:
-        self.envelopes.awaited = 0
+        self.envelopes.expect_none()
         self.losses.tell_gap(groups)
 
     # What the link asks.
@@ -165,7 +165,7 @@ class Node:
         self.queues.on_started()
 
     def on_lost(self) -> None:
-        self.envelopes.awaited = 0
+        self.envelopes.expect_none()
         self.local.hub.drop_closed_loops()
         self.control.forget_all()
 

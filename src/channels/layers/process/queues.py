@@ -136,8 +136,7 @@ class Queues:
 
         Cancel safety: a cancelled call takes nothing.
         """
-        if not self.link.is_started:
-            await self.link.start()
+        await self.link.start()
         while True:
             taken, event = await self.take(channel)
             try:

@@ -32,7 +32,7 @@ class Subscriptions:
         linger: Seconds from the last member's leaving to the group's.
 
     Attributes:
-        joined: The groups of which what is published arrives here.
+        joined: The groups of which what is published arrives here; any thread may look.
     """
 
     def __init__(
