@@ -81,7 +81,7 @@ class LoopbackTransport:
 
     Attributes:
         lose_answers: So many operations from now on are carried out, then the connection breaks.
-        delays: Envelopes stay at the broker until `let_go`.
+        delays: Envelopes stay at the broker, in `inbox`, until `let_go`.
     """
 
     clock_offset = 0.0
@@ -91,7 +91,7 @@ class LoopbackTransport:
         self.broker = broker
         self.lose_answers = 0
         self.delays = False
-        self._inbox: deque[bytes] = deque()
+        self.inbox: deque[bytes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_up = False
         self._leasing: dict[str, tuple[int, float, Taker]] = {}
@@ -129,7 +129,7 @@ class LoopbackTransport:
         if self.broker.is_reachable and not self._is_up and self._loop is not None:
             self._is_up = True
             if not kept:
-                self._inbox.clear()
+                self.inbox.clear()
                 self.broker.forget(self.node)
                 self.broker.nodes[self.node] = self
             self.events.on_up(kept)
@@ -248,12 +248,12 @@ class LoopbackTransport:
         return found
 
     def statistics(self) -> Mapping[str, int]:
-        return {"inbox": len(self._inbox), "dropped_malformed": self.broker.malformed}
+        return {"inbox": len(self.inbox), "dropped_malformed": self.broker.malformed}
 
     # Arrivals.
 
     def deliver(self, data: bytes) -> None:
-        self._inbox.append(data)
+        self.inbox.append(data)
         self._soon(self._arrive)
 
     def _soon(self, callback: Any) -> None:
@@ -261,8 +261,8 @@ class LoopbackTransport:
             self._loop.call_soon_threadsafe(callback)
 
     def _arrive(self) -> None:
-        while self._is_up and not self.delays and self._inbox:
-            self.events.on_frame(self._inbox.popleft())
+        while self._is_up and not self.delays and self.inbox:
+            self.events.on_frame(self.inbox.popleft())
 
 
 class LoopbackChannelLayer(NodeChannelLayer):

@@ -78,6 +78,18 @@ async def test_what_a_cancelled_receive_has_acknowledged_is_not_leased_but_sent_
     assert await lease.ack()
 
 
+async def test_a_message_that_was_given_back_was_not_tried(make: Make) -> None:
+    layer = make()
+    await layer.send("jobs", {"type": "x"})
+    for end in ("give_back", "give_back", "retry", "ack"):
+        _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
+        assert lease.attempts == (2 if end == "ack" else 1)
+        assert await getattr(lease, end)()
+        assert not await lease.extend()
+    counts = layer.statistics()
+    assert (counts["given_back"], counts["retried"], counts["acknowledged"]) == (2, 1, 1)
+
+
 async def test_what_a_closed_process_had_on_lease_comes_back(make: Make) -> None:
     one, two = make(), make()
     await one.send("jobs", {"type": "x"})

@@ -23,6 +23,7 @@ class MessageCases(ConformanceBase):
             lambda: layer.send(name, {"type": "x"}),
             lambda: layer.receive(name),
             lambda: layer.group_add("group", name),
+            lambda: layer.group_discard("group", name),
         ]
         if not (self.features.any_group_name and isinstance(name, str) and name):
             calls += [
