@@ -177,3 +177,27 @@ def test_memberships_are_bounded_and_one_that_ends_makes_room(clock: ManualClock
     engine.add("third", "b", end + 20)
     with pytest.raises(ChannelFull):
         engine.add("third", "c", end + 20)
+
+
+def test_bounds_are_met_and_not_passed(clock: ManualClock) -> None:
+    room = 2 * envelope_octets(envelope(1))
+    engine = MemoryEngine(clock, max_octets=room, max_queues=1)
+    push(engine, 1, 2)
+    assert engine.octets == room
+    with pytest.raises(ChannelFull, match="no room for"):
+        push(engine, 3)
+    engine.discard_unread("q")
+    assert engine.octets == 0
+    push(engine, 1)
+    with pytest.raises(ChannelFull, match="1 queues already"):
+        push(engine, 2, queue="another")
+
+
+def test_flush_makes_room(clock: ManualClock) -> None:
+    engine = MemoryEngine(clock, max_memberships=1)
+    for _ in range(2):
+        engine.add("g", "q", clock.time() + 10)
+        engine.push_later("q", envelope(1), clock.time() + 5, bound=1)
+        engine.flush()
+    assert engine.octets == 0
+    assert engine.statistics()["delayed"] == 0

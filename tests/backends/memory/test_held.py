@@ -142,11 +142,13 @@ def test_a_lease_that_is_released_for_later_is_void() -> None:
     bench.push(1)
     bench.lease(reader, 1)
     token = reader.leased[0].token
-    assert bench.engine.release(token, 5, counted=True)
+    assert bench.engine.release(token, 0.5, counted=True)
     assert not bench.engine.acknowledge(token)
     assert not bench.engine.extend(token, 5)
     bench.lease(reader, 1)
-    bench.pass_time(5)
+    bench.pass_time(0.4)
+    assert reader.taken == [(1, 1)]
+    bench.pass_time(0.1)
     assert reader.taken == [(1, 1), (1, 2)]
 
 
