@@ -18,6 +18,7 @@ class Response:
 
     fields: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
     #: Status of each interim response.
     interim: list[int] = field(default_factory=list)
     has_ended: bool = False
@@ -73,7 +74,9 @@ class Http2Client:
     def _take(self, found: Frame) -> None:
         response = self.responses.setdefault(found.stream, Response())
         if found.kind == frames.HEADERS:
-            if 100 <= found.status < 200:
+            if response.fields:
+                response.trailers = found.fields
+            elif 100 <= found.status < 200:
                 response.interim.append(found.status)
             else:
                 response.fields = found.fields

@@ -25,6 +25,7 @@ from typing import Final
 
 from channels.exceptions import RemoteProtocolError
 from channels.kit.limits import KIB
+from channels.kit.types import Headers
 from channels.server.access import Kind
 from channels.server.deadlines import Deadlines
 from channels.server.http_exchange import HttpExchange, own_answer
@@ -41,7 +42,7 @@ from channels.wire.http1 import (
     HttpPhase,
 )
 from channels.wire.request import Request
-from channels.wire.response import ResponseBody
+from channels.wire.response import ResponseBody, ResponseTrailers
 
 #: A body that nobody wanted is read on for so many bytes, to keep the connection; then it closes.
 DISCARD_BYTES: Final = 64 * KIB
@@ -299,6 +300,17 @@ class HttpSession:
     def send_body(self, event: ResponseBody) -> None:
         """Write a piece of the response's body, and its head before the first."""
         self._outlet.write(self._machine.response.body(event))
+
+    def send_trailers(self, event: ResponseTrailers) -> None:
+        """Write trailers, once all are known."""
+        self._outlet.write(self._machine.response.trailers(event))
+
+    def send_hints(self, links: Headers) -> None:
+        """Do nothing.
+
+        RFC 8297 section 3: clients and proxies of HTTP/1.1 take an interim response that they do
+        not expect for the final one, and the final one for the next request's.
+        """
 
     def ask_for_body(self) -> None:
         """Tell a client that waits for it to send the body."""

@@ -7,6 +7,7 @@ the stream, so that all streams together hold no more than the connection's wind
 from __future__ import annotations
 
 from channels.exceptions import RemoteProtocolError
+from channels.kit.types import Headers
 from channels.server.access import Kind
 from channels.server.deadlines import Deadlines
 from channels.server.http2_stream import INTERNAL_ERROR, NO_ERROR, StreamOutlet
@@ -15,7 +16,7 @@ from channels.server.request_deadlines import RequestDeadlines
 from channels.server.service import Service
 from channels.wire.http2.response import StreamResponse
 from channels.wire.request import Request
-from channels.wire.response import ResponseBody
+from channels.wire.response import ResponseBody, ResponseTrailers
 
 
 class StreamRequest:
@@ -133,6 +134,16 @@ class StreamRequest:
     def send_body(self, event: ResponseBody) -> None:
         """Write a piece of the response's body, and its head before the first."""
         self.outlet.respond(self.response, event)
+
+    def send_trailers(self, event: ResponseTrailers) -> None:
+        """Write trailers, once all are known."""
+        fields = self.response.trailers(event)
+        if fields is not None:
+            self.outlet.end_with(fields)
+
+    def send_hints(self, links: Headers) -> None:
+        """Tell the client early which resources the response will need."""
+        self.outlet.send_interim(b"103", links)
 
     def ask_for_body(self) -> None:
         """Tell a client that waits for it to send the body."""

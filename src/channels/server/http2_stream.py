@@ -14,7 +14,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
-from channels.kit.types import Headers
+from channels.kit.types import HeaderPairs, Headers
 from channels.server.peer import Peer
 from channels.server.seam import Outlet, ProtocolSession
 from channels.server.waiters import Waiters
@@ -90,6 +90,7 @@ class StreamOutlet:
         "_reads",
         "_reset_code",
         "_sent",
+        "_trailers",
         "_unread",
         "_waiters",
         "blocked_at",
@@ -119,6 +120,7 @@ class StreamOutlet:
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._sent = 0
+        self._trailers: Headers = []
         self._ends = False
         self._is_sent = False
         self._reset_code: int | None = None
@@ -174,7 +176,7 @@ class StreamOutlet:
             return False
         if self._fields is not None:
             fields, self._fields = self._fields, None
-            has_ended = self._ends_well and not self._queue
+            has_ended = self._ends_with_data and not self._queue
             machine.send_head(stream_id, fields, has_ended=has_ended)
             self._is_sent = has_ended
         sent = 0
@@ -185,7 +187,7 @@ class StreamOutlet:
                 return False
             piece = self._take(size)
             sent += len(piece)
-            has_ended = self._ends_well and not self._queue
+            has_ended = self._ends_with_data and not self._queue
             machine.send_data(stream_id, piece, has_ended=has_ended)
             self._is_sent = has_ended
         if sent:
@@ -194,8 +196,10 @@ class StreamOutlet:
         if self._queue:
             return True
         if self._ends and not self._is_sent:
-            if self._ends_well:
+            if self._ends_with_data:
                 machine.send_data(stream_id, b"", has_ended=True)
+            elif self._ends_well:
+                machine.send_head(stream_id, self._trailers, has_ended=True)
             self._is_sent = True
         if not self.is_full:
             self._waiters.wake()
@@ -207,6 +211,11 @@ class StreamOutlet:
     def _ends_well(self) -> bool:
         """True if our half ends with END_STREAM, and not with an error behind it."""
         return self._ends and not self._reset_code
+
+    @property
+    def _ends_with_data(self) -> bool:
+        """True if END_STREAM stands on the last of the data, and not on trailers."""
+        return self._ends_well and not self._trailers
 
     def _block(self) -> None:
         if self.blocked_at is None:
@@ -326,14 +335,24 @@ class StreamOutlet:
         if fields is not None:
             self.write_head(fields)
         self.write(data)
-        if response.is_complete and not self.is_closing:
+        if response.is_complete:
+            self._end_half()
+
+    def end_with(self, trailers: Headers) -> None:
+        """Send what is queued, then a last field section, which ends our half."""
+        self._trailers = trailers
+        self._end_half()
+
+    def _end_half(self) -> None:
+        if not self.is_closing:
             self._ends = True
             self._owner.is_due(self)
 
-    def send_interim(self, status: bytes) -> None:
+    def send_interim(self, status: bytes, fields: HeaderPairs = ()) -> None:
         """Send an interim response, before the final one."""
         if not self.is_closing:
-            self._owner.machine.send_head(self.stream_id, [(b":status", status)], has_ended=False)
+            head = [(b":status", status), *fields]
+            self._owner.machine.send_head(self.stream_id, head, has_ended=False)
             self._owner.write_soon()
 
     async def drain(self) -> None:

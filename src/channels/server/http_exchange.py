@@ -3,6 +3,9 @@
     http.request ...  http.disconnect          receive(), or the mailbox through the door
     http.response.start  http.response.body    send()
 
+The extensions of ASGI for responses are those of EXTENSIONS: trailers for a client that has sent
+TE: trailers, early hints over HTTP/2, and a file in place of a body.
+
 `http.disconnect` comes exactly once into the mailbox, last: when the response is complete or the
 client has gone.  `receive` repeats it to whoever asks again.  A `receive()` that waits while the
 response is completed gets it when the application has returned, or LISTENER_SECONDS later: Django
@@ -16,23 +19,31 @@ gone (`abandon`); the response cannot be completed, or is refused, and is cut (`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from channels.exceptions import ClientDisconnected, LocalProtocolError, NoRouteFound
 from channels.kit.doors import DOOR, Door
 from channels.kit.mailbox import Mailbox
-from channels.kit.types import Message
+from channels.kit.types import Headers, Message
 from channels.server.application import ApplicationCall, log_end, log_surplus
+from channels.server.file_body import file_pieces
 from channels.server.garbage import COUNTED_FROM_BYTES
 from channels.server.request_ids import request_id_of
 from channels.server.scope import client_of
 from channels.server.service import HttpOutlet, Service
+from channels.wire.fields import checked_fields
 from channels.wire.handshake import REFUSAL_FIELDS
 from channels.wire.request import Request
-from channels.wire.response import Response, ResponseBody, ResponseStart
+from channels.wire.response import Response, ResponseBody, ResponseStart, ResponseTrailers
 
 DISCONNECT: Final = "http.disconnect"
+#: What an application may send beside start and body: ASGI, "Extensions".
+_TRAILERS: Final = "http.response.trailers"
+_HINTS: Final = "http.response.early_hint"
+_FILE: Final = "http.response.pathsend"
+EXTENSIONS: Final = (_TRAILERS, _HINTS, _FILE)
 #: How long a `receive()` goes on waiting after the whole response was sent.
 LISTENER_SECONDS: Final = 0.05
 
@@ -49,6 +60,12 @@ class Carrier(Protocol):
 
     def send_body(self, event: ResponseBody) -> None:
         """Write a piece of the response's body, and its head before the first."""
+
+    def send_trailers(self, event: ResponseTrailers) -> None:
+        """Write trailers, once all are known."""
+
+    def send_hints(self, links: Headers) -> None:
+        """Tell the client early which resources the response will need, where it can take that."""
 
     def ask_for_body(self) -> None:
         """The application wants the body: a client that waits for that is told."""
@@ -80,6 +97,7 @@ class HttpExchange:
         self.request = request
         self.response = response
         self.scope = scope = service.scopes.build("http", request, outlet.peer)
+        scope["extensions"] = {name: {} for name in EXTENSIONS}
         self.client = client_of(scope)
         self.request_id = request_id_of(scope)
         #: When the head was complete, by the loop's clock.
@@ -89,6 +107,7 @@ class HttpExchange:
         self.mailbox = Mailbox()
         #: True once nothing more is sent for it.
         self.is_over = False
+        self._has_trailers = False
         self._call = ApplicationCall(scope, self._ended)
         self._listener_timer: asyncio.TimerHandle | None = None
 
@@ -228,11 +247,50 @@ class HttpExchange:
             if self.is_over or outlet.is_closing:
                 self._check_open()
             self._carrier.starting()
-            self.response.start(ResponseStart(message["status"], message.get("headers", ())))
+            headers = message.get("headers", ())
+            has_trailers = bool(message.get("trailers"))
+            takes_them = has_trailers and self.request.takes_trailers
+            self.response.start(ResponseStart(message["status"], headers, takes_them))
+            self._has_trailers = has_trailers
+        elif kind == _TRAILERS:
+            self._send_trailers(message)
+        elif kind == _HINTS:
+            self._send_hints(message)
+        elif kind == _FILE:
+            await self._send_file(message)
         else:
             raise LocalProtocolError(
                 f"Message type {kind!r}: expected http.response.start or http.response.body."
             )
+
+    def _send_trailers(self, message: Message) -> None:
+        if self._has_trailers and not self.request.takes_trailers:
+            # The response was complete without them.
+            return
+        self._check_open()
+        more = bool(message.get("more_trailers"))
+        self._carrier.send_trailers(ResponseTrailers(message.get("headers", ()), more))
+        if self.response.is_complete:
+            self._complete()
+
+    def _send_hints(self, message: Message) -> None:
+        self._check_open()
+        links = checked_fields((b"link", value) for value in message.get("links", ()))
+        # Behind the head there is no place for an interim response.
+        if links and not self.response.has_begun:
+            self._carrier.send_hints(links)
+
+    async def _send_file(self, message: Message) -> None:
+        """Send a file as the whole body."""
+        self._check_open()
+        if self.response.has_begun:
+            raise LocalProtocolError(f"{_FILE} sends a whole body: a part of one has been sent.")
+        if self.response.without_body:
+            await self.send({"type": "http.response.body"})
+            return
+        async with contextlib.aclosing(file_pieces(message.get("path"))) as pieces:
+            async for piece, more in pieces:
+                await self.send({"type": "http.response.body", "body": piece, "more_body": more})
 
     def _check_open(self) -> None:
         if self._outlet.is_closing:

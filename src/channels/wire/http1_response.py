@@ -8,6 +8,8 @@ RFC 9112 section 6.3 decides how the end of the body is told:
     whole body in one piece     Content-Length added
     HTTP/1.1                    chunks
     HTTP/1.0                    the end of the connection
+
+Trailers stand behind chunks (RFC 9112 section 7.1.2); where there are none, they are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from channels.wire.response import Response, ResponseBody, ResponsePhase, Stamp
+from channels.wire.response import (
+    Response,
+    ResponseBody,
+    ResponsePhase,
+    ResponseTrailers,
+    Stamp,
+)
 
 _STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -43,9 +51,7 @@ class ResponseWriter(Response):
     @property
     def ends_with_connection(self) -> bool:
         """True if the peer takes the connection's end for the body's: a false one would deceive."""
-        return (
-            self.has_begun and self._left is None and not self._chunked and not self._without_body
-        )
+        return self.has_begun and self._left is None and not self._chunked and not self.without_body
 
     def close_after(self) -> None:
         """Let this response be the connection's last; said in its head if that is not written."""
@@ -59,7 +65,7 @@ class ResponseWriter(Response):
                 before its Content-Length.  Nothing of this piece is written.
         """
         self._check_body()
-        if self._without_body:
+        if self.without_body:
             data = self._head_bytes(event) if self._phase is _HELD else b""
         else:
             data = self._framed(event)
@@ -71,8 +77,19 @@ class ResponseWriter(Response):
         head = self._head_bytes(event) if self._phase is _HELD else b""
         if self._chunked:
             chunk = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            return head + chunk + (b"" if event.more else b"0\r\n\r\n")
+            return head + chunk + (b"" if event.more or self._with_trailers else b"0\r\n\r\n")
         return head + data if head else data
+
+    def trailers(self, event: ResponseTrailers) -> bytes:
+        """The bytes that end a response with trailers; none while more of them follow.
+
+        Raises:
+            LocalProtocolError: If trailers may not be sent now, or a field may not be one.
+        """
+        fields = self._take_trailers(event)
+        if fields is None or not self._chunked:
+            return b""
+        return b"".join([b"0\r\n", *(b"%b: %b\r\n" % pair for pair in fields), b"\r\n"])
 
     def _head_bytes(self, event: ResponseBody) -> bytes:
         names = self._names
@@ -83,7 +100,7 @@ class ResponseWriter(Response):
         lines = [line]
         lines += [b"%b: %b\r\n" % pair for pair in self._head_fields()]
         lines += [line for name, _, line in self._stamp() if name not in names]
-        if self._left is None and not self._without_body:
+        if self._left is None and not self.without_body:
             lines.append(self._choose_framing(event))
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
@@ -93,7 +110,7 @@ class ResponseWriter(Response):
         return b"".join(lines)
 
     def _choose_framing(self, event: ResponseBody) -> bytes:
-        if not event.more:
+        if not event.more and not self._with_trailers:
             # All of it is in this piece.
             self._left = 0
             return b"content-length: %d\r\n" % len(event.data)

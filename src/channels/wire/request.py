@@ -18,6 +18,7 @@ _HOST: Final = re.compile(
     rb"|\[([^\]]*)\])(?::[0-9]{0,5})?"
 )
 _FUTURE_ADDRESS: Final = re.compile(rb"[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~!$&'()*+,;=:]+")
+_TRAILERS: Final = re.compile(rb"(?:\A|,)[\t ]*trailers[\t ]*(?:[,;]|\Z)", re.IGNORECASE)
 #: 18 digits fit in 63 bits; no body is longer.
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 
@@ -60,6 +61,13 @@ class Request:
         A body never follows: such a request is refused.
         """
         return b"websocket" in self.upgrade and b"websocket" in split_list([self.upgrade])
+
+    @property
+    def takes_trailers(self) -> bool:
+        """True if the peer has said that it looks at a response's trailers (TE: trailers)."""
+        return self.http_version != "1.0" and any(
+            name == b"te" and _TRAILERS.search(value) for name, value in self.headers
+        )
 
     @property
     def line(self) -> tuple[str, bytes]:

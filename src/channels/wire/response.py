@@ -22,6 +22,11 @@ from channels.wire.fields import checked_fields
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 #: The server's own business (ASGI, "Response Start": Transfer-Encoding is ignored).
 _HOP_BY_HOP: Final = frozenset({b"transfer-encoding", b"connection", b"keep-alive"})
+#: RFC 9110 section 6.5.1: trailers decide about neither framing, routing nor the content's form.
+_NOT_IN_TRAILERS: Final = _HOP_BY_HOP | {
+    *(b"content-length", b"content-encoding", b"content-type", b"content-range", b"host"),
+    *(b"proxy-connection", b"set-cookie", b"te", b"trailer", b"upgrade"),
+}
 
 #: Gives names in lower case, each with its value and with the whole line of HTTP/1.1 for it.
 Stamp: TypeAlias = Callable[[], Sequence[tuple[bytes, bytes, bytes]]]
@@ -33,6 +38,8 @@ class ResponseStart:
 
     status: int
     headers: Iterable[tuple[bytes, bytes]]
+    #: True if trailers follow the body; the client has said that it takes them.
+    trailers: bool = False
 
 
 @dataclass(slots=True)
@@ -43,12 +50,21 @@ class ResponseBody:
     more: bool = False
 
 
+@dataclass(slots=True)
+class ResponseTrailers:
+    """Fields that follow the body."""
+
+    headers: Iterable[tuple[bytes, bytes]]
+    more: bool = False
+
+
 class ResponsePhase(Enum):
     """How far a response is."""
 
     IDLE = auto()
     HELD = auto()
     BODY = auto()
+    TRAILERS = auto()
     COMPLETE = auto()
 
 
@@ -56,6 +72,7 @@ class ResponsePhase(Enum):
 _IDLE: Final = ResponsePhase.IDLE
 _HELD: Final = ResponsePhase.HELD
 _BODY: Final = ResponsePhase.BODY
+_TRAILERS: Final = ResponsePhase.TRAILERS
 _COMPLETE: Final = ResponsePhase.COMPLETE
 
 
@@ -75,12 +92,14 @@ class Response:
         "_phase",
         "_stamp",
         "_status",
-        "_without_body",
+        "_trailers",
+        "_with_trailers",
         "is_complete",
         "keep_alive",
         "method",
         "size",
         "surplus",
+        "without_body",
     )
 
     def __init__(self, method: str, stamp: Stamp, *, keep_alive: bool) -> None:
@@ -94,7 +113,10 @@ class Response:
         #: The same by name, to see what is there.
         self._names: dict[bytes, bytes] = {}
         self._left: int | None = None
-        self._without_body = False
+        self._with_trailers = False
+        self._trailers: Headers = []
+        #: True if no body is written, whatever the application gives.
+        self.without_body = False
         #: Bytes of the body that were written, without framing.
         self.size = 0
         #: Bytes beyond the Content-Length that the application gave: they were left out.
@@ -115,7 +137,7 @@ class Response:
     @property
     def has_begun(self) -> bool:
         """True once bytes of it were written: another status is impossible from then on."""
-        return self._phase is _BODY or self._phase is _COMPLETE
+        return self._phase is not _IDLE and self._phase is not _HELD
 
     def forget(self) -> None:
         """Take back a head that was not written yet, so that an error can be answered instead.
@@ -141,7 +163,8 @@ class Response:
         self._left = None
         self._headers = self._check_headers(event.headers)
         self._status = status
-        self._without_body = self.method == "HEAD" or status in {204, 205, 304}
+        self.without_body = self.method == "HEAD" or status in {204, 205, 304}
+        self._with_trailers = event.trailers
         self._phase = _HELD
 
     def _check_headers(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -186,15 +209,38 @@ class Response:
     def _check_body(self) -> None:
         if self._phase is _IDLE:
             raise LocalProtocolError("A response's body came before its start.")
-        if self._phase is _COMPLETE:
-            raise LocalProtocolError("The response was complete already.")
+        if self._phase is _COMPLETE or self._phase is _TRAILERS:
+            raise LocalProtocolError("The response's body was complete already.")
 
     def _sent(self, event: ResponseBody) -> None:
         """Note that a piece has been written."""
         if event.more:
             self._phase = _BODY
+        elif self._with_trailers:
+            self._phase = _TRAILERS
         else:
             self._phase, self.is_complete = _COMPLETE, True
+
+    def _take_trailers(self, event: ResponseTrailers) -> Headers | None:
+        """All trailers, once they are known; none of a response without a body.
+
+        Raises:
+            LocalProtocolError: If they do not follow the body of a response that was started with
+                trailers, or a field is invalid or has no place there.
+        """
+        if self._phase is not _TRAILERS:
+            raise LocalProtocolError(
+                "Trailers follow the whole body of a response that was started with trailers=True."
+            )
+        fields = checked_fields(event.headers)
+        for name, _ in fields:
+            if name in _NOT_IN_TRAILERS:
+                raise LocalProtocolError(f"The field {name!r} has no place in trailers.")
+        self._trailers += fields
+        if event.more:
+            return None
+        self._phase, self.is_complete = _COMPLETE, True
+        return [] if self.without_body else self._trailers
 
     def _head_fields(self) -> Headers:
         """The fields as they are sent, without those of the stamp."""

@@ -6,7 +6,13 @@ from http import HTTPStatus
 from typing import Final
 
 from channels.kit.types import Headers
-from channels.wire.response import Response, ResponseBody, ResponsePhase, Stamp
+from channels.wire.response import (
+    Response,
+    ResponseBody,
+    ResponsePhase,
+    ResponseTrailers,
+    Stamp,
+)
 
 _STATUS_VALUES: Final = {status.value: b"%d" % status.value for status in HTTPStatus}
 #: Here, because Python 3.11 takes 0.1 µs to find a member in its class.
@@ -31,10 +37,18 @@ class StreamResponse(Response):
                 before its Content-Length.  Nothing of this piece is written.
         """
         self._check_body()
-        data = b"" if self._without_body else self._take_piece(event)
+        data = b"" if self.without_body else self._take_piece(event)
         head = self._head(event) if self._phase is _HELD else None
         self._sent(event)
         return head, data
+
+    def trailers(self, event: ResponseTrailers) -> Headers | None:
+        """The fields that end the stream; None while more of them follow.
+
+        Raises:
+            LocalProtocolError: If trailers may not be sent now, or a field may not be one.
+        """
+        return self._take_trailers(event)
 
     def _head(self, event: ResponseBody) -> Headers:
         names, status = self._names, self._status
@@ -44,7 +58,7 @@ class StreamResponse(Response):
         else:
             fields += [pair for pair in self._head_fields() if pair[0] not in _CONNECTION_FIELDS]
         fields += [(name, value) for name, value, _ in self._stamp() if name not in names]
-        if self._left is None and not self._without_body and not event.more:
+        if self._left is None and not self.without_body and not event.more:
             # All of it is in this piece.
             self._left = 0
             fields.append((b"content-length", b"%d" % len(event.data)))
