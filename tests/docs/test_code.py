@@ -12,9 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.test import override_settings
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.backends.db import SessionStore
+from django.test import AsyncClient, override_settings
 from django.urls import path, re_path
 
+from channels.exceptions import InvalidChannelLayerError
 from channels.generic.http import AsyncHttpConsumer
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
@@ -43,20 +46,22 @@ def test_python_blocks_compile_and_import_what_there_is(page: Path) -> None:
                 exec(ast.unparse(node), {})
 
 
-#: A block with the words before it that say why it is not run, if there are any.
+#: A block, and what stands in a mark before it: the test that runs it in a project, or SERVES.
 MARKED = re.compile(
-    r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S
+    r"(?:^<!-- not run here: (?P<why>[^\n]+) -->\n)?^```python\n(?P<code>.*?)^```$", re.M | re.S
 )
+SERVES = "it serves until the process ends"
 #: test_tutorial.py builds a project of these pages, file by file, and runs it.
 RUN = [page for page in WRITTEN if page.parent.name != "tutorial"]
 
 
-def of_the_reader(layer: Any, name: str) -> dict[str, Any]:
+def of_the_reader(layer: Any, name: str, user: Any) -> dict[str, Any]:
     """What stands for the reader's own project in blocks."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None: ...
 
     consumer = SimpleNamespace(as_asgi=lambda: application)
+    scope = {"type": "websocket", "session": SessionStore(), "user": user}
     return {
         "__name__": "shown",
         "api_urlpatterns": [],
@@ -64,33 +69,63 @@ def of_the_reader(layer: Any, name: str) -> dict[str, Any]:
         "channel_layer": layer,
         "deliver": lambda message: None,
         "LogConsumer": consumer,
+        "order": SimpleNamespace(pk=1, save=lambda: None),
         "Order": type("Order", (), {}),
         "Orders": consumer,
         "NextOrder": consumer,
+        "path": "/ws/",
         "patterns": [],
         "photo": SimpleNamespace(pk=1),
         "RoomConsumer": consumer,
-        "self": SimpleNamespace(channel_layer=layer, channel_name=name),
+        "self": SimpleNamespace(
+            channel_layer=layer, channel_name=name, client=AsyncClient(), scope=scope
+        ),
         "ThumbnailConsumer": consumer,
         "urlpatterns": [],
+        "user": user,
         "user_of_token": lambda token, scope: None,
         "websocket_urlpatterns": [],
     }
 
 
-def blocks() -> Iterator[Any]:
-    """The blocks that are run."""
+def blocks(*, marked: bool) -> Iterator[Any]:
+    """The blocks that are run here, or those with a mark."""
     for page in RUN:
         text = page.read_text()
         for found in MARKED.finditer(text):
-            if found["why"] is None:
+            if (found["why"] is not None) == marked:
                 line = text.count("\n", 0, found.start()) + 1
-                yield pytest.param(found["code"], id=f"{page.relative_to(ROOT)}:{line}")
+                values = (found["why"], found["code"]) if marked else (found["code"],)
+                yield pytest.param(*values, id=f"{page.relative_to(ROOT)}:{line}")
 
 
-@pytest.mark.parametrize("code", [*blocks()])
-async def test_a_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def user(transactional_db: None) -> Any:
+    return get_user_model().objects.create(username="mara")
+
+
+@pytest.mark.parametrize("code", [*blocks(marked=False)])
+async def test_a_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch, user: Any) -> None:
     """By itself, with its own imports: nothing of the block before it is there."""
+    await try_out(code, monkeypatch, user)
+
+
+@pytest.mark.parametrize(("why", "code"), [*blocks(marked=True)])
+async def test_a_block_that_is_not_run_here_is_run_elsewhere(
+    why: str, code: str, monkeypatch: pytest.MonkeyPatch, user: Any
+) -> None:
+    """The mark names a test, and is needed: the block would fail here."""
+    if why == SERVES:
+        return
+    assert (ROOT / why).exists()
+    assert why.startswith("tests/")
+    with pytest.raises((ImportError, InvalidChannelLayerError)):
+        await try_out(code, monkeypatch, user)
+
+
+async def try_out(code: str, monkeypatch: pytest.MonkeyPatch, user: Any) -> None:
+    # A block of synchronous code stands for code in a thread.
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
     monkeypatch.setenv("LAYER_KEY", "k" * 32)
     backend = "channels.layers.InMemoryChannelLayer"
     configs = {"default": {"BACKEND": backend, "CONFIG": {"delivery": {"mail.*": {}}}}}
@@ -98,7 +133,7 @@ async def test_a_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch) -
         layer = get_channel_layer()
         assert layer is not None
         await layer.send("mail.outgoing", {"type": "mail"})
-        await run(code, of_the_reader(layer, await layer.new_channel()))
+        await run(code, of_the_reader(layer, await layer.new_channel(), user))
         await layer.flush()
 
 
