@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from layer_settings import documented_tables, settings_page
+from reference_pages import PAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs" / "reference"
@@ -40,110 +41,6 @@ WITH_FLAGS = (
     "channels.legacy.interface.options",
     "channels.legacy.worker_options",
 )
-
-#: File -> title, one line, and module -> names.
-PAGES: dict[str, tuple[str, str, dict[str, list[str]]]] = {
-    "consumers": (
-        "Consumers",
-        "The classes that consumers derive from.",
-        {
-            "channels.generic.websocket": [
-                "AsyncWebsocketConsumer",
-                "WebsocketConsumer",
-                "AsyncJsonWebsocketConsumer",
-                "JsonWebsocketConsumer",
-            ],
-            "channels.generic.http": ["AsyncHttpConsumer"],
-            "channels.generic.sse": ["AsyncEventStreamConsumer"],
-            "channels.consumer": ["AsyncConsumer", "SyncConsumer", "ClientLimits"],
-            "channels.db": ["database_sync_to_async", "aclose_old_connections"],
-        },
-    ),
-    "routing": (
-        "Routing and middleware",
-        "From a connection to its consumer.",
-        {
-            "channels.routing": [
-                "ProtocolTypeRouter",
-                "URLRouter",
-                "ChannelNameRouter",
-                "get_default_application",
-            ],
-            "channels.middleware": ["BaseMiddleware"],
-        },
-    ),
-    "layers": (
-        "Layers",
-        "Messages between consumers.",
-        {
-            "channels.layers": [
-                "get_channel_layer",
-                "broadcast",
-                "BaseChannelLayer",
-                "InMemoryChannelLayer",
-                "LocalChannelLayer",
-                "RedisChannelLayer",
-                "RedisPubSubChannelLayer",
-                "ChannelLayerManager",
-            ],
-            "channels.layers.process.leases": ["Lease"],
-        },
-    ),
-    "security": (
-        "Sessions, users, Origin",
-        "Who is there, and from which page.",
-        {
-            "channels.auth": [
-                "AuthMiddlewareStack",
-                "AuthMiddleware",
-                "get_user",
-                "login",
-                "logout",
-            ],
-            "channels.sessions": [
-                "SessionMiddlewareStack",
-                "SessionMiddleware",
-                "CookieMiddleware",
-            ],
-            "channels.security.websocket": ["AllowedHostsOriginValidator", "OriginValidator"],
-            "channels.security.access": [
-                "AccessMiddleware",
-                "end_access",
-                "recheck_access",
-                "listen",
-            ],
-            "channels.security.tokens": ["TokenAuthMiddleware", "TokenUser"],
-            "channels.security.tickets": ["issue_ticket"],
-        },
-    ),
-    "testing": (
-        "Testing",
-        "Communicators and the live server.",
-        {
-            "channels.testing": [
-                "ApplicationCommunicator",
-                "HttpCommunicator",
-                "WebsocketCommunicator",
-                "ChannelsLiveServerTestCase",
-            ],
-            "channels.testing.layers": ["LayerConformance", "Features", "Broker"],
-            "channels.testing.proxy": ["ChaosProxy"],
-        },
-    ),
-    "server": (
-        "Server and workers",
-        "Serving and working from Python.",
-        {
-            "channels.server": ["Server", "AccessRecord", "RequestIdFilter", "current_request_id"],
-            "channels.server.probes": ["Readiness"],
-            "channels.server.endpoints": ["Endpoint", "parse_endpoint"],
-            "channels.worker": ["Worker"],
-            "channels.metrics": ["metrics_app", "metrics_view", "ChannelsCollector"],
-            "channels.opentelemetry": ["trace"],
-        },
-    ),
-    "errors": ("Errors", "Every exception that this package raises of its own.", {}),
-}
 
 
 def main() -> int:
@@ -230,8 +127,10 @@ def class_entry(kind: type) -> Iterator[str]:
     if dataclasses.is_dataclass(kind):
         fields = [field_parameter(field) for field in dataclasses.fields(kind) if field.init]
         yield code(folded(kind.__name__, fields, ""))
-    elif "__init__" in vars(kind):
-        yield code(signature(vars(kind)["__init__"], kind.__name__, is_method=True))
+    else:
+        maker = next(base for base in kind.__mro__ if "__init__" in vars(base))
+        if maker.__module__.startswith("channels."):
+            yield code(signature(vars(maker)["__init__"], kind.__name__, is_method=True))
     if bases:
         yield f"Derives from {bases}."
     text = prose(kind)
