@@ -23,6 +23,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -64,46 +65,22 @@ class Kind(IntEnum):
 _KINDS: Final = {int(kind): kind for kind in Kind}
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Envelope:
-    """One message on its way; `encoded` is made on first use and kept.
+    """One message on its way; `encoded` is made on first use and kept."""
 
-    Attributes:
-        deadline: Milliseconds by the broker's clock, after which it is void; 0: never.
-        attempts: How often it was leased already; noted by brokers that lease.
-        is_sealed: Whether the payload is.
-    """
-
-    __slots__ = (
-        "_encoded",
-        "attempts",
-        "deadline",
-        "is_sealed",
-        "kind",
-        "name",
-        "payload",
-        "sender",
-        "seq",
-    )
-
-    def __init__(
-        self,
-        kind: Kind,
-        name: str,
-        payload: bytes,
-        sender: bytes,
-        seq: int,
-        deadline: int = 0,
-        attempts: int = 0,
-    ) -> None:
-        self.kind = kind
-        self.name = name
-        self.payload = payload
-        self.sender = sender
-        self.seq = seq
-        self.deadline = deadline
-        self.attempts = attempts
-        self.is_sealed = False
-        self._encoded: bytes | None = None
+    kind: Kind
+    name: str
+    payload: bytes
+    sender: bytes
+    seq: int
+    #: Milliseconds by the broker's clock, after which it is void; 0: never.
+    deadline: int = 0
+    #: How often it was leased already; noted by brokers that lease.
+    attempts: int = 0
+    #: Whether the payload is.
+    is_sealed: bool = False
+    _encoded: bytes | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         # A name is whatever a forger has written.
@@ -134,26 +111,11 @@ class Envelope:
 
     def sealed(self, payload: bytes) -> Envelope:
         """The same envelope with this sealed payload instead of its own."""
-        envelope = self._with(payload, self.attempts)
-        envelope.is_sealed = True
-        return envelope
+        return replace(self, payload=payload, is_sealed=True)
 
     def again(self, attempts: int) -> Envelope:
         """The same envelope with another number of attempts; it may be in several queues."""
-        envelope = self._with(self.payload, attempts)
-        envelope.is_sealed = self.is_sealed
-        return envelope
-
-    def _with(self, payload: bytes, attempts: int) -> Envelope:
-        return Envelope(
-            self.kind,
-            self.name,
-            payload,
-            self.sender,
-            self.seq,
-            self.deadline,
-            attempts,
-        )
+        return replace(self, attempts=attempts)
 
     def is_expired(self, now: float) -> bool:
         """True if its deadline has passed at `now`, in seconds by the broker's clock."""
@@ -176,7 +138,7 @@ def decode_envelope(data: bytes) -> Envelope:
         if len(data) < end:
             raise MalformedEnvelope(f"The name of {length} octets is cut short.")
         name = data[_HEAD.size : end].decode()
-        envelope = Envelope(
+        return Envelope(
             _KINDS[kind],
             name,
             data[end:],
@@ -184,9 +146,8 @@ def decode_envelope(data: bytes) -> Envelope:
             seq,
             deadline,
             attempts >> _ATTEMPTS_SHIFT,
+            version == SEALED_VERSION,
         )
-        envelope.is_sealed = version == SEALED_VERSION
-        return envelope
     except MalformedEnvelope:
         raise
     except KeyError:
