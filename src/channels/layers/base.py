@@ -21,6 +21,11 @@ from channels.kit.types import Message
 Capacities = list[tuple[re.Pattern[str], int]]
 
 
+def compile_pattern(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    """A glob of channels' names as an expression; what is compiled already stays as it is."""
+    return pattern if isinstance(pattern, re.Pattern) else re.compile(fnmatch.translate(pattern))
+
+
 class BaseChannelLayer:
     """The contract of a channel layer.
 
@@ -65,15 +70,7 @@ class BaseChannelLayer:
         pairs = (
             channel_capacity.items() if isinstance(channel_capacity, Mapping) else channel_capacity
         )
-        return [
-            (
-                pattern
-                if isinstance(pattern, re.Pattern)
-                else re.compile(fnmatch.translate(pattern)),
-                limit,
-            )
-            for pattern, limit in pairs
-        ]
+        return [(compile_pattern(pattern), limit) for pattern, limit in pairs]
 
     def get_capacity(self, channel: str) -> int:
         """How many unread messages this channel may hold."""

@@ -12,7 +12,6 @@ too: what goes to a channel of the other kind does not expire unless its `expiry
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from typing import Any, Final
 from channels.exceptions import InvalidChannelLayerError, InvalidOption
 from channels.kit import names
 from channels.kit.options import check_options, option
+from channels.layers.base import compile_pattern
 
 AT_MOST_ONCE: Final = "at-most-once"
 AT_LEAST_ONCE: Final = "at-least-once"
@@ -119,13 +119,11 @@ class Deliveries:
 
 
 def _pattern(given: Any) -> re.Pattern[str]:
-    if isinstance(given, re.Pattern):
-        return given
-    if not isinstance(given, str):
+    if not isinstance(given, str | re.Pattern):
         raise InvalidChannelLayerError(
             f"delivery has the key {given!r}: expected a pattern of channel names."
         )
-    return re.compile(fnmatch.translate(given))
+    return compile_pattern(given)
 
 
 def _delivery(pattern: Any, given: Any) -> Delivery | None:
