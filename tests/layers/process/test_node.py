@@ -301,6 +301,37 @@ async def test_a_send_to_an_own_channel_does_not_wait_for_what_was_lost(
     assert not broker.calls["push_node"]
 
 
+async def test_an_outage_keeps_nothing_from_the_own_channels_and_doubles_nothing(
+    make: Make, broker: LoopbackBroker
+) -> None:
+    layer = make(send_timeout=0.1)
+    channel = await member(layer)
+    layer.transport.cut()
+    failing = asyncio.create_task(layer.group_send("room", {"type": "lost"}))
+    await until(lambda: len(layer.node.link.outbox) == 1, "the group's message to wait")
+    # It waits behind that, as long as it may.
+    await layer.send(channel, {"type": "first"})
+    with pytest.raises(ChannelLayerUnavailable):
+        await failing
+    given_up = layer.statistics()["given_up"]
+    await layer.send(channel, {"type": "second"})
+    assert layer.statistics()["given_up"] == given_up, "nothing was before it"
+    got = [message["type"] for message in await receive_all(layer, channel, 2)]
+    assert got == ["first", "second"]
+    # Carried out, but not heard of in time: delivered here, and brought by the broker later.
+    layer.transport.restore()
+    layer.transport.delays = True
+    await layer.group_send("room", {"type": "third"})
+    layer.transport.lose_answers = 1
+    await layer.send(channel, {"type": "fourth"})
+    layer.transport.restore()
+    layer.transport.let_go()
+    got = [message["type"] for message in await receive_all(layer, channel, 2)]
+    assert set(got) == {"third", "fourth"}
+    await nothing_comes(layer, channel, 0.05)
+    assert layer.statistics()["dropped_repeated"] == 1
+
+
 async def test_a_broker_that_has_forgotten_this_node_keeps_nothing_from_its_own_channels(
     make: Make, broker: LoopbackBroker
 ) -> None:

@@ -92,6 +92,10 @@ class Envelopes:
         """
         return self._expected > self._returned
 
+    def note_return(self, envelope: Envelope) -> None:
+        """An own envelope has come back, or will not; on the owner loop."""
+        self._returned = max(self._returned, envelope.seq)
+
     def expect_none(self) -> None:
         """They may have been lost."""
         self._returned = self._expected
@@ -159,7 +163,7 @@ class Envelopes:
         finally:
             # After its delivery: another thread may look, and deliver what comes after it.
             if envelope.sender == self.sender:
-                self._returned = max(self._returned, envelope.seq)
+                self.note_return(envelope)
 
     def _deliver(self, envelope: Envelope, payload: bytes) -> None:
         kind, name, local = envelope.kind, envelope.name, self.local

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import ClassVar, Final, cast
 
-from channels.exceptions import ClientLimitExceeded, InvalidChannelLayerError, NodeGone
+from channels.exceptions import (
+    ChannelLayerUnavailable,
+    ClientLimitExceeded,
+    InvalidChannelLayerError,
+    NodeGone,
+)
 from channels.fanout.delivery import Event, Member
 from channels.kit.clock import Clock
 from channels.kit.types import Message
@@ -15,7 +20,7 @@ from channels.layers.base import BaseChannelLayer
 from channels.layers.codec import Serializer
 from channels.layers.contract import Capabilities, QueueMembers, Transport
 from channels.layers.delivery import Delivery
-from channels.layers.envelope import Kind
+from channels.layers.envelope import Envelope, Kind
 from channels.layers.names import local_part, node_of
 from channels.layers.options import LayerOptions
 from channels.layers.process.blocking import BlockingLayer
@@ -107,18 +112,35 @@ class NodeChannelLayer(BaseChannelLayer):
     async def _push_node(self, owner: str, channel: str, payload: bytes) -> None:
         node = self.node
         envelope = node.envelopes.make(Kind.CHANNEL, channel, payload, self.expiry)
-        if owner == node.id:
-            node.envelopes.expect(envelope)
         push = partial(node.transport.push_node, owner, envelope)
-        await node.link.do(len(payload), push)
+        if owner != node.id:
+            await node.link.do(len(payload), push)
+            return
+        try:
+            await self._do_expecting(envelope, push)
+        except (NodeGone, ChannelLayerUnavailable):
+            # What the broker cannot bring back is taken as if it had; should it do so after all,
+            # that is a repeat.
+            if not node.link.owner.post(partial(node.envelopes.on_frame, envelope)):
+                raise
+
+    async def _do_expecting(self, envelope: Envelope, do: Callable[[], Awaitable[None]]) -> None:
+        """Send an envelope that comes back to this process."""
+        node = self.node
+        node.envelopes.expect(envelope)
+        try:
+            await node.link.do(len(envelope.payload), do)
+        except BaseException:
+            # It will not come back, or nobody is to wait for it.
+            node.link.owner.post(partial(node.envelopes.note_return, envelope))
+            raise
 
     async def _send_own(self, channel: str, payload: bytes) -> None:
         """Send to a channel of this process, after what it has sent to groups before."""
         node = self.node
         if node.envelopes.are_expected:
-            # Where the broker has forgotten this node, nothing else comes from there either.
-            with contextlib.suppress(NodeGone):
-                return await self._push_node(node.id, channel, payload)
+            await self._push_node(node.id, channel, payload)
+            return
         deadline = node.clock.monotonic() + self.expiry
         event = Event(node.codec.decode(payload), len(payload), deadline)
         await node.local.send(channel, event, self.options.send_timeout)
@@ -306,9 +328,11 @@ class NodeChannelLayer(BaseChannelLayer):
             if group in node.local.hub.groups:
                 await node.local.hub.give_way()
             return
+        publish = partial(node.transport.publish, group, envelope)
         if group in node.link.subscriptions.joined:
-            node.envelopes.expect(envelope)
-        await node.link.do(len(payload), partial(node.transport.publish, group, envelope))
+            await self._do_expecting(envelope, publish)
+        else:
+            await node.link.do(len(payload), publish)
 
     async def flush(self) -> None:
         """Forget all messages and groups, those of other processes too."""
