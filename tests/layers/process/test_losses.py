@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from channels.exceptions import ChannelFull
 from channels.kit.clock import ManualClock
 from channels.layers import InMemoryChannelLayer
 from channels.layers.process import losses
@@ -91,3 +92,16 @@ async def test_full_members_are_told_together_and_not_with_each_message(
     await asyncio.sleep(0.1)
     assert told == [["one", "two"], ["two"]]
     await layer.close()
+
+
+async def test_what_was_dropped_last_is_said_when_the_layer_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    layer = InMemoryChannelLayer(capacity=1)
+    channel = await layer.new_channel()
+    await layer.send(channel, {"type": "x"})
+    with pytest.raises(ChannelFull):
+        await layer.send(channel, {"type": "x"})
+    assert "dropped_full" not in caplog.text
+    await layer.close()
+    assert "new in its counts: dropped_full 1" in caplog.text

@@ -180,7 +180,10 @@ async def test_what_was_acknowledged_and_nobody_reads_is_sent_again(
         await reading
 
 
-async def test_a_process_that_closes_puts_back_what_its_readers_left(make: Make) -> None:
+async def test_a_process_that_closes_puts_back_what_its_readers_left(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "KEEP_SECONDS", 600)
     layer, other = make(), make()
     await layer.send("work", {"type": "x"})
     reading = await read_until_acknowledging(layer)

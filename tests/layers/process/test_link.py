@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
-from channels.layers.process.outbox import Outbox
+from channels.layers.process.link import Outbox
 
 SLOW = 30.0
 
