@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,11 @@ def test_a_worker_takes_up_new_code_while_sockets_stay(project: Project, short_p
     with (
         project.serve("0", "--noreload", "--noworker") as server,
         Child("manage.py", "runworker", "--reload", cwd=project.folder) as worker,
-        open_socket(server.wait_for_port()) as client,
+        ExitStack() as stack,
     ):
+        # A handshake waits five seconds for a worker, which may need longer to start.
+        worker.wait_for("Started worker")
+        client = stack.enter_context(open_socket(server.wait_for_port()))
         client.send("hello")
         assert client.recv(PATIENCE_SECONDS) == "hello"
         project.write("myapp/consumers.py", "broken(")
