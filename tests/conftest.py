@@ -19,7 +19,7 @@ from tests.cluster.servers import OwnServer, free_port, rabbitmq_server
 
 #: Fixtures of a module or a session that take seconds: one worker of pytest-xdist runs all their
 #: tests, so that not every worker sets them up.  Chaos takes longer than that, in any worker.
-DEAR = {"rabbitmq", "mysql_address", "stages", "made"}
+DEAR = {"rabbitmq", "mysql_address", "stages", "made", "typed_monitor"}
 
 # How long an example takes, or making it, says more about the machine than about the code.
 settings.register_profile("channels", deadline=None, suppress_health_check=[HealthCheck.too_slow])
