@@ -12,10 +12,10 @@ from tests.cluster.servers import OwnServer, redis_server
 from tests.tutorial import sources
 from tests.tutorial.browsing import PATIENCE_SECONDS, enter_room, post, read, reads_nothing
 from tests.tutorial.project import Project
-from tests.tutorial.test_notes import join, log_in, monitor
+from tests.tutorial.test_notes import join, log_in, monitor, typed_monitor
 from tests.tutorial.test_part_2 import LAYER_CHECK
 
-__all__ = ["monitor"]
+__all__ = ["monitor", "typed_monitor"]
 
 
 @pytest.fixture
