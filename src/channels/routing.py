@@ -196,21 +196,11 @@ class URLRouter:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         path = _path_to_match(scope)
-        outer = scope.get("url_route", {})
         refusal: Resolver404 | None = None
         for route in self._routes:
-            match = route.pattern.match(path)
-            if match is None:
+            inner_scope = _inner_scope(route, path, scope)
+            if inner_scope is None:
                 continue
-            remaining, args, kwargs = match
-            inner_scope = dict(
-                scope,
-                path_remaining=remaining,
-                url_route={
-                    "args": (*outer.get("args", ()), *args),
-                    "kwargs": {**outer.get("kwargs", {}), **kwargs, **route.default_args},
-                },
-            )
             try:
                 return await route.application(inner_scope, receive, send)
             except Resolver404 as error:
@@ -289,6 +279,20 @@ def _is_router(callback: Any) -> bool:
         if (callback := getattr(callback, INNER, None)) is None:
             return False
     return False
+
+
+def _inner_scope(route: _Route, path: str, scope: Scope) -> Scope | None:
+    """The scope for a route's application; None if it does not match."""
+    match = route.pattern.match(path)
+    if match is None:
+        return None
+    remaining, args, kwargs = match
+    outer = scope.get("url_route", {})
+    url_route = {
+        "args": (*outer.get("args", ()), *args),
+        "kwargs": {**outer.get("kwargs", {}), **kwargs, **route.default_args},
+    }
+    return dict(scope, path_remaining=remaining, url_route=url_route)
 
 
 def _path_to_match(scope: Scope) -> str:

@@ -18,7 +18,7 @@ CONSUMERS = (
     sse.AsyncEventStreamConsumer,
 )
 #: What a server or router sets on an instance.
-GIVEN = {"base_send", "channel_layer", "channel_name", "channel_receive", "scope"}
+GIVEN = {"base_send", "channel_layer", "channel_name", "scope"}
 
 
 def test_attributes_of_consumer_classes() -> None:

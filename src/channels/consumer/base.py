@@ -8,10 +8,11 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any, ClassVar, Final, NoReturn, cast
 
+from asgiref.sync import markcoroutinefunction
 from django.core.signals import got_request_exception
 
 from channels import DEFAULT_CHANNEL_LAYER
@@ -91,7 +92,6 @@ class AsyncConsumer:
     scope: Scope
     channel_layer: Any = None
     channel_name: str
-    channel_receive: Callable[[], Any]
     base_send: Callable[[Message], Any]
     #: `send` as the server, or another consumer of the same connection, has given it.
     _shared_send: Send | None = None
@@ -135,17 +135,17 @@ class AsyncConsumer:
         if scope is not None:
             self.scope = scope
 
-    async def __call__(
+    @markcoroutinefunction
+    def __call__(
         self, scope: Scope | Receive, receive: Receive | Send, send: Send | None = None
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Serve one connection, until it ends or a handler raises.
 
         Also called as ASGI 2 does, with `(receive, send)` on an instance made with the scope.
         """
         if send is None:
-            await self._serve(self.scope, cast(Receive, scope), cast(Send, receive))
-        else:
-            await self._serve(cast(Scope, scope), cast(Receive, receive), send)
+            return self._serve(self.scope, cast(Receive, scope), cast(Send, receive))
+        return self._serve(cast(Scope, scope), cast(Receive, receive), send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("type") == "lifespan" and not hasattr(self, "lifespan_startup"):
@@ -163,7 +163,7 @@ class AsyncConsumer:
         if scope.get("type") == "websocket":
             self._meter = meter_of(self.client_limits)
         self._line = line = Line(scope, receive, self.mailbox_bounds, self.close_timeout)
-        line.mailbox.on_overflow = functools.partial(self._overflow, line)
+        line.mailbox.on_overflow = self._overflow
         try:
             await announce(consumer_started, type(self), scope)
             await self._open_channel(line, sink if self._takes_frames else None)
@@ -190,10 +190,13 @@ class AsyncConsumer:
                 # A server's loop stays, a test's does not: the layer may do its I/O here.
                 self.channel_layer.adopt_loop()
             self.channel_name = await self.channel_layer.new_channel()
-            self.channel_receive = functools.partial(self.channel_layer.receive, self.channel_name)
             is_websocket = self.scope.get("type") == "websocket"
             most_groups = self.client_limits.groups if is_websocket else None
             line.attach(self.channel_layer, self.channel_name, sink, most_groups=most_groups)
+
+    def channel_receive(self) -> Any:
+        """The next message of the consumer's channel, which it gets by itself."""
+        return self.channel_layer.receive(self.channel_name)
 
     async def _handle_all(self, line: Line) -> bool:
         """True if a handler has ended the consumer, False if the client's last event has."""
@@ -337,7 +340,7 @@ class AsyncConsumer:
             and not hasattr(self, "websocket_send")
         )
 
-    def _overflow(self, line: Line) -> None:
+    def _overflow(self) -> None:
         """The rule "close": the client is told to come back."""
         logger.warning(
             "%s is closed with %s: its consumer left more than %s messages or %s bytes unread.",
@@ -346,7 +349,7 @@ class AsyncConsumer:
             self.mailbox_bounds.capacity,
             self.mailbox_bounds.capacity_bytes,
         )
-        self._send_away(line, CLOSE_TRY_AGAIN_LATER)
+        self._send_away(self._line, CLOSE_TRY_AGAIN_LATER)
 
     def _send_away(self, line: Line, code: int) -> None:
         """Close a WebSocket, and say nothing else to its client from here on."""
@@ -383,9 +386,11 @@ class AsyncConsumer:
     def as_asgi(cls, **initkwargs: Any) -> Application:
         """An ASGI application that makes an instance, with `initkwargs`, for each connection."""
 
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            consumer = cls(**initkwargs)
-            await consumer(scope, receive, send)
+        # No coroutine of its own, which would be kept for as long as the connection.
+        @markcoroutinefunction
+        def app(scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+            consumer: AsyncConsumer = cls(**initkwargs)
+            return consumer(scope, receive, send)
 
         app.consumer_class = cls  # type: ignore[attr-defined]
         app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
