@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from channels.decoupled.messages import size_of
@@ -25,7 +24,8 @@ class EventBacklog:
     def __init__(self, most_events: int, most_bytes: int) -> None:
         self._most_events = most_events
         self._most_bytes = most_bytes
-        self._events: deque[tuple[int, Message, int]] = deque()
+        # Empty while the connection is idle: a deque would take 0.7 KiB more.
+        self._events: list[tuple[int, Message, int]] = []
         self._bytes = 0
         #: The number of the last event.
         self.sequence = 0
@@ -63,7 +63,7 @@ class EventBacklog:
     def acknowledge(self, sequence: int) -> None:
         """Forget the events up to this number."""
         while self._events and self._events[0][0] <= sequence:
-            self._bytes -= self._events.popleft()[2]
+            self._bytes -= self._events.pop(0)[2]
 
     def drop(self) -> int:
         """Forget all but the client's last event; returns how many were dropped."""

@@ -221,15 +221,16 @@ class Edge:
 
     def post(self, connection: EdgeConnection, kind: str, size: int = 0, **fields: Any) -> None:
         """Send a message on this connection to its owner."""
-        if connection.owner:
-            self._post(connection.owner, kind, connection.id, connection.generation, size, **fields)
+        if connection.owner and self._transport is not None:
+            fields["kind"], fields["id"] = kind, connection.id
+            fields["generation"] = connection.generation
+            self._transport.tell(connection.owner, fields, size + OVERHEAD_BYTES)
 
-    def _post(
-        self, peer: str, kind: str, number: int, generation: int, size: int = 0, **fields: Any
-    ) -> None:
+    def _post_void(self, peer: str, number: int, generation: int) -> None:
+        """Tell a worker that it has no such connection."""
         if self._transport is not None:
-            message = {"kind": kind, "id": number, "generation": generation, **fields}
-            self._transport.tell(peer, message, size + OVERHEAD_BYTES)
+            message = {"kind": "void", "id": number, "generation": generation}
+            self._transport.tell(peer, message, OVERHEAD_BYTES)
 
     def has_room(self, owner: str) -> bool:
         """False while too much waits for this worker."""
@@ -270,7 +271,7 @@ class Edge:
             or self._offers is None
         ):
             self.counters["claims_void"] += 1
-            self._post(peer, "void", number, generation)
+            self._post_void(peer, number, generation)
             return
         self.counters["claims"] += 1
         self._offers.withdraw(connection)
@@ -286,7 +287,7 @@ class Edge:
                 connection.rolls = 0
             else:
                 self.counters["orphans"] += 1
-                self._post(peer, "void", number, generation)
+                self._post_void(peer, number, generation)
         if not message["is_last"]:
             return
         for number in list(owned):

@@ -35,7 +35,7 @@ Anything else is counted, logged and dropped: by `MalformedMessage`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from channels.exceptions import MalformedMessage
@@ -113,6 +113,14 @@ class MessageKind:
     fields: Mapping[str, Field]
     follows: str
     events: frozenset[str] = frozenset()
+    #: The fields as they are compared: name, type, least, most, rule.
+    rows: tuple[tuple[str, Any, int, int, Field], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = [
+            (name, each.kind, each.least, each.most, each) for name, each in self.fields.items()
+        ]
+        object.__setattr__(self, "rows", tuple(rows))
 
 
 _NAME: Final = Field(str, 1, MAX_NAME_LENGTH)
@@ -298,14 +306,16 @@ def check_message(raw: Any, sender: Side) -> Message:
         MalformedMessage: If it is none of `MESSAGES`, or not one of this sender's.
     """
     message = _checked(raw, "kind", MESSAGES)
-    kind = MESSAGES[message["kind"]]
+    name = message["kind"]
+    kind = MESSAGES[name]
     if kind.sender != sender:
-        raise MalformedMessage(f"'{message['kind']}' from the {sender}: the other side sends it.")
+        raise MalformedMessage(f"'{name}' from the {sender}: the other side sends it.")
     if kind.events:
-        _check_event(message["kind"], message["event"], kind.events)
-    if message["kind"] == "roll":
+        _check_event(name, message["event"], kind.events)
+        return message
+    if name == "roll":
         _check_pairs(message["connections"])
-    rule = message.get("on_crash") if message["kind"] == "ack" else None
+    rule = message.get("on_crash") if name == "ack" else None
     if rule is not None and rule not in CRASH_RULES:
         raise MalformedMessage(
             f"on_crash is {printable(rule)!r}: expected one of {', '.join(CRASH_RULES)}."
@@ -322,16 +332,15 @@ def _checked(raw: Any, key: str, table: Mapping[str, MessageKind]) -> Message:
         raise MalformedMessage(
             f"{key} is {printable(repr(name), 60)}: expected one of {', '.join(table)}."
         )
-    for field, rule in kind.fields.items():
-        value: Any = raw.get(field)
-        expected = rule.kind
+    for name_of, expected, least, most, rule in kind.rows:
+        value: Any = raw.get(name_of)
         # What nearly all fields are, without a call.
         if type(value) is expected and (
-            expected is dict or (expected is int and rule.least <= value <= rule.most)
+            expected is dict or (expected is int and least <= value <= most)
         ):
             continue
         if problem := rule.problem(value):
-            raise MalformedMessage(f"'{name}': {field}: {problem}.")
+            raise MalformedMessage(f"'{name}': {name_of}: {problem}.")
     return raw
 
 
@@ -344,8 +353,8 @@ def _check_event(kind: str, event: Message, allowed: frozenset[str]) -> None:
         )
     for name, rule in _PAYLOADS.items():
         value = event.get(name)
-        if value is not None and (problem := rule.problem(value)):
-            raise MalformedMessage(f"'{kind}' with '{found}': {name}: {problem}.")
+        if value is not None and type(value) is not rule.kind:
+            raise MalformedMessage(f"'{kind}' with '{found}': {name}: {rule.problem(value)}.")
 
 
 def _check_pairs(pairs: list[Any]) -> None:

@@ -18,11 +18,11 @@ import logging
 import random
 from collections import Counter
 from contextvars import copy_context
-from functools import lru_cache
 from typing import Any, Final
 
 from asgiref.compatibility import guarantee_single_callable
 
+from channels.decoupled.carried import opened_scope
 from channels.decoupled.messages import OVERHEAD_BYTES, ROLL_IDS, check_envelope
 from channels.decoupled.options import ConnectionWorkerOptions
 from channels.decoupled.transport import LinkTransport
@@ -30,10 +30,12 @@ from channels.decoupled.worker_connection import WorkerConnection
 from channels.exceptions import ChannelLayerUnavailable, MalformedMessage
 from channels.kit.tasks import TaskScope
 from channels.kit.throttle import Throttle, and_more
-from channels.kit.types import Application, Message, Scope
+from channels.kit.types import Application, Message
+from channels.server.garbage import Garbage
 from channels.server.lifespan import Lifespan
 from channels.server.loops import call_on, layer_on_this_loop, run_until_stopped
 from channels.server.notify import notify
+from channels.server.options import ServerOptions
 from channels.status import answering
 
 logger: Final = logging.getLogger("django.channels.worker")
@@ -45,8 +47,6 @@ RETRY_MOST_SECONDS: Final = 5.0
 CANCEL_SECONDS: Final = 2.0
 LAST_SECONDS: Final = 2.0
 STARTUP_SECONDS: Final = 60.0
-#: Headers that connections share, in place of having each its own copy: most are their browsers'.
-SHARED_HEADERS: Final = 1024
 
 _malformed: Final = Throttle(5.0)
 #: An edge's inbox, and the id of one of its connections.
@@ -87,7 +87,9 @@ class ConnectionWorker:
 
         A second signal ends it at once.
         """
-        run_until_stopped(self, self._run_as_owner(), self.options.stop_seconds)
+        # As the server's process does: connections are long-lived containers by the thousand.
+        with Garbage(ServerOptions().collect_after_objects).owned():
+            run_until_stopped(self, self._run_as_owner(), self.options.stop_seconds)
 
     async def _run_as_owner(self) -> None:
         async with layer_on_this_loop(self.layer):
@@ -279,9 +281,9 @@ class ConnectionWorker:
     def post(self, connection: WorkerConnection, kind: str, size: int = 0, **fields: Any) -> None:
         """Send a message on this connection to its edge."""
         if self._transport is not None:
-            number, generation = connection.id, connection.generation
-            message = {"kind": kind, "id": number, "generation": generation, **fields}
-            self._transport.tell(connection.edge, message, size + OVERHEAD_BYTES)
+            fields["kind"], fields["id"] = kind, connection.id
+            fields["generation"] = connection.generation
+            self._transport.tell(connection.edge, fields, size + OVERHEAD_BYTES)
 
     def has_room(self, edge: str) -> bool:
         """False while too much waits for this edge."""
@@ -331,7 +333,7 @@ class ConnectionWorker:
         former = self._connections.get(key)
         if former is not None:
             former.lose()
-        scope = _scope_of(message, self._state)
+        scope = opened_scope(message, self._state)
         connection = WorkerConnection(key[0], message, scope, self)
         self._connections[key] = connection
         self.counters["opened"] += 1
@@ -366,27 +368,6 @@ class ConnectionWorker:
             if connection.edge == peer:
                 self.counters["lost_with_edge"] += 1
                 connection.lose()
-
-
-def _scope_of(opened: Message, state: dict[str, Any] | None) -> Scope:
-    """The scope as the edge's server has made it; messages know no tuples.
-
-    Raises:
-        MalformedMessage: If it is none of a connection.
-    """
-    scope: Scope = opened["scope"]
-    if scope.get("type") not in {"http", "websocket"}:
-        raise MalformedMessage("'open' with a scope that is of no connection.")
-    scope["headers"] = [_shared_header(name, value) for name, value in scope["headers"]]
-    if state is not None:
-        scope["state"] = dict(state)
-    return scope
-
-
-@lru_cache(SHARED_HEADERS)
-def _shared_header(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """The same pair for all connections that have it."""
-    return name, value
 
 
 def _leave_error(task: asyncio.Task[Any]) -> None:

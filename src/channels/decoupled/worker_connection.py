@@ -96,6 +96,7 @@ class WorkerConnection:
         "is_complete",
         "is_lost",
         "is_released",
+        "is_websocket",
         "mailbox",
         "scope",
         "socket",
@@ -107,6 +108,7 @@ class WorkerConnection:
         self.generation: int = opened["generation"]
         self.socket: str = opened["socket"]
         self.scope = scope
+        self.is_websocket: bool = scope["type"] == "websocket"
         self._host = host
         self.mailbox = WorkerMailbox(opened["start"], self._on_handled)
         self._start = self._acknowledged = opened["start"]
@@ -138,10 +140,6 @@ class WorkerConnection:
         self._call = ApplicationCall(scope, self._on_end)
         if self._stage is Stage.OPEN:
             self.mailbox.put_client({"type": RESUME, "placement": self, "state": self._decoded()})
-
-    @property
-    def is_websocket(self) -> bool:
-        return bool(self.scope["type"] == "websocket")
 
     @property
     def can_be_handed_over(self) -> bool:
@@ -281,11 +279,10 @@ class WorkerConnection:
     @property
     def _may_send(self) -> bool:
         events, octets = self._credit
-        return (
-            len(self._unsent) < events
-            and (not self._unsent or self._unsent_bytes < octets)
-            and self._host.has_room(self.edge)
-        )
+        unsent = self._unsent
+        if unsent and (len(unsent) >= events or self._unsent_bytes >= octets):
+            return False
+        return self._host.has_room(self.edge)
 
     # Acknowledgements and state.
 
