@@ -11,8 +11,7 @@
 While as many events wait as there may be, the server's mailbox is left alone, and by that the
 socket: the client waits.  A client that has gone is told at once, whatever waits.
 
-The task that the server runs for this connection does all waiting, for a socket that takes no more.
-Everything else is done in the turn of the loop in which it comes, by methods that do not wait.
+What is written to the socket is in `edge_socket`.
 """
 
 from __future__ import annotations
@@ -24,18 +23,15 @@ from channels.decoupled.backlog import LAST_EVENTS, EventBacklog
 from channels.decoupled.carried import DENIAL, carried_scope, refusal
 from channels.decoupled.credit import Credit
 from channels.decoupled.edge_host import EdgeHost
+from channels.decoupled.edge_socket import EdgeSocket
 from channels.decoupled.intake import fill
 from channels.decoupled.messages import size_of
-from channels.exceptions import WorkerLost, mark_logged
-from channels.fanout.prepared import PreparedMessage
-from channels.kit.doors import Sink, find_mailbox, find_sink
-from channels.kit.mailbox import Mailbox
+from channels.kit.doors import find_mailbox
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Message, Receive, Scope, Send
 
-#: RFC 6455 section 7.4.2's registry: "Service Restart", "Try Again Later".
+#: RFC 6455 section 7.4.2's registry: "Service Restart".
 SERVICE_RESTART: Final = 1012
-TRY_AGAIN_LATER: Final = 1013
 
 #: How long the socket is kept for what the owner says to a client's events before its last.
 LAST_WORDS_SECONDS: Final = 1.0
@@ -44,45 +40,32 @@ LAST_WORDS_SECONDS: Final = 1.0
 CREDIT_BREACH: Final = 8
 
 
-class EdgeConnection:
+class EdgeConnection(EdgeSocket):
     """One WebSocket or request."""
 
     __slots__ = (
         "_credit",
-        "_failure",
         "_has_said_last",
-        "_host",
-        "_is_closed",
-        "_is_cut",
         "_is_denying",
         "_is_last_due",
-        "_mailbox",
-        "_outgoing",
-        "_send",
-        "_sink",
         "_timer",
-        "_waiter",
         "backlog",
         "generation",
-        "has_socket",
         "id",
         "is_accepted",
         "is_ended",
         "is_offered",
-        "is_websocket",
         "on_crash",
         "owner",
         "rolls",
-        "scope",
         "socket",
         "state",
         "was_owned",
     )
 
     def __init__(self, number: int, scope: Scope, host: EdgeHost, socket: str) -> None:
+        super().__init__(scope, host)
         self.id = number
-        self.scope = scope
-        self.is_websocket: bool = scope["type"] == "websocket"
         self.socket = socket
         self.generation = 1
         self.owner = ""
@@ -92,34 +75,18 @@ class EdgeConnection:
         self.is_accepted = False
         #: True once its application has ended, or nobody will run one.
         self.is_ended = False
-        #: True until the server has nothing more to do with it.
-        self.has_socket = True
         self.state: bytes | None = None
         self.on_crash = "close"
         #: The owner's rolls that have not named it.
         self.rolls = 0
-        self._host = host
-        self._failure: Exception | None = None
         self._has_said_last = self._is_last_due = False
         self._timer: asyncio.TimerHandle | None = None
-        #: True once the end of what is sent to the client is in `_outgoing`.
-        self._is_closed = False
         #: True while an answer that refuses the handshake is not complete.
         self._is_denying = False
-        #: True once the client takes nothing more.
-        self._is_cut = False
-        self._mailbox: Mailbox = Mailbox(host.bounds)
-        self._send: Send | None = None
-        #: Takes ready frames, from the time when the WebSocket is accepted.
-        self._sink: Sink | None = None
-        #: Events on their way to the client, and the generation of their sender.  Short, and empty
-        #: nearly always: a deque would take 0.7 KiB more.
-        self._outgoing: list[tuple[Message, int, int]] = []
         options = host.options
         #: What the client has said and no worker has acknowledged.
         self.backlog = EventBacklog(options.unacknowledged_events, options.unacknowledged_bytes)
         self._credit = Credit(options.unsent_events, options.unsent_bytes)
-        self._waiter: asyncio.Future[None] | None = None
 
     # The socket's task.
 
@@ -153,27 +120,9 @@ class EdgeConnection:
             if tasks is not None:
                 await tasks.close()
 
-    async def _serve(self) -> None:
-        while self.has_socket:
-            if self._outgoing:
-                await self._write(*self._outgoing.pop(0))
-            elif self._failure is not None:
-                raise self._failure
-            elif self._has_said_last and (self.is_ended or not self.owner or self._is_last_due):
-                self.has_socket = False
-            elif (event := self._mailbox.get_layer_nowait()) is not None:
-                await self._write_group(event)
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                try:
-                    await self._waiter
-                finally:
-                    self._waiter = None
-
-    def _wake(self) -> None:
-        """Let the task look again what there is to do."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    @property
+    def _is_over(self) -> bool:
+        return self._has_said_last and (self.is_ended or not self.owner or self._is_last_due)
 
     # From the client.
 
@@ -234,33 +183,7 @@ class EdgeConnection:
         if self.is_ended:
             self._host.forget(self)
 
-    # To the client.
-
-    async def _write(self, event: Message, size: int, generation: int) -> None:
-        assert self._send is not None, "only `run` writes"
-        if not self._is_cut:
-            try:
-                await self._send(event)
-            except OSError:
-                # The client has gone: the server says so in its last event.
-                self._is_cut = True
-        if event["type"] == "websocket.accept":
-            self._sink = find_sink(self.scope, self._send)
-            self._host.attach(self, self._mailbox, self._sink)
-        elif event["type"] == "http.response.body" and not event.get("more_body"):
-            self.has_socket = False
-        self._note_taken(size, generation)
-
-    def _write_at_once(self, event: Message) -> bool:
-        """Write a message without the task, if that waits, and the socket takes more."""
-        waiter, sink = self._waiter, self._sink
-        if sink is None or waiter is None or waiter.done() or self._outgoing:
-            return False
-        text, data, form = event.get("text"), event.get("bytes"), sink.form
-        if form is None or (text is None) == (data is None):
-            return False
-        sink.write(PreparedMessage(text=text, data=data).frame(form))
-        return True
+    # To the client, beside what `EdgeSocket` does.
 
     def _note_taken(self, size: int, generation: int) -> None:
         """The socket has taken an event; its sender is told of some together."""
@@ -268,37 +191,6 @@ class EdgeConnection:
             count = self._credit.taken(size)
             if count is not None:
                 self._host.post(self, "taken", count=count)
-
-    async def _write_group(self, event: Message) -> None:
-        kind = event.get("type")
-        if kind not in {"websocket.send", "websocket.close"} or self._is_closed or self._is_cut:
-            self._host.counters["socket_messages_dropped"] += 1
-            return
-        assert self._send is not None
-        if kind == "websocket.close":
-            self._is_closed = True
-        try:
-            await self._send({key: value for key, value in event.items() if value is not None})
-        except OSError:
-            self._is_cut = True
-        except ValueError:
-            # A message that is none, from whoever may send to the group.
-            self._host.counters["socket_messages_dropped"] += 1
-
-    def _overflow(self) -> None:
-        self._host.counters["socket_overflows"] += 1
-        self.close(TRY_AGAIN_LATER)
-
-    def _say(self, *events: Message) -> None:
-        """Send events of the edge's own."""
-        self._outgoing.extend((event, 0, 0) for event in events)
-        self._wake()
-
-    def close(self, code: int) -> None:
-        """Close a WebSocket that is accepted."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._say({"type": "websocket.close", "code": code})
 
     def refuse(self) -> None:
         """No worker has it, or none can go on: 503, or 1012 where an answer has begun."""
@@ -316,12 +208,6 @@ class EdgeConnection:
             self.close(SERVICE_RESTART)
         else:
             self._fail("The worker has gone in the middle of its response.")
-
-    def _fail(self, text: str) -> None:
-        error = WorkerLost(text)
-        mark_logged(error)
-        self._failure = error
-        self._wake()
 
     def _give_up(self) -> None:
         """Nobody will handle what the client says from here on."""

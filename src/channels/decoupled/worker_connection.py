@@ -17,20 +17,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgpack
 
 from channels.decoupled.backlog import LAST_EVENTS
+from channels.decoupled.consumer_state import encode_state
 from channels.decoupled.messages import ACK_BYTES, ACK_EVENTS, size_of
-from channels.decoupled.options import ConnectionWorkerOptions
+from channels.decoupled.worker_host import WorkerHost
 from channels.decoupled.worker_mailbox import RELEASE, RESUME, WorkerMailbox
 from channels.decoupled.worker_response import response_events
 from channels.exceptions import ClientDisconnected, MessageTooLarge
 from channels.kit.doors import DOOR, Door
 from channels.kit.tasks import TaskScope
 from channels.kit.types import Application, Message, Scope
-from channels.server.application import ApplicationCall, describe, log_end
+from channels.server.application import ApplicationCall, log_end
 from channels.server.request_ids import enter_request
 from channels.server.websocket_messages import (
     ACCEPT,
@@ -47,21 +48,6 @@ logger: Final = logging.getLogger("django.channels.decoupled")
 
 SERVICE_RESTART: Final = 1012
 ABNORMAL: Final = 1006
-
-
-class WorkerHost(Protocol):
-    """What the worker does for its connections."""
-
-    options: ConnectionWorkerOptions
-
-    def post(self, connection: WorkerConnection, kind: str, size: int = 0, **fields: Any) -> None:
-        """Send a message on this connection to its edge."""
-
-    def has_room(self, edge: str) -> bool:
-        """False while too much waits for this edge."""
-
-    def ended(self, connection: WorkerConnection) -> None:
-        """Its application has ended, or it is another worker's."""
 
 
 class WorkerConnection:
@@ -330,23 +316,9 @@ class WorkerConnection:
         """The consumer's state; None, and a line in the log, if it cannot be carried."""
         if self._snapshot is None:
             return None
-        try:
-            state: bytes = msgpack.packb(dict(self._snapshot()), use_bin_type=True)
-        except Exception:
-            logger.exception("The state of %s cannot be handed over.", describe(self.scope))
+        state = encode_state(self._snapshot, self._host.options.max_state_bytes, self.scope)
+        if state is None:
             self._snapshot, self._on_crash = None, "close"
-            return None
-        most = self._host.options.max_state_bytes
-        if len(state) > most:
-            logger.error(
-                "The state of %s cannot be handed over: it has %s bytes, and max_state_bytes is "
-                "%s.",
-                describe(self.scope),
-                len(state),
-                most,
-            )
-            self._snapshot, self._on_crash = None, "close"
-            return None
         return state
 
     def _decoded(self) -> Any:
