@@ -16,6 +16,7 @@ import pytest
 from channels.decoupled import socket_carrier
 from channels.decoupled.messages import ALIVE, VERSION
 from channels.decoupled.options import LinkOptions
+from channels.decoupled.socket_link import WRITE_MESSAGES
 from channels.kit.types import Message
 from channels.layers import InMemoryChannelLayer
 from tests.decoupled import test_transport
@@ -318,3 +319,34 @@ async def test_who_ends_a_session_waits_for_what_the_other_has_not_read() -> Non
         assert not closing.done()
         client.close()
         await closing
+
+
+async def test_much_that_is_said_in_one_turn_leaves_in_portions_and_in_order() -> None:
+    """So that the other process works on the first while this one makes the last."""
+    async with sides() as (_, edge):
+        client = await raw_client(edge)
+        hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
+        token = (await offer_of(edge))["token"]
+        client.send(msgpack.packb({**hello, "token": token}))
+        await eventually(lambda: "w" in edge.transport.peers)
+        await asyncio.sleep(0)
+        count = 2 * WRITE_MESSAGES + 1
+        for number in range(1, count + 1):
+            edge.transport.post("w", {"kind": "void", "id": number, "generation": 1})
+        reader = msgpack.Unpacker()
+        # No turn of the loop has passed.
+        reader.feed(client.recv(65536))
+        said = [each["id"] for each in reader if each is not ALIVE and "id" in each]
+        assert said == list(range(1, count))
+        await asyncio.sleep(0)
+        await eventually(lambda: has_more(client))
+        reader.feed(client.recv(65536))
+        assert [each["id"] for each in reader if each is not ALIVE] == [count]
+        client.close()
+
+
+def has_more(client: socket.socket) -> bool:
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
