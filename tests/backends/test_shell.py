@@ -83,18 +83,23 @@ async def test_a_connection_is_made_again_whatever_ended_it_until_it_is_done(
     assert len(ends) == 1
 
 
-def make_connection() -> OpenConnection:
-    return OpenConnection("the broker", (Refused,), (Full,))
+class Connection(OpenConnection):
+    name = "the broker"
+    errors = (Refused,)
+    answers = (Full,)
+
+    async def _close(self) -> None:
+        """It has no socket."""
 
 
 @pytest.mark.parametrize("is_call", [True, False])
 async def test_an_operation_ends_with_its_connection(is_call: bool) -> None:
-    connection = make_connection()
+    connection = Connection()
     work = asyncio.Event().wait()
     caller = asyncio.create_task(connection.carry_out(work, is_call=is_call))
     await asyncio.sleep(0)
     connection.fail("no heartbeat")
-    await connection.end_tasks()
+    await connection.close()
     with pytest.raises(TransportDown, match="the broker: no heartbeat"):
         await caller
     with pytest.raises(TransportDown, match="no heartbeat"):
@@ -105,7 +110,7 @@ async def test_an_operation_ends_with_its_connection(is_call: bool) -> None:
 
 @pytest.mark.parametrize("is_call", [True, False])
 async def test_a_cancelled_caller_leaves_the_connection_and_perhaps_its_call(is_call: bool) -> None:
-    connection = make_connection()
+    connection = Connection()
     go, done = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -122,11 +127,11 @@ async def test_a_cancelled_caller_leaves_the_connection_and_perhaps_its_call(is_
     await asyncio.sleep(0)
     assert done.is_set() is is_call
     assert not connection.ended.done()
-    await connection.end_tasks()
+    await connection.close()
 
 
 async def test_an_answer_breaks_nothing_and_any_other_error_of_the_driver_does() -> None:
-    connection = make_connection()
+    connection = Connection()
 
     async def fail(error: Exception) -> None:
         raise error
@@ -139,7 +144,7 @@ async def test_an_answer_breaks_nothing_and_any_other_error_of_the_driver_does()
     with pytest.raises(TransportDown, match="Refused"):
         await connection.carry_out(fail(Refused()))
     assert connection.ended.done()
-    await connection.end_tasks()
+    await connection.close()
 
 
 async def test_of_works_the_first_that_fails_ends_the_others() -> None:

@@ -42,7 +42,7 @@ async def holds(layer: NatsChannelLayer, stream: str, count: int) -> None:
     """Wait until a stream holds so many messages."""
     held = -1
     for _ in range(500):
-        found = await transport_of(layer)._require().js.stream_info(stream)
+        found = await transport_of(layer)._require()[0].js.stream_info(stream)
         if (held := found.state.messages) == count:
             return
         await asyncio.sleep(0.02)
@@ -82,5 +82,5 @@ async def test_a_stream_that_was_deleted_ends_its_leases(make_layer: MakeLayer) 
     layer = make_layer()
     await layer.send("jobs", {"type": "x"})
     _, lease = await asyncio.wait_for(layer.receive_leased("jobs"), 10)
-    await transport_of(layer)._require().js.delete_stream("asgi_Q_10000-kept")
+    await transport_of(layer)._require()[0].js.delete_stream("asgi_Q_10000-kept")
     assert not await lease.ack()

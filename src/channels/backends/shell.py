@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, TypeVar
 
 from channels.exceptions import ChannelsError, TransportDown
 from channels.kit.tasks import TaskScope
@@ -121,24 +121,19 @@ class Supervisor:
 class OpenConnection:
     """A connection that is open until `fail`, and the operations that end with it.
 
-    Args:
-        name: What is connected to.
-        errors: What the driver raises; an operation that ends so breaks the connection.
-        answers: Those among them that are the broker's answer to one operation, and break nothing.
+    A subclass names the server, what its driver raises when a connection broke, and which of these
+    errors are the broker's answer to one operation and break nothing.
     """
 
-    def __init__(
-        self,
-        name: str,
-        errors: tuple[type[Exception], ...],
-        answers: tuple[type[Exception], ...] = (),
-    ) -> None:
-        self.name = name
+    name: ClassVar[str]
+    errors: ClassVar[tuple[type[Exception], ...]]
+    answers: ClassVar[tuple[type[Exception], ...]]
+
+    def __init__(self) -> None:
         #: Done, with the reason, once the connection is of no use any more.
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._errors: tuple[type[Exception], ...] = (Broken, OSError, *errors)
-        self._answers = answers
-        self._scope = TaskScope(f"connection to {name}")
+        self._broken: tuple[type[Exception], ...] = (Broken, OSError, *self.errors)
+        self._scope = TaskScope(f"connection to {self.name}")
 
     def fail(self, reason: object) -> None:
         """Give the connection up, unless that was done already."""
@@ -166,7 +161,7 @@ class OpenConnection:
         try:
             task = self.spawn(work)
         except RuntimeError:
-            raise TransportDown(self.reason) from None
+            raise TransportDown(self._reason) from None
         return await self.outcome(asyncio.shield(task) if is_call else task)
 
     async def outcome(self, work: Awaitable[T]) -> T:
@@ -178,23 +173,31 @@ class OpenConnection:
             if caller is not None and caller.cancelling():
                 raise
             self.fail("an operation was cancelled")
-            raise TransportDown(self.reason) from None
-        except self._answers:
+            raise TransportDown(self._reason) from None
+        except self.answers:
             raise
-        except self._errors as error:
+        except self._broken as error:
             # It may stand, but has no use without what this was about.
             self.fail(error)
-            raise TransportDown(self.reason) from error
+            raise TransportDown(self._reason) from error
 
     @property
-    def reason(self) -> str:
-        """Why it has ended."""
+    def _reason(self) -> str:
         return self.ended.result() if self.ended.done() else f"{self.name}: connection closed"
 
-    async def end_tasks(self) -> None:
-        """Cancel what is under way, and await its end."""
+    async def close(self) -> None:
+        """End what is under way, and close the connection."""
         self.fail("connection closed")
         await self._scope.close()
+        await self._close()
+
+    async def _close(self) -> None:
+        """Close the socket; waits for the other end for a moment at most."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Close the descriptor without the loop: it is closed, or this is a forked child."""
+        raise NotImplementedError
 
 
 async def run_until_one_fails(*works: Coroutine[Any, Any, None]) -> None:

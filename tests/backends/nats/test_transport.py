@@ -117,7 +117,7 @@ async def test_a_stream_that_was_deleted_is_made_again(
     reader = asyncio.create_task(layer.receive("work"))
     transport = layer.node.transport
     assert isinstance(transport, NatsTransport)
-    await transport._require().js.delete_stream("deleted_Q_100")
+    await transport._require()[0].js.delete_stream("deleted_Q_100")
     await layer.send("work", {"type": "two"})
     async with asyncio.timeout(10):
         assert await reader == {"type": "two"}
@@ -130,7 +130,7 @@ async def test_what_jetstream_refuses_is_no_full_channel(
     await layer.send("work", {"type": "x"})
     transport = layer.node.transport
     assert isinstance(transport, NatsTransport)
-    js = transport._require().js
+    js = transport._require()[0].js
     config = (await js.stream_info("refused_Q_10000")).config
     config.max_bytes = 2000
     await js.update_stream(config)
@@ -145,7 +145,7 @@ async def test_another_stream_with_the_same_subjects_is_no_queue(
     await other.send("work", {"type": "x"})
     transport = other.node.transport
     assert isinstance(transport, NatsTransport)
-    await transport._require().js.add_stream(name="foreign", subjects=["taken.>"])
+    await transport._require()[0].js.add_stream(name="foreign", subjects=["taken.>"])
     with pytest.raises(ChannelLayerUnavailable, match="subjects overlap"):
         await make_layer(server, prefix="taken").send("work", {"type": "x"})
 

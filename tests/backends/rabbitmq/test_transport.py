@@ -11,6 +11,8 @@ import pytest
 
 from channels.backends.rabbitmq.address import parse_address
 from channels.backends.rabbitmq.connection import connect
+from channels.backends.rabbitmq.names import QueueRules, RabbitMQNames
+from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.shell import Broken
 from channels.exceptions import ChannelFull, InvalidChannelLayerError, InvalidOption
 from channels.layers import RabbitMQChannelLayer
@@ -163,8 +165,9 @@ async def test_what_second_tier_has_not_is_refused_by_name(make_layer: MakeLayer
 
 async def test_where_nobody_listens_the_place_and_what_to_do_are_told() -> None:
     port = free_port()
+    names = RabbitMQNames("test", RabbitMQOptions(), lambda _: QueueRules(1, None))
     with pytest.raises(Broken) as raised:
-        await connect(parse_address(f"amqp://me:secret@127.0.0.1:{port}/"), 10, "test")
+        await connect(parse_address(f"amqp://me:secret@127.0.0.1:{port}/"), "test", names)
     said = str(raised.value)
     assert said.startswith(f"RabbitMQ at 127.0.0.1:{port}: [Errno ")
     assert said.endswith(". Start it there, or correct url")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError, SlowConsumerError
 from nats.js.errors import APIError, NoStreamResponseError
@@ -39,25 +40,34 @@ class NatsConnection(OpenConnection):
         on_slow: Called when messages were dropped here because this process is behind.
     """
 
+    name = "NATS"
+    errors = (NatsError,)
+    answers = (APIError, NoRespondersError, NoStreamResponseError)
+
     def __init__(self, on_slow: Callable[[], None]) -> None:
-        super().__init__("NATS", (NatsError,), (APIError, NoRespondersError, NoStreamResponseError))
+        super().__init__()
         self.client = Client()
         self.js = self.client.jetstream(timeout=ANSWER_SECONDS)
         self._on_slow = on_slow
         self._is_connecting = True
         self._last_error: BaseException | None = None
         self._barrier: asyncio.Task[None] | None = None
+        #: Subject -> its subscription.
+        self._joined: dict[str, Subscription] = {}
 
     async def open(self, address: NatsAddress, ping_interval: float) -> None:
-        """Connect and log in.
+        """Connect and log in, or close what was opened.
 
         Raises:
             Broken, NatsError: If that fails; the former names a server that is not there.
         """
         try:
             await self._connect(address, ping_interval)
-        except OSError as error:
-            raise unreachable(f"NATS at {address}", error, "servers") from error
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, OSError):
+                raise unreachable(f"NATS at {address}", error, "servers") from error
+            raise
         finally:
             self._is_connecting = False
 
@@ -98,7 +108,7 @@ class NatsConnection(OpenConnection):
                 f"{address} offers no TLS: expected it, because its URL begins with tls://"
             )
 
-    async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Any:
+    async def subscribe(self, subject: str, take: Callable[[Msg], None]) -> Subscription:
         """Hear a subject; the server knows it once `barrier` has returned."""
 
         async def on_message(message: Msg) -> None:
@@ -106,9 +116,23 @@ class NatsConnection(OpenConnection):
 
         return await self.client.subscribe(subject, cb=on_message)
 
-    async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
-        """Send, in the order of the calls."""
-        await self.client.publish(subject, data, reply)
+    async def join(self, subjects: Sequence[str], take: Callable[[Msg], None]) -> None:
+        """Hear these subjects: what is published after this returns arrives."""
+        for subject in subjects:
+            if subject not in self._joined:
+                self._joined[subject] = await self.subscribe(subject, take)
+        await self.barrier()
+
+    async def leave(self, subjects: Sequence[str]) -> None:
+        """Hear these subjects no more."""
+        for subject in subjects:
+            if (found := self._joined.pop(subject, None)) is not None:
+                await found.unsubscribe()
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Send, in the order of the calls; done when the server has it."""
+        await self.client.publish(subject, data)
+        await self.barrier()
 
     async def barrier(self) -> None:
         """Done when the server has all that was published so far; one question for a loop's turn.
@@ -125,9 +149,8 @@ class NatsConnection(OpenConnection):
         self._barrier = None
         await self.client.flush(ANSWER_SECONDS)  # type: ignore[arg-type]
 
-    async def close(self) -> None:
-        """Close the socket; what was written leaves."""
-        await self.end_tasks()
+    async def _close(self) -> None:
+        """What was written leaves."""
         with contextlib.suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self.client.close()
@@ -141,7 +164,6 @@ class NatsConnection(OpenConnection):
         return getattr(getattr(self.client, "_transport", None), "_io_writer", None)
 
     def abandon(self) -> None:
-        """Close the descriptor without the loop: it is closed, or this is a forked child."""
         if (writer := self._writer) is not None:
             abandon(writer.transport)
         # Collected, it would warn of its loop.

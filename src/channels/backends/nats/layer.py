@@ -51,8 +51,8 @@ class NatsChannelLayer(NodeChannelLayer):
         self.prefix = prefix
         own, options = split_options(NatsOptions, config, layer=type(self))
         self.nats_options = own
-        transport = NatsTransport(self.addresses, NatsNames(prefix), own, self._plan_of)
-        super().__init__(transport, options)
+        names = NatsNames(prefix, own, self._plan_of)
+        super().__init__(NatsTransport(self.addresses, names), options)
 
     def _plan_of(self, channel: str) -> QueuePlan:
         """How a channel that no process owns is kept."""

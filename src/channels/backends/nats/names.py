@@ -12,8 +12,11 @@ messages live.  Full stops divide subjects, so names have "=d" for them, "=x" fo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from channels.backends.nats.options import NatsOptions
 
 _ENCODED: Final = str.maketrans({".": "=d", "!": "=x", "?": "=q"})
 
@@ -47,10 +50,19 @@ class QueuePlan:
 
 
 class NatsNames:
-    """Of one layer."""
+    """Of one layer.
 
-    def __init__(self, prefix: str) -> None:
+    Args:
+        plan_of: How a channel that no process owns is kept.
+    """
+
+    def __init__(
+        self, prefix: str, options: NatsOptions, plan_of: Callable[[str], QueuePlan]
+    ) -> None:
         self.prefix = prefix
+        self.stream_prefix = f"{prefix}_Q_"
+        self.options = options
+        self.plan_of = plan_of
 
     def group(self, group: str) -> str:
         return f"{self.prefix}.g.{encode(group)}"
@@ -58,18 +70,14 @@ class NatsNames:
     def node(self, node: str) -> str:
         return f"{self.prefix}.n.{node}"
 
-    def queue(self, plan: QueuePlan, channel: str) -> str:
-        return f"{self.prefix}.q.{plan.kind}.{encode(channel)}"
+    def queue(self, channel: str) -> str:
+        return f"{self.prefix}.q.{self.plan_of(channel).kind}.{encode(channel)}"
 
-    def stream(self, plan: QueuePlan) -> str:
-        return f"{self.stream_prefix}{plan.kind}"
+    def stream(self, channel: str) -> str:
+        return f"{self.stream_prefix}{self.plan_of(channel).kind}"
 
-    @property
-    def stream_prefix(self) -> str:
-        return f"{self.prefix}_Q_"
-
-    def stream_subjects(self, plan: QueuePlan) -> str:
-        return f"{self.prefix}.q.{plan.kind}.*"
+    def stream_subjects(self, channel: str) -> str:
+        return f"{self.prefix}.q.{self.plan_of(channel).kind}.*"
 
     def consumer(self, channel: str) -> str:
         """Shared by all processes that read the channel; any name fits, in a bounded length."""

@@ -3,6 +3,9 @@
 A stream holds the channels of one kind and refuses the message that is one over a channel's
 capacity.  Each channel has a pull consumer that all its readers share.  A process asks it for one
 message at a time, and nats-py's `fetch` does not: cancelled, it loses what is on its way.
+
+A message that was taken is another's after `ack_wait` unless its process says that it goes on with
+it, which this does until the lease is over.
 """
 
 from __future__ import annotations
@@ -11,10 +14,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import Any, Final
+from collections.abc import Coroutine
+from typing import Any, Final, NamedTuple
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -30,17 +31,14 @@ from nats.js.api import (
 )
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 
-from channels.backends.nats.connection import NatsConnection
-from channels.backends.nats.leases import NatsLeases
-from channels.backends.nats.names import NatsNames, QueuePlan
-from channels.backends.nats.options import NatsOptions
-from channels.exceptions import ChannelFull, ChannelLayerUnavailable, TransportDown
-from channels.layers.contract import Leased
+from channels.backends.driver import ReadDemand
+from channels.backends.lease_table import LeaseTable
+from channels.backends.nats.connection import ANSWER_SECONDS, NatsConnection
+from channels.backends.nats.names import NatsNames, encode
+from channels.exceptions import ChannelFull, ChannelLayerUnavailable
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
-
-Taker = Callable[[Leased], None]
 
 #: Error codes of JetStream: the name of a stream, or of a consumer, is taken by another make.
 _NAME_IN_USE: Final = frozenset({10058, 10013, 10148})
@@ -54,97 +52,77 @@ _RETRY_SECONDS: Final = 1.0
 _NANO: Final = 1_000_000_000
 
 
-class _Reader:
-    """A channel that is read here."""
+class NatsDelivery(NamedTuple):
+    """A message on lease: the subject that ends it, and how long JetStream waits, in seconds."""
 
-    taker: Taker
+    reply: str
+    ack_wait: float
 
-    def __init__(self, queue: str) -> None:
-        self.queue = queue
-        self.wanted = 0
-        self.seconds = 0.0
-        #: Asks on the present connection, as long as something is wanted; where answers come.
+
+class _PulledQueue:
+    """A channel that is read over this connection."""
+
+    #: The end of the question that stands: whether a message came.
+    answered: asyncio.Future[bool]
+
+    def __init__(self, demand: ReadDemand) -> None:
+        self.demand = demand
         self.asking: asyncio.Task[None] | None = None
-        self.inbox: Subscription | None = None
-        #: The end of the question that stands: whether a message came.
-        self.answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
 
 class NatsQueues:
-    """The queues of a process.
+    """The queues as one connection sends to them and reads them.
 
     Args:
-        plan_of: How a channel is kept.
+        table: The leases of this process, which outlive its connections.
     """
 
     def __init__(
-        self,
-        names: NatsNames,
-        options: NatsOptions,
-        plan_of: Callable[[str], QueuePlan],
-        counters: Counter[str],
+        self, connection: NatsConnection, names: NatsNames, table: LeaseTable[NatsDelivery]
     ) -> None:
+        self._connection = connection
         self._names = names
-        self._options = options
-        self._plan_of = plan_of
-        self.leases = NatsLeases(counters)
-        self._connection: NatsConnection | None = None
+        self._table = table
+        #: Streams that were there a moment ago.
         self._streams: set[str] = set()
-        self._readers: dict[str, _Reader] = {}
+        #: By the last word of the queue's subject.
+        self._readers: dict[str, _PulledQueue] = {}
+        #: Answers come to subjects below it that end in that word, and so do messages' own.
+        self._inbox = connection.client.new_inbox()
+        self._subscription: Subscription
 
-    def open(self, connection: NatsConnection) -> None:
-        """Go on over a new connection."""
-        self._connection = self.leases.connection = connection
-        self._streams.clear()
+    async def open(self) -> None:
+        """Hear the answers to questions for messages."""
+        self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._on_message)
+
+    async def close(self) -> None:
+        """Take nothing more; what is on its way goes back."""
         for reader in self._readers.values():
-            reader.asking = reader.inbox = None
-            self._ask(reader)
+            reader.demand.count = 0
+        await self._subscription.drain()  # type: ignore[no-untyped-call]
 
     def shut(self) -> None:
-        """The connection is no more; what is on lease runs on."""
-        self._connection = self.leases.connection = None
-
-    async def stop(self) -> None:
-        """Take nothing more; what is on its way goes back."""
-        inboxes = []
-        for reader in self._readers.values():
-            reader.wanted = 0
-            if reader.inbox is not None:
-                inboxes.append(reader.inbox)
-        self.leases.forget()
-        if self._connection is not None:
-            with contextlib.suppress(NatsError, OSError, TimeoutError):
-                await asyncio.gather(*[inbox.drain() for inbox in inboxes])  # type: ignore[no-untyped-call]
-
-    def forget(self) -> None:
-        """The loop is another, or the process."""
-        self._readers.clear()
-        self.leases.forget()
-        self._streams.clear()
-        self.shut()
+        """What is on lease runs on."""
 
     # Sending.
 
-    async def push(self, connection: NatsConnection, queue: str, envelope: Envelope) -> None:
+    async def push(self, queue: str, envelope: Envelope) -> None:
         """Append a message.
 
         Raises:
             ChannelFull: If the channel holds its capacity.
             ChannelLayerUnavailable: If the server has no JetStream.
         """
-        plan = self._plan_of(queue)
-        subject = self._names.queue(plan, queue)
         # By this JetStream drops what it is sent twice, after a broken connection.
         headers = {"Nats-Msg-Id": f"{envelope.sender.hex()}.{envelope.seq}"}
+        subject = self._names.queue(queue)
         for may_be_gone in (True, False):
-            await self._make_stream(connection, plan)
+            stream = await self._make_stream(queue)
             try:
-                await connection.carry_out(
-                    connection.js.publish(subject, envelope.encoded, headers=headers)
-                )
+                await self._connection.js.publish(subject, envelope.encoded, headers=headers)
             except NoStreamResponseError:
                 # Somebody has deleted it.
-                self._streams.discard(self._names.stream(plan))
+                self._streams.discard(stream)
                 if not may_be_gone:
                     raise ChannelLayerUnavailable("The stream of this channel is gone.") from None
             except APIError as error:
@@ -154,13 +132,14 @@ class NatsQueues:
             else:
                 return
 
-    async def _make_stream(self, connection: NatsConnection, plan: QueuePlan) -> None:
-        name, options = self._names.stream(plan), self._options
+    async def _make_stream(self, queue: str) -> str:
+        plan, options, js = self._names.plan_of(queue), self._names.options, self._connection.js
+        name = self._names.stream(queue)
         if name in self._streams:
-            return
+            return name
         config = StreamConfig(
             name=name,
-            subjects=[self._names.stream_subjects(plan)],
+            subjects=[self._names.stream_subjects(queue)],
             retention=RetentionPolicy.WORK_QUEUE,
             discard=DiscardPolicy.NEW,
             discard_new_per_subject=True,
@@ -171,19 +150,20 @@ class NatsQueues:
             duplicate_window=min(120.0, plan.life or 120.0),
         )
         try:
-            await self._manage(connection, connection.js.add_stream(config))
+            await self._make(js.add_stream(config))
         except ChannelLayerUnavailable:
             # Another process that makes the same one has its subjects for a moment.
-            with contextlib.suppress(APIError, NatsError):
-                await connection.carry_out(connection.js.stream_info(name))
+            with contextlib.suppress(APIError):
+                await js.stream_info(name)
                 self._streams.add(name)
             if name not in self._streams:
                 raise
         self._streams.add(name)
+        return name
 
-    async def _manage(self, connection: NatsConnection, work: Any) -> None:
+    async def _make(self, work: Coroutine[Any, Any, Any]) -> None:
         try:
-            await connection.carry_out(work)
+            await work
         except (ServiceUnavailableError, NoRespondersError) as error:
             raise ChannelLayerUnavailable(
                 "Channels that no process owns need JetStream, which this NATS server does not "
@@ -194,26 +174,27 @@ class NatsQueues:
             if error.err_code not in _NAME_IN_USE:
                 raise ChannelLayerUnavailable(f"JetStream: {error.description}") from None
 
-    async def flush(self, connection: NatsConnection) -> None:
+    async def flush(self) -> None:
         """Forget all messages of all channels."""
+        js = self._connection.js
         try:
-            streams = await connection.carry_out(connection.js.streams_info())
-            for stream in streams:
-                if (stream.config.name or "").startswith(self._names.stream_prefix):
-                    await connection.carry_out(connection.js.purge_stream(stream.config.name or ""))
+            for stream in await js.streams_info():
+                name = stream.config.name or ""
+                if name.startswith(self._names.stream_prefix):
+                    await js.purge_stream(name)
         except (ServiceUnavailableError, NoRespondersError, APIError) as error:
             logger.debug("No queues to flush: %s", error)
 
-    async def count(self, connection: NatsConnection, queue: str) -> int:
+    async def count(self, queue: str) -> int:
         """How many messages of a channel are on no lease."""
-        plan = self._plan_of(queue)
-        stream, subject = self._names.stream(plan), self._names.queue(plan, queue)
+        stream, subject = self._names.stream(queue), self._names.queue(queue)
+        js = self._connection.js
         try:
-            there = await connection.carry_out(connection.js.stream_info(stream, subject))
+            there = await js.stream_info(stream, subject)
             count = (there.state.subjects or {}).get(subject, 0)
             with contextlib.suppress(NotFoundError):
-                consumer = connection.js.consumer_info(stream, self._names.consumer(queue))
-                count -= (await connection.carry_out(consumer)).num_ack_pending or 0
+                consumer = await js.consumer_info(stream, self._names.consumer(queue))
+                count -= consumer.num_ack_pending or 0
         except NotFoundError:
             return 0
         except (ServiceUnavailableError, NoRespondersError, APIError) as error:
@@ -222,84 +203,101 @@ class NatsQueues:
 
     # Reading.
 
-    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        """As `WorkQueue.demand`."""
-        reader = self._readers.get(queue)
-        if reader is None:
-            if count <= 0:
-                return
-            reader = self._readers[queue] = _Reader(queue)
-        reader.wanted, reader.seconds, reader.taker = max(0, count), seconds, taker
-        self._ask(reader)
+    def serve(self, demand: ReadDemand) -> None:
+        reader = self._readers.setdefault(encode(demand.queue), _PulledQueue(demand))
+        reader.demand = demand
+        if demand.count and reader.asking is None:
+            reader.asking = self._connection.spawn(self._ask_until_served(reader))
 
-    def _ask(self, reader: _Reader) -> None:
-        connection = self._connection
-        if reader.wanted and reader.asking is None and connection is not None:
-            reader.asking = connection.spawn(self._ask_until_served(reader, connection))
-
-    async def _ask_until_served(self, reader: _Reader, connection: NatsConnection) -> None:
+    async def _ask_until_served(self, reader: _PulledQueue) -> None:
+        queue = reader.demand.queue
         try:
-            while reader.wanted:
+            while reader.demand.count:
                 try:
-                    await self._make_consumer(connection, reader.queue)
-                    while reader.wanted:
-                        await self._ask_once(reader, connection)
+                    await self._make_consumer(queue)
+                    while reader.demand.count:
+                        await self._ask_once(reader)
                 except TimeoutError:
                     # Nothing came, or the consumer was deleted: it is made, if it is not there.
-                    self._streams.discard(self._names.stream(self._plan_of(reader.queue)))
+                    self._streams.discard(self._names.stream(queue))
                 except ChannelLayerUnavailable as error:
-                    logger.warning("%s cannot be read: %s", reader.queue, error)
+                    logger.warning("%s cannot be read: %s", queue, error)
                     await asyncio.sleep(_RETRY_SECONDS)
-        except (TransportDown, NatsError, OSError) as error:
-            connection.fail(error)
+        except (NatsError, OSError) as error:
+            self._connection.fail(error)
         finally:
-            if self._connection is connection:
-                reader.asking = None
+            reader.asking = None
 
-    async def _ask_once(self, reader: _Reader, connection: NatsConnection) -> None:
+    async def _ask_once(self, reader: _PulledQueue) -> None:
         """Ask for a message, which `_on_message` takes; raises TimeoutError if none came."""
-        if reader.inbox is None:
-            take = partial(self._on_message, reader)
-            reader.inbox = await connection.subscribe(connection.client.new_inbox(), take)
-        stream = self._names.stream(self._plan_of(reader.queue))
+        queue = reader.demand.queue
+        stream, consumer = self._names.stream(queue), self._names.consumer(queue)
         body = json.dumps({"batch": 1, "expires": int(_PULL_SECONDS * _NANO)})
         answered = reader.answered = asyncio.get_running_loop().create_future()
-        await connection.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{self._names.consumer(reader.queue)}",
+        await self._connection.client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
             body.encode(),
-            reader.inbox.subject,
+            f"{self._inbox}.{encode(queue)}",
         )
         async with asyncio.timeout(_PULL_SECONDS + _ANSWER_SECONDS):
             if not await answered:
                 raise TimeoutError
 
-    async def _make_consumer(self, connection: NatsConnection, queue: str) -> None:
-        plan = self._plan_of(queue)
-        await self._make_stream(connection, plan)
+    async def _make_consumer(self, queue: str) -> None:
+        stream = await self._make_stream(queue)
         config = ConsumerConfig(
             durable_name=self._names.consumer(queue),
             ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=plan.ack_wait,
-            filter_subject=self._names.queue(plan, queue),
+            ack_wait=self._names.plan_of(queue).ack_wait,
+            filter_subject=self._names.queue(queue),
             max_deliver=-1,
             max_ack_pending=-1,
-            inactive_threshold=self._options.queue_life,
+            inactive_threshold=self._names.options.queue_life,
         )
-        stream = self._names.stream(plan)
-        await self._manage(connection, connection.js.add_consumer(stream, config))
+        await self._make(self._connection.js.add_consumer(stream, config))
 
-    def _on_message(self, reader: _Reader, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         """A message, or the word that a question has ended without one."""
+        reader = self._readers.get(message.subject.rpartition(".")[2])
         is_message = not (message.headers or {}).get("Status")
-        if not reader.answered.done():
+        if reader is not None and not reader.answered.done():
             reader.answered.set_result(is_message)
-        if not is_message:
+        if reader is None or not is_message:
             return
-        if reader.wanted <= 0:
+        if not reader.demand.count:
             # Its reader has gone.
-            self.leases.say(message.reply, b"-NAK")
+            self.say(message.reply, b"-NAK")
             return
-        reader.wanted -= 1
-        ack_wait = self._plan_of(reader.queue).ack_wait
-        token, attempts = self.leases.add(message, reader.seconds, ack_wait)
-        reader.taker(Leased(reader.queue, message.data, token, attempts))
+        delivery = NatsDelivery(message.reply, self._names.plan_of(reader.demand.queue).ack_wait)
+        token = self._table.add(delivery, reader.demand.seconds, delivery.ack_wait / 2)
+        reader.demand.take(message.data, token, message.metadata.num_delivered or 1)
+
+    # Leases.
+
+    def say(self, reply: str, word: bytes) -> None:
+        """Say something of a delivery; lost, the message is another's after `ack_wait`."""
+        self._connection.spawn(self._connection.client.publish(reply, word))
+
+    async def acknowledge(self, token: bytes) -> bool:
+        return await self._end(token, b"+ACK")
+
+    async def release(self, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
+        """As `WorkQueue.release`; it was an attempt, for JetStream counts deliveries."""
+        word = b'-NAK {"delay": %d}' % int(delay * _NANO) if delay > 0 else b"-NAK"
+        return await self._end(token, word)
+
+    async def extend(self, token: bytes, seconds: float) -> bool:
+        return await self._confirm(token, b"+WPI") and self._table.extend(token, seconds)
+
+    async def _end(self, token: bytes, word: bytes) -> bool:
+        return await self._confirm(token, word) and self._table.end(token) is not None
+
+    async def _confirm(self, token: bytes, word: bytes) -> bool:
+        """Say something of a lease and hear that it was heard; False if it is known no more."""
+        if (delivery := self._table.find(token)) is None:
+            return False
+        try:
+            await self._connection.client.request(delivery.reply, word, timeout=ANSWER_SECONDS)
+        except NoRespondersError:
+            return False
+        return True

@@ -4,114 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
+from channels.backends.driver import DriverTransport
+from channels.backends.lease_table import LeaseTable
 from channels.backends.nats.address import NatsAddress
 from channels.backends.nats.connection import NatsConnection
-from channels.backends.nats.names import NatsNames, QueuePlan
-from channels.backends.nats.options import NatsOptions
-from channels.backends.nats.queues import NatsQueues, Taker
-from channels.backends.shell import Backoff, Supervisor
-from channels.exceptions import MessageTooLarge, TransportDown
-from channels.kit.clock import wall_ahead
-from channels.kit.tasks import TaskScope
-from channels.layers.contract import Backlog, Capabilities, TransportEvents
+from channels.backends.nats.names import NatsNames
+from channels.backends.nats.queues import NatsDelivery, NatsQueues
+from channels.exceptions import MessageTooLarge
 from channels.layers.envelope import Envelope, origin_of
 
-_CLOSE_SECONDS: Final = 0.8
 
+class NatsTransport(DriverTransport[NatsAddress, NatsConnection, NatsQueues]):
+    """Moves envelopes through NATS; see `channels.backends.nats`."""
 
-class NatsTransport:
-    """Moves envelopes through NATS; see `channels.backends.nats`.
-
-    Args:
-        plan_of: How a channel that no process owns is kept.
-    """
-
-    capabilities: Final = Capabilities()
-
-    def __init__(
-        self,
-        addresses: Sequence[NatsAddress],
-        names: NatsNames,
-        options: NatsOptions,
-        plan_of: Callable[[str], QueuePlan],
-    ) -> None:
-        self._addresses = deque(addresses)
+    def __init__(self, addresses: Sequence[NatsAddress], names: NatsNames) -> None:
+        super().__init__(NatsConnection, addresses)
         self._addresses.rotate(random.randrange(len(addresses)))
-        self._backoff: Backoff
         self._names = names
-        self._options = options
-        self._counters: Counter[str] = Counter()
-        self._queues = NatsQueues(names, options, plan_of, self._counters)
-        self._events: TransportEvents
-        self._node = ""
-        self._become_new()
-
-    def _become_new(self) -> None:
-        self._scope = TaskScope("channel layer on NATS")
-        self._connection: NatsConnection | None = None
-        #: Group -> its subscription, on the present connection.
-        self._groups: dict[str, Any] = {}
+        self._table = LeaseTable[NatsDelivery](self._run_out, self._renew)
         #: What has come in the present turn of the loop.
         self._frames: list[bytes] = []
-        self._queues.forget()
 
-    @property
-    def clock_offset(self) -> float:
-        """NATS tells no time, so deadlines are by the senders' wall clocks."""
-        return wall_ahead()
+    def _forget(self) -> None:
+        self._table.clear()
+        self._frames = []
 
-    # Life.
-
-    async def start(self, node: str, events: TransportEvents) -> None:
-        self._node, self._events = node, events
-        self._become_new()
-        supervisor = Supervisor("NATS", self._serve, (NatsError,), events.on_down)
-        self._backoff = supervisor.backoff
-        self._scope.spawn(supervisor.run(), name="connection")
-
-    async def stop(self) -> None:
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._queues.stop()
-                if self._connection is not None:
-                    await self._connection.barrier()
-        except (TimeoutError, TransportDown):
-            self._counters["closed_rudely"] += 1
-        await self._scope.close()
-
-    def abandon(self) -> None:
-        if self._connection is not None:
-            self._connection.abandon()
-        self._become_new()
-
-    async def _serve(self) -> None:
-        """Be connected to the next server of the cluster, until that breaks."""
-        self._addresses.rotate(-1)
+    async def _connect(self, address: NatsAddress) -> NatsConnection:
         connection = NatsConnection(self._on_slow)
-        try:
-            await connection.open(self._addresses[0], self._options.ping_interval)
-            await connection.subscribe(self._names.node(self._node), self._on_frame)
-            await connection.barrier()
-            self._groups = {}
-            self._connection = connection
-            self._backoff.reset()
-            self._queues.open(connection)
-            # NATS keeps nothing for a process that is away.
-            self._events.on_up(False)
-            await connection.until_ended()
-        finally:
-            if self._connection is not None and connection.ended.done():
-                self._counters["disconnected"] += 1
-            self._connection = None
-            self._queues.shut()
-            await connection.close()
+        await connection.open(address, self._names.options.ping_interval)
+        return connection
+
+    async def _prepare(self, connection: NatsConnection) -> tuple[NatsQueues, bool]:
+        await connection.subscribe(self._names.node(self._node), self._on_frame)
+        queues = NatsQueues(connection, self._names, self._table)
+        await queues.open()
+        await connection.barrier()
+        # NATS keeps nothing for a process that is away.
+        return queues, False
+
+    async def _leave(self, connection: NatsConnection, queues: NatsQueues) -> None:
+        await connection.carry_out(queues.close())
+        await connection.barrier()
 
     def _on_frame(self, message: Msg) -> None:
         self._frames.append(message.data)
@@ -135,45 +72,34 @@ class NatsTransport:
         self._counters["dropped_slow"] += 1
         self._events.on_gap(None)
 
+    def _run_out(self, delivery: NatsDelivery) -> None:
+        self._counters["leases_run_out"] += 1
+        self._say(delivery, b"-NAK")
+
+    def _renew(self, delivery: NatsDelivery) -> None:
+        self._say(delivery, b"+WPI")
+
+    def _say(self, delivery: NatsDelivery, word: bytes) -> None:
+        if self._reader is None:
+            # It is another's after `ack_wait`.
+            self._counters["put_back_late"] += 1
+        else:
+            self._reader.say(delivery.reply, word)
+
     # The operations.
 
-    def _require(self, envelope: Envelope | None = None) -> NatsConnection:
-        connection = self._connection
-        if connection is None or connection.ended.done():
-            raise TransportDown("NATS is not connected")
-        most = connection.client.max_payload
-        if envelope is not None and len(envelope.encoded) > most:
-            raise MessageTooLarge(
-                f"A message of {len(envelope.encoded)} bytes is over the NATS server's "
-                f"max_payload of {most}."
-            )
-        return connection
-
     async def flush(self) -> None:
-        connection = self._require()
-        await connection.outcome(self._queues.flush(connection))
+        connection, queues = self._require()
+        await connection.carry_out(queues.flush())
 
     async def join(self, groups: Sequence[str]) -> None:
-        connection = self._require()
-
-        async def join() -> None:
-            for group in groups:
-                if group not in self._groups:
-                    subject = self._names.group(group)
-                    self._groups[group] = await connection.subscribe(subject, self._on_frame)
-            await connection.barrier()
-
-        await connection.outcome(join())
+        connection, _ = self._require()
+        subjects = [self._names.group(group) for group in groups]
+        await connection.carry_out(connection.join(subjects, self._on_frame))
 
     async def leave(self, groups: Sequence[str]) -> None:
-        connection = self._require()
-
-        async def leave() -> None:
-            for group in groups:
-                if (found := self._groups.pop(group, None)) is not None:
-                    await found.unsubscribe()
-
-        await connection.outcome(leave())
+        connection, _ = self._require()
+        await connection.carry_out(connection.leave([self._names.group(group) for group in groups]))
 
     async def publish(self, group: str, envelope: Envelope) -> None:
         await self._publish(self._names.group(group), envelope)
@@ -182,14 +108,8 @@ class NatsTransport:
         await self._publish(self._names.node(node), envelope)
 
     async def _publish(self, subject: str, envelope: Envelope) -> None:
-        connection = self._require(envelope)
-
-        async def publish() -> None:
-            await connection.publish(subject, envelope.encoded)
-            # Otherwise what the server never got would have been sent.
-            await connection.barrier()
-
-        await connection.outcome(publish())
+        connection = self._require_for(envelope)[0]
+        await connection.outcome(connection.publish(subject, envelope.encoded))
 
     async def push(
         self,
@@ -197,24 +117,15 @@ class NatsTransport:
         envelope: Envelope,
         capacity: int,  # noqa: ARG002 - in the queue's plan
     ) -> None:
-        connection = self._require(envelope)
-        await connection.outcome(self._queues.push(connection, queue, envelope))
+        connection, queues = self._require_for(envelope)
+        await connection.carry_out(queues.push(queue, envelope))
 
-    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
-        self._queues.demand(queue, count, seconds, taker)
-
-    async def acknowledge(self, queue: str, token: bytes) -> bool:  # noqa: ARG002
-        return await self._require().outcome(self._queues.leases.acknowledge(token))
-
-    async def release(self, queue: str, token: bytes, delay: float, counted: bool) -> bool:  # noqa: ARG002
-        return await self._require().outcome(self._queues.leases.release(token, delay))
-
-    async def extend(self, queue: str, token: bytes, seconds: float) -> bool:  # noqa: ARG002
-        return await self._require().outcome(self._queues.leases.extend(token, seconds))
-
-    async def backlog(self, queue: str) -> Backlog:
-        connection = self._require()
-        return Backlog(await connection.outcome(self._queues.count(connection, queue)))
-
-    def statistics(self) -> Mapping[str, int]:
-        return self._counters
+    def _require_for(self, envelope: Envelope) -> tuple[NatsConnection, NatsQueues]:
+        connection, queues = self._require()
+        most = connection.client.max_payload
+        if len(envelope.encoded) > most:
+            raise MessageTooLarge(
+                f"A message of {len(envelope.encoded)} bytes is over the NATS server's "
+                f"max_payload of {most}."
+            )
+        return connection, queues

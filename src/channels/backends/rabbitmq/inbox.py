@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from aiormq import Channel, spec
+from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, DeliveryError
 
-from channels.backends.rabbitmq.session import RabbitMQSession
+from channels.backends.rabbitmq.connection import RabbitMQConnection
 
 logger = logging.getLogger("channels.layers")
 
@@ -27,8 +27,6 @@ _PREFETCH: Final = 500
 _RETRY_SECONDS: Final = 0.05
 #: RabbitMQ before 3.12 lets no message be unacknowledged for longer than 30 minutes.
 _MARKER_SECONDS: Final = 600.0
-#: No envelope begins so.
-_MARKER: Final = b"\0marker"
 
 
 class RabbitMQInbox:
@@ -40,42 +38,44 @@ class RabbitMQInbox:
 
     def __init__(self, node: str, on_frame: Callable[[bytes], None]) -> None:
         self.name = ""
-        self.node = node
+        self._node = node
         self._on_frame = on_frame
         #: How often it moved to another node of the broker's cluster.
         self._moves = 0
         self._reading: Channel
-        #: The marker that was here last, the one that is on its way, and the delivery of the one
-        #: that is here, which is not acknowledged before the next one came.
-        self._former = self._marker = b""
-        self._marker_tag = 0
-        self._marker_came = asyncio.Event()
-        self._found_former = False
+        #: Markers begin so, and no envelope; then comes a number.
+        self._mark = b"\0marker" + os.urandom(16)
+        self._number = 0
+        #: Deliveries of markers that are not acknowledged before the newest came, and whether it
+        #: came.
+        self._marks: list[int] = []
+        self._newest_came = asyncio.Event()
 
-    async def open(self, session: RabbitMQSession) -> bool:
+    async def open(self, connection: RabbitMQConnection) -> bool:
         """Read it over this connection; True if the broker has kept it and what was in it.
 
         Raises:
             AMQPError: If something is refused that must not be, or the connection breaks.
         """
-        self._marker_tag, self._found_former = 0, False
-        await self._declare(session)
-        await session.bind(self.name, [session.names.key(self.node)])
-        await self._consume(session)
-        await self._mark(session)
-        session.connection.spawn(self._refresh_marker(session))
-        return self._found_former
+        await self._declare(connection)
+        await connection.bind(self.name, [connection.names.key(self._node)])
+        self._marks.clear()
+        await self._consume(connection)
+        kept = await self._renew_marker(connection)
+        connection.spawn(self._keep_marker(connection))
+        return kept
 
-    async def delete(self, session: RabbitMQSession) -> None:
+    async def delete(self, connection: RabbitMQConnection) -> None:
         """The process ends."""
         self._reading.on_consumer_cancel_callbacks.clear()
-        await session.administer(lambda admin: admin.queue_delete(self.name))
+        async with connection.admin() as admin:
+            await admin.queue_delete(self.name)
 
-    async def _declare(self, session: RabbitMQSession) -> None:
+    async def _declare(self, connection: RabbitMQConnection) -> None:
         while True:
-            self.name = session.names.inbox(self.node, self._moves)
+            self.name = connection.names.inbox(self._node, self._moves)
             try:
-                await session.declare_queue(self.name, session.names.inbox_arguments())
+                await connection.declare_queue(self.name, connection.names.inbox_arguments())
             except ChannelNotFoundEntity:
                 logger.warning(
                     "The node of the RabbitMQ cluster that had this process's inbox is down; "
@@ -85,51 +85,54 @@ class RabbitMQInbox:
             else:
                 return
 
-    async def _consume(self, session: RabbitMQSession) -> None:
+    async def _consume(self, connection: RabbitMQConnection) -> None:
         """Become the only reader: a former connection is over then, also for the broker."""
         while True:
-            self._reading = await session.open_channel()
+            self._reading = await connection.open_channel(prefetch=_PREFETCH)
             self._reading.on_consumer_cancel_callbacks.add(
-                lambda _: session.connection.fail("the inbox was deleted")
+                lambda _: connection.fail("the inbox was deleted")
             )
-            await self._reading.basic_qos(prefetch_count=_PREFETCH)
             try:
                 await self._reading.basic_consume(self.name, self._take, exclusive=True)
             except ChannelAccessRefused:
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
-                session.depend_on(self._reading)
+                connection.depend_on(self._reading)
                 return
 
-    async def _mark(self, session: RabbitMQSession) -> None:
-        """Put a new marker into the inbox and wait for it; what was there before comes first."""
-        self._marker = _MARKER + os.urandom(16)
-        self._marker_came.clear()
+    async def _renew_marker(self, connection: RabbitMQConnection) -> bool:
+        """Replace the marker by one behind all that was there; True if one was there."""
+        self._number += 1
+        self._newest_came.clear()
         while True:
             try:
-                properties = spec.Basic.Properties(delivery_mode=1)
-                await session.publish_raw("", self.name, self._marker, properties)
+                await connection.publish_raw(self._newest, routing_key=self.name)
                 break
             except DeliveryError:
                 # Full; it is being read.
                 await asyncio.sleep(_RETRY_SECONDS)
-        await self._marker_came.wait()
-        self._former = self._marker
+        await self._newest_came.wait()
+        *former, newest = self._marks
+        self._marks = [newest]
+        for tag in former:
+            await self._reading.basic_ack(tag, wait=False)
+        return bool(former)
 
-    async def _refresh_marker(self, session: RabbitMQSession) -> None:
+    async def _keep_marker(self, connection: RabbitMQConnection) -> None:
         while True:
             await asyncio.sleep(_MARKER_SECONDS)
-            await self._mark(session)
+            await self._renew_marker(connection)
+
+    @property
+    def _newest(self) -> bytes:
+        return self._mark + b"%d" % self._number
 
     async def _take(self, message: DeliveredMessage) -> None:
-        body, done = message.body, message.delivery_tag or 0
-        if not body.startswith(_MARKER):
+        body, tag = message.body, message.delivery_tag or 0
+        if body.startswith(self._mark):
+            self._marks.append(tag)
+            if body == self._newest:
+                self._newest_came.set()
+        else:
             self._on_frame(body)
-        elif body == self._former:
-            self._found_former = True
-            done, self._marker_tag = 0, done
-        elif body == self._marker:
-            done, self._marker_tag = self._marker_tag, done
-            self._marker_came.set()
-        if done:
-            await self._reading.basic_ack(done, wait=False)
+            await self._reading.basic_ack(tag, wait=False)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from channels.backends.rabbitmq.address import parse_addresses
-from channels.backends.rabbitmq.names import RabbitMQNames
+from channels.backends.rabbitmq.names import QueueRules, RabbitMQNames
 from channels.backends.rabbitmq.options import RabbitMQOptions
 from channels.backends.rabbitmq.transport import RabbitMQTransport
 from channels.exceptions import InvalidChannelLayerError
@@ -52,8 +52,9 @@ class RabbitMQChannelLayer(NodeChannelLayer):
         self.prefix = prefix
         own, options = split_options(RabbitMQOptions, config, layer=type(self))
         self.rabbitmq_options = own
-        names = RabbitMQNames(prefix, own, lambda: self.expiry, self._keeps)
-        super().__init__(RabbitMQTransport(self.addresses, names, own), options)
+        names = RabbitMQNames(prefix, own, self._rules_of)
+        super().__init__(RabbitMQTransport(self.addresses, names), options)
 
-    def _keeps(self, channel: str) -> bool:
-        return self.node.deliveries.keeps(channel)
+    def _rules_of(self, channel: str) -> QueueRules:
+        expiry = None if self.node.deliveries.keeps(channel) else self.expiry
+        return QueueRules(self.get_capacity(channel), expiry)

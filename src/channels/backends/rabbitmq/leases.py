@@ -25,19 +25,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import AMQPError, DeliveryError
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
-from channels.backends.rabbitmq.session import QueueAway, RabbitMQSession
-from channels.exceptions import MalformedEnvelope, TransportDown
-from channels.layers.contract import Leased
+from channels.backends.driver import ReadDemand
+from channels.backends.lease_table import LeaseTable
+from channels.backends.rabbitmq.connection import RabbitMQConnection
+from channels.exceptions import MalformedEnvelope
 from channels.layers.envelope import Envelope, decode_envelope
-
-Taker = Callable[[Leased], None]
 
 #: Seconds for which an earlier declaration of a queue counts before it is consumed.
 _FRESH_SECONDS: Final = 1.0
@@ -45,264 +44,187 @@ _FRESH_SECONDS: Final = 1.0
 _AGAIN_SECONDS: Final = 0.25
 
 
-class _QueueConsumer:
-    """Who waits for a channel."""
+class _ConsumedQueue:
+    """A queue that is read over this connection."""
 
-    taker: Taker
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        #: How many wait, and the seconds of a lease.
-        self.count = 0
-        self.seconds = 0.0
-        #: Tags of the broker's consumers, and of those that have no message on lease.
-        self.consumers: set[str] = set()
+    def __init__(self, demand: ReadDemand) -> None:
+        self.demand = demand
+        #: Tags of the consumers that have no message, and how many messages are on lease.
         self.idle: set[str] = set()
+        self.held = 0
         self.adjusting: asyncio.Task[None] | None = None
         #: Held from a copy's publication until its original is acknowledged: a copy that kills this
         #: process before that would be in the queue twice.
         self.returning = asyncio.Lock()
 
 
-class _Lease:
-    """A message that was delivered to `consumer`, and is not acknowledged."""
+class _Delivery(NamedTuple):
+    """A message that is not acknowledged; an envelope of None: it is none."""
 
-    __slots__ = ("consumer", "envelope", "reader", "tag", "timer")
+    reader: _ConsumedQueue
+    consumer: str
+    tag: int
+    envelope: Envelope | None
 
-    def __init__(
-        self, reader: _QueueConsumer, consumer: str, tag: int, envelope: Envelope | None
-    ) -> None:
-        self.reader = reader
-        self.consumer = consumer
-        self.tag = tag
-        #: None: it is none, which its taker will find.
-        self.envelope = envelope
-        self.timer: asyncio.TimerHandle | None = None
-
-    def count(self) -> None:
-        """This was an attempt."""
-        if self.envelope is not None:
-            self.envelope = self.envelope.again(self.envelope.attempts + 1)
+    def counted(self) -> _Delivery:
+        """The same after another attempt."""
+        if self.envelope is None:
+            return self
+        return self._replace(envelope=self.envelope.again(self.envelope.attempts + 1))
 
 
 class RabbitMQLeases:
-    """All leases of this process, and the readers that wait for more."""
+    """The leases and the consumers of one connection."""
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(self, connection: RabbitMQConnection, counters: Counter[str]) -> None:
+        self._connection = connection
         self._counters = counters
-        self._session: RabbitMQSession | None = None
-        self._readers: dict[str, _QueueConsumer] = {}
-        self._leases: dict[bytes, _Lease] = {}
-        #: Part of each token: delivery tags begin anew with each connection.
-        self._connections = itertools.count(1)
-        self._connection = 0
+        self._channel = connection.leases
+        self._channel.on_consumer_cancel_callbacks.add(self._consumer_is_gone)
+        self._readers: dict[str, _ConsumedQueue] = {}
+        self._table = LeaseTable[_Delivery](self._run_out)
         self._consumers = itertools.count(1)
 
-    # Life.
-
-    def open(self, session: RabbitMQSession) -> None:
-        """Connected: serve what is in demand."""
-        self._session, self._connection = session, next(self._connections)
-        session.leases.on_consumer_cancel_callbacks.add(self._consumer_is_gone)
-        for reader in self._readers.values():
-            self._adjust(reader)
+    def serve(self, demand: ReadDemand) -> None:
+        reader = self._readers.setdefault(demand.queue, _ConsumedQueue(demand))
+        reader.demand = demand
+        self._adjust(reader)
 
     def shut(self) -> None:
-        """The connection broke; the demand stays."""
-        self._session = None
-        for lease in self._leases.values():
-            if lease.timer is not None:
-                lease.timer.cancel()
-        if self._leases:
-            self._counters["leases_broken"] += len(self._leases)
-        self._leases.clear()
-        for reader in list(self._readers.values()):
-            reader.consumers.clear()
-            reader.idle.clear()
-            reader.adjusting = None
-            self._tidy(reader)
+        """The connection is no more, and nor are its leases."""
+        if self._table:
+            self._counters["leases_broken"] += len(self._table)
+        self._table.clear()
 
-    # What `Transport` has.
-
-    def demand(self, channel: str, count: int, seconds: float, taker: Taker) -> None:
-        reader = self._readers.get(channel)
-        if reader is None:
-            reader = self._readers[channel] = _QueueConsumer(channel)
-        reader.count, reader.seconds, reader.taker = count, seconds, taker
-        self._adjust(reader)
-        self._tidy(reader)
-
-    async def acknowledge(self, token: bytes) -> bool:
-        lease = self._end(token)
-        if lease is None:
-            return False
-        await self._finish(lease)
-        return True
-
-    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
-        lease = self._end(token)
-        if lease is None:
-            return False
-        if counted:
-            lease.count()
-        if delay > 0:
-            self._later(delay, lease)
-        elif counted or self._require_session().names.keeps(lease.reader.channel):
-            await self._put_back(lease)
-        else:
-            # It counts no attempts, so the broker's mark does no harm.
-            await self._finish(lease, is_done=False)
-        return True
-
-    def extend(self, token: bytes, seconds: float) -> bool:
-        self._require_session()
-        lease = self._leases.get(token)
-        if lease is None:
-            return False
-        self._set_timer(lease, token, seconds)
-        return True
+    async def count(self, queue: str) -> int:
+        return await self._connection.count(queue)
 
     # The end of a lease.
 
-    def _require_session(self) -> RabbitMQSession:
-        if self._session is None:
-            raise TransportDown("RabbitMQ is not connected")
-        return self._session
+    async def acknowledge(self, token: bytes) -> bool:
+        if (delivery := self._table.end(token)) is None:
+            return False
+        await self._settle(delivery)
+        return True
 
-    def _set_timer(self, lease: _Lease, token: bytes, seconds: float) -> None:
-        if lease.timer is not None:
-            lease.timer.cancel()
-        lease.timer = asyncio.get_running_loop().call_later(seconds, self._run_out, token)
+    async def release(self, token: bytes, delay: float, counted: bool) -> bool:
+        if (delivery := self._table.end(token)) is None:
+            return False
+        if counted:
+            delivery = delivery.counted()
+        if delay > 0:
+            self._connection.spawn(self._put_back(delivery, delay))
+        elif counted or self._connection.names.keeps(delivery.reader.demand.queue):
+            await self._put_back(delivery)
+        else:
+            # It counts no attempts, so the broker's mark does no harm.
+            await self._settle(delivery, is_done=False)
+        return True
 
-    def _run_out(self, token: bytes) -> None:
+    async def extend(self, token: bytes, seconds: float) -> bool:
+        return self._table.extend(token, seconds)
+
+    def _run_out(self, delivery: _Delivery) -> None:
         self._counters["leases_run_out"] += 1
-        self._require_session().connection.spawn(self.release(token, 0, counted=True))
+        self._connection.spawn(self._put_back(delivery.counted()))
 
-    def _end(self, token: bytes) -> _Lease | None:
-        self._require_session()
-        lease = self._leases.pop(token, None)
-        if lease is not None and lease.timer is not None:
-            lease.timer.cancel()
-        return lease
-
-    async def _finish(self, lease: _Lease, *, is_done: bool = True) -> None:
+    async def _settle(self, delivery: _Delivery, *, is_done: bool = True) -> None:
         """Acknowledge the message, or have it requeued where it was.
 
         Its consumer gets the next one if somebody waits.
         """
-        session, reader = self._require_session(), lease.reader
-        if lease.consumer in reader.consumers:
-            if len(reader.idle) < reader.count:
-                reader.idle.add(lease.consumer)
+        reader = delivery.reader
+        reader.held -= 1
+        if delivery.consumer in self._channel.consumers:
+            if len(reader.idle) < reader.demand.count:
+                reader.idle.add(delivery.consumer)
             else:
-                reader.consumers.discard(lease.consumer)
-                await session.leases.basic_cancel(lease.consumer, nowait=True)
+                await self._channel.basic_cancel(delivery.consumer, nowait=True)
         if is_done:
-            await session.leases.basic_ack(lease.tag)
+            await self._channel.basic_ack(delivery.tag)
         else:
-            await session.leases.basic_nack(lease.tag)
+            await self._channel.basic_nack(delivery.tag)
         self._tidy(reader)
 
-    async def _put_back(self, lease: _Lease) -> None:
+    async def _put_back(self, delivery: _Delivery, delay: float = 0.0) -> None:
         """Publish it at the head of its queue, then acknowledge the original."""
-        reader = lease.reader
+        if delay:
+            await asyncio.sleep(delay)
+        reader = delivery.reader
         try:
             async with reader.returning:
-                if lease.envelope is not None:
-                    session = self._require_session()
-                    await session.push(reader.channel, lease.envelope, is_returned=True)
-                await self._finish(lease)
+                if delivery.envelope is not None:
+                    queue = reader.demand.queue
+                    await self._connection.push(queue, delivery.envelope, is_returned=True)
+                await self._settle(delivery)
         except DeliveryError:
             self._counters["returns_to_full_queue"] += 1
-            self._later(_AGAIN_SECONDS, lease)
+            self._connection.spawn(self._put_back(delivery, _AGAIN_SECONDS))
             # Who waits gets what the queue is full of.
             self._adjust(reader)
 
-    def _later(self, delay: float, lease: _Lease) -> None:
-        async def put_back() -> None:
-            await asyncio.sleep(delay)
-            await self._put_back(lease)
-
-        self._require_session().connection.spawn(put_back())
-
     # Consumers.
 
-    def _adjust(self, reader: _QueueConsumer) -> None:
+    def _adjust(self, reader: _ConsumedQueue) -> None:
         """Have as many idle consumers as are wanted."""
-        if self._session is None or reader.adjusting is not None:
-            return
-        if len(reader.idle) != reader.count:
-            reader.adjusting = self._session.connection.spawn(
-                self._adjust_in_turn(reader, self._session)
-            )
+        if reader.adjusting is None and len(reader.idle) != reader.demand.count:
+            reader.adjusting = self._connection.spawn(self._adjust_in_turn(reader))
+        self._tidy(reader)
 
-    async def _adjust_in_turn(self, reader: _QueueConsumer, session: RabbitMQSession) -> None:
+    async def _adjust_in_turn(self, reader: _ConsumedQueue) -> None:
         try:
-            while session is self._session and len(reader.idle) != reader.count:
-                if len(reader.idle) < reader.count:
-                    await self._add_consumer(reader, session)
+            while len(reader.idle) != reader.demand.count:
+                if len(reader.idle) < reader.demand.count:
+                    await self._add_consumer(reader)
                 else:
-                    consumer = reader.idle.pop()
-                    reader.consumers.discard(consumer)
-                    await session.leases.basic_cancel(consumer)
+                    await self._channel.basic_cancel(reader.idle.pop())
         except AMQPError as error:
-            session.connection.fail(error)
+            self._connection.fail(error)
         finally:
-            if session is self._session:
-                reader.adjusting = None
-                self._tidy(reader)
+            reader.adjusting = None
+            self._tidy(reader)
 
-    def _tidy(self, reader: _QueueConsumer) -> None:
-        if not reader.count and not reader.consumers and reader.adjusting is None:
-            self._readers.pop(reader.channel, None)
+    def _tidy(self, reader: _ConsumedQueue) -> None:
+        if not (reader.demand.count or reader.idle or reader.held or reader.adjusting):
+            self._readers.pop(reader.demand.queue, None)
 
-    async def _add_consumer(self, reader: _QueueConsumer, session: RabbitMQSession) -> None:
+    async def _add_consumer(self, reader: _ConsumedQueue) -> None:
         try:
-            queue = await session.declare(reader.channel, _FRESH_SECONDS)
-        except QueueAway:
+            queue = await self._connection.declare(reader.demand.queue, _FRESH_SECONDS)
+        except ChannelNotFoundEntity:
             await asyncio.sleep(_AGAIN_SECONDS)
             return
-        consumer = f"reader-{next(self._consumers)}"
-
-        async def take(message: DeliveredMessage) -> None:
-            await self._take(reader, consumer, message)
-
+        consumer = f"{next(self._consumers)} {reader.demand.queue}"
         # The first delivery may come before the answer.
-        reader.consumers.add(consumer)
         reader.idle.add(consumer)
-        await session.leases.basic_consume(queue, take, consumer_tag=consumer)
+        take = partial(self._take, reader, consumer)
+        await self._channel.basic_consume(queue, take, consumer_tag=consumer)
 
-    async def _take(self, reader: _QueueConsumer, consumer: str, message: DeliveredMessage) -> None:
+    async def _take(self, reader: _ConsumedQueue, consumer: str, message: DeliveredMessage) -> None:
         reader.idle.discard(consumer)
-        tag, session = message.delivery_tag or 0, self._session
-        if session is None:
-            return
+        reader.held += 1
         try:
             envelope = decode_envelope(message.body)
         except MalformedEnvelope:
+            # Its taker will find out.
             envelope = None
-        lease = _Lease(reader, consumer, tag, envelope)
-        if envelope is not None and message.redelivered and session.names.keeps(reader.channel):
-            lease.count()
-            await self._put_back(lease)
+        delivery = _Delivery(reader, consumer, message.delivery_tag or 0, envelope)
+        keeps = self._connection.names.keeps(reader.demand.queue)
+        if envelope is not None and message.redelivered and keeps:
+            await self._put_back(delivery.counted())
             return
         async with reader.returning:
             pass
-        if session is not self._session:
-            return
-        reader.count = max(0, reader.count - 1)
-        token = f"{self._connection}:{tag}".encode()
-        self._leases[token] = lease
-        self._set_timer(lease, token, reader.seconds)
-        attempts = envelope.attempts + 1 if envelope is not None else 1
-        reader.taker(Leased(reader.channel, envelope or message.body, token, attempts))
+        if not self._connection.ended.done():
+            token = self._table.add(delivery, reader.demand.seconds)
+            attempts = envelope.attempts + 1 if envelope is not None else 1
+            reader.demand.take(envelope or message.body, token, attempts)
 
     def _consumer_is_gone(self, frame: spec.Basic.Cancel) -> None:
         """The broker has cancelled a consumer: its queue was deleted."""
         consumer = frame.consumer_tag or ""
-        for reader in list(self._readers.values()):
-            if consumer in reader.consumers and self._session is not None:
-                reader.consumers.discard(consumer)
-                reader.idle.discard(consumer)
-                self._session.forget(reader.channel)
-                self._adjust(reader)
+        reader = self._readers.get(consumer.partition(" ")[2])
+        if reader is not None:
+            reader.idle.discard(consumer)
+            self._connection.forget(reader.demand.queue)
+            self._adjust(reader)

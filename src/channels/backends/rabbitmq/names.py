@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from channels.backends.rabbitmq.options import RabbitMQOptions
 
@@ -33,27 +33,29 @@ def milliseconds(seconds: float) -> int:
     return max(1, min(_LONGEST, round(seconds * 1000)))
 
 
-class RabbitMQNames:
-    """Names and declarations of one layer.
+class QueueRules(NamedTuple):
+    """How a channel that no process owns is kept."""
 
-    Args:
-        expiry: Seconds that a message lives.
-        keeps: Whether a channel's messages may be of any age.
-    """
+    capacity: int
+    #: Seconds that a message lives; None: at least as long as its reader wants.
+    expiry: float | None
+
+
+class RabbitMQNames:
+    """Names and declarations of one layer."""
 
     def __init__(
-        self,
-        prefix: str,
-        options: RabbitMQOptions,
-        expiry: Callable[[], float],
-        keeps: Callable[[str], bool] = lambda _: False,
+        self, prefix: str, options: RabbitMQOptions, rules_of: Callable[[str], QueueRules]
     ) -> None:
         self.prefix = prefix
         self.groups = f"{prefix}.groups"
         self.names = f"{prefix}.names"
-        self.keeps = keeps
-        self._options = options
-        self._expiry = expiry
+        self.options = options
+        self._rules_of = rules_of
+
+    def keeps(self, channel: str) -> bool:
+        """Whether a channel's messages may be of any age."""
+        return self._rules_of(channel).expiry is None
 
     def key(self, node: str) -> str:
         """The routing key to a process's inbox; no group has such a name."""
@@ -71,13 +73,14 @@ class RabbitMQNames:
     def inbox_arguments(self) -> dict[str, Any]:
         return {
             **_CLASSIC,
-            "x-expires": milliseconds(self._options.window),
-            # And the marker of `session`.
-            "x-max-length": self._options.node_capacity + 1,
+            "x-expires": milliseconds(self.options.window),
+            # And the marker of `inbox`.
+            "x-max-length": self.options.node_capacity + 1,
             "x-overflow": "reject-publish",
         }
 
-    def queue_arguments(self, channel: str, capacity: int) -> dict[str, Any]:
+    def queue_arguments(self, channel: str) -> dict[str, Any]:
+        capacity, expiry = self._rules_of(channel)
         arguments = {
             **_CLASSIC,
             "x-max-length": capacity,
@@ -86,9 +89,8 @@ class RabbitMQNames:
             "x-max-priority": 1,
             "x-consumer-timeout": _LONGEST,
         }
-        if not self.keeps(channel):
-            expiry = self._expiry()
-            arguments["x-expires"] = milliseconds(max(self._options.queue_life, 2 * expiry))
+        if expiry is not None:
+            arguments["x-expires"] = milliseconds(max(self.options.queue_life, 2 * expiry))
             arguments["x-message-ttl"] = milliseconds(expiry)
         return arguments
 
