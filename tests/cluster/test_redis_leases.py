@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from channels.backends.redis import scripts
+from channels.backends.redis import lua, scripts
 from tests.cluster.history import PublisherLog
 from tests.cluster.sites import Site, redis_command
 from tests.cluster.traffic import Reader, publish, until
@@ -32,7 +32,7 @@ async def test_a_command_of_a_former_connection_is_refused(
         base = f"{layer.prefix}:"
         for script in set(scripts.ALL) - {scripts.OPEN}:
             command = scripts.evaluation(script, f"{base}al:{node}", former, base, node)
-            with pytest.raises(ResponseError, match=scripts.STALE):
+            with pytest.raises(ResponseError, match=lua.STALE):
                 await redis.execute_command(*command)
         await publish(layer, PublisherLog("q"), 1, group="room")
         await until(lambda: len(reader.marks) == 2, "both messages")

@@ -141,12 +141,10 @@ class MemoryEngine:
     def backlog(self, queue: str) -> Backlog:
         """As `WorkQueue.backlog`."""
         with self.lock:
-            entry = self.queues.get(queue)
-            if entry is None or not entry.envelopes:
-                return Backlog(0)
+            entry = self.queues.get(queue) or Queue()
             self._drop_expired(entry)
-            waiting = len(entry.envelopes)
-            return Backlog(waiting, entry.envelopes[0].deadline if waiting else None)
+            waiting = entry.envelopes
+            return Backlog(len(waiting), waiting[0].deadline if waiting else None)
 
     def forget_reader(self, reader: object, successor: object = None) -> None:
         """It has gone: what it had on lease goes back at once, or is its successor's."""

@@ -21,7 +21,7 @@ from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocket
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.exceptions import ResponseError
 
-from channels.backends.redis.scripts import STALE
+from channels.backends.redis.lua import STALE
 from channels.backends.shell import Broken, abandon
 
 Word = bytes | str | int

@@ -29,113 +29,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-#: How a script refuses a command of a process that Redis has forgotten.
-STALE: Final = "STALELEASE"
-
-#: KEYS[1] is the process's lease and ARGV[1] what the connection that asks wrote there.  If that is
-#: not what it says, Redis has forgotten the process (its lease ran out, FLUSHALL), or a newer
-#: connection has taken over and this command had been left in an old connection's socket.  STALE
-#: breaks the connection: the next one joins the process's groups again.
-_FENCE: Final = f"""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return redis.error_reply('{STALE} the lease of this process is not what it was')
-end
-local base = ARGV[2]
-"""
-
-_NOW: Final = """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-"""
-
-#: `deliver` brings something to a process: 1, -1 its inbox is full, -2 it is gone.
-_DELIVER: Final = """
-local function deliver(node, data, bound)
-  local lease = redis.call('GET', base .. 'al:' .. node)
-  local inbox = base .. 'in:' .. node
-  if not lease then
-    redis.call('DEL', inbox)
-    return -2
-  end
-  if string.sub(lease, 1, 1) == 'p' then
-    redis.call('PUBLISH', inbox, data)
-    return 1
-  end
-  local length = redis.call('XLEN', inbox)
-  if length >= bound then return -1 end
-  redis.call('XADD', inbox, '*', 'e', data)
-  if length == 0 then redis.call('PEXPIRE', inbox, 60000) end
-  return 1
-end
-"""
-
-#: `expire` drops what has expired from a queue's head and says whether there was any.
-_EXPIRE: Final = """
-local function deadline_of(data)
-  return #data >= 27 and struct.unpack('>I8', data, 20) or 0
-end
-local function expire(queue)
-  local expired = false
-  local first = redis.call('LINDEX', queue, 0)
-  while first do
-    local deadline = deadline_of(first)
-    if deadline == 0 or deadline > now then break end
-    redis.call('LPOP', queue)
-    expired = true
-    first = redis.call('LINDEX', queue, 0)
-  end
-  return expired
-end
-"""
-
-#: `place` puts an envelope at a queue's end or head, and `wake` tells the process that began to
-#: wait for it last: by a zero octet and the queue's name in its inbox.  `attempted` counts up or
-#: down.
-_PLACE: Final = (
-    _NOW
-    + _DELIVER
-    + _EXPIRE
-    + """
-local function wake(name)
-  repeat
-    local node = redis.call('ZPOPMAX', base .. 'w:' .. name)[1]
-  until not node or deliver(node, '\\0' .. name, math.huge) == 1
-end
-local function place(name, data, to_head)
-  local queue = base .. 'q:' .. name
-  redis.call(to_head and 'LPUSH' or 'RPUSH', queue, data)
-  local deadline = deadline_of(data)
-  -- Ten years, if it does not expire.
-  local life = 315360000000
-  if deadline > 0 then life = math.max(1000, deadline - now + 60000) end
-  if redis.call('PTTL', queue) < life then
-    redis.call('PEXPIRE', queue, string.format('%.0f', life))
-  end
-  wake(name)
-end
-local function attempted(data, by)
-  if #data < 27 then return data, 0 end
-  local count = math.max(0, math.min(63, math.floor(string.byte(data, 2) / 4) + by))
-  return string.sub(data, 1, 1) .. string.char(count * 4) .. string.sub(data, 3), count
-end
-"""
-)
-
-#: `hold` keeps an envelope back from its queue, `let_go` gives both back and forgets them.
-_HOLD: Final = """
-local function hold(set, token, due, name, data)
-  redis.call('ZADD', base .. set, string.format('%.0f', due), token)
-  redis.call('HSET', base .. 'hb', token, struct.pack('>I2', #name) .. name .. data)
-end
-local function let_go(set, token)
-  if redis.call('ZREM', base .. set, token) == 0 then return end
-  local body = redis.call('HGET', base .. 'hb', token)
-  redis.call('HDEL', base .. 'hb', token)
-  if not body then return end
-  local length = struct.unpack('>I2', body)
-  return string.sub(body, 3, 2 + length), string.sub(body, 3 + length)
-end
-"""
+from channels.backends.redis import lua
 
 # The life of a process.
 
@@ -143,7 +37,7 @@ end
 #: -> whether the lease has run on since `chain` began, what names this run of the server (nothing
 #: if its rules forbid to ask), last index carried out, refused indexes, now
 OPEN: Final = (
-    _NOW
+    lua.NOW
     + """
 local base, session = ARGV[2], ARGV[4]
 local chain = string.match(redis.call('GET', KEYS[1]) or '', '^[^:]*')
@@ -165,9 +59,9 @@ return {alive, run, last, refused, tostring(now)}
 #: groups.  One process of all is looked at, whether it lives.  A subscription brings an empty
 #: message, without which it is found dead.
 RENEW: Final = (
-    _FENCE
-    + _NOW
-    + _DELIVER
+    lua.FENCE
+    + lua.NOW
+    + lua.DELIVER
     + """
 local node, session, all = ARGV[3], ARGV[4], base .. 'g:' .. ARGV[6]
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
@@ -190,7 +84,7 @@ return {tostring(now), full, redis.call('SCARD', all)}
 
 #: KEYS lease; ARGV token base node session
 CLOSE: Final = (
-    _FENCE
+    lua.FENCE
     + """
 local node, session = ARGV[3], ARGV[4]
 redis.call('DEL', KEYS[1], base .. 'in:' .. node, base .. 'ov:' .. node, base .. 'ot:' .. node)
@@ -201,7 +95,7 @@ redis.call('DEL', base .. 'sq:' .. session, base .. 'sf:' .. session)
 #: KEYS lease; ARGV token base node SADD/SREM group...
 #: A group is remembered for a day, and joined again before that (`transport.REJOIN_SECONDS`).
 JOIN: Final = (
-    _FENCE
+    lua.FENCE
     + """
 for i = 5, #ARGV do
   local group = base .. 'g:' .. ARGV[i]
@@ -215,8 +109,8 @@ end
 
 #: KEYS lease; ARGV token base node envelope bound -> 1, -1 full, -2 no such node
 PUSH_NODE: Final = (
-    _FENCE
-    + _DELIVER
+    lua.FENCE
+    + lua.DELIVER
     + """
 return deliver(ARGV[3], ARGV[4], tonumber(ARGV[5]))
 """
@@ -226,10 +120,10 @@ return deliver(ARGV[3], ARGV[4], tonumber(ARGV[5]))
 #: -> 0, or {inboxes that were full, queue, capacity, ...}: the group's queues are for the caller to
 #: fill, since they may be on other servers.
 PUBLISH: Final = (
-    _FENCE
-    + _NOW
-    + _DELIVER
-    + _EXPIRE
+    lua.FENCE
+    + lua.NOW
+    + lua.DELIVER
+    + lua.EXPIRE
     + """
 local group, bound = ARGV[3], tonumber(ARGV[5])
 local found = {0}
@@ -260,9 +154,9 @@ return #found == 1 and found[1] == 0 and 0 or found
 
 #: KEYS lease; ARGV token base group queue expires_ms capacity
 ADD_QUEUE: Final = (
-    _FENCE
-    + _NOW
-    + _EXPIRE
+    lua.FENCE
+    + lua.NOW
+    + lua.EXPIRE
     + """
 local group = base .. 'gx:' .. ARGV[3]
 -- Who joins lives: what expired before must not take it out of the group again.
@@ -281,9 +175,9 @@ end
 #: -> 1, 0 full.  Without a due time the limit is the queue's capacity, else that of all that is
 #: delayed.
 PUSH: Final = (
-    _FENCE
-    + _PLACE
-    + _HOLD
+    lua.FENCE
+    + lua.PLACE
+    + lua.HOLD
     + """
 local name, data, session, index, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local due, queue, count = tonumber(ARGV[8]), base .. 'q:' .. ARGV[3], 0
@@ -315,9 +209,9 @@ return 1
 #: queue from now on; if there is more, one that waits beside it is woken, since whom it was to
 #: serve may have died.
 LEASE: Final = (
-    _FENCE
-    + _PLACE
-    + _HOLD
+    lua.FENCE
+    + lua.PLACE
+    + lua.HOLD
     + """
 local name, most = ARGV[3], tonumber(ARGV[5])
 local queue, waiting = base .. 'q:' .. name, base .. 'w:' .. name
@@ -351,8 +245,8 @@ return taken
 
 #: KEYS lease; ARGV token base lease_token -> whether that lease was running
 ACKNOWLEDGE: Final = (
-    _FENCE
-    + _HOLD
+    lua.FENCE
+    + lua.HOLD
     + """
 return let_go('hl', ARGV[3]) and 1 or 0
 """
@@ -360,9 +254,9 @@ return let_go('hl', ARGV[3]) and 1 or 0
 
 #: KEYS lease; ARGV token base lease_token delay_ms counted -> as ACKNOWLEDGE
 RELEASE: Final = (
-    _FENCE
-    + _PLACE
-    + _HOLD
+    lua.FENCE
+    + lua.PLACE
+    + lua.HOLD
     + """
 local name, data = let_go('hl', ARGV[3])
 if not name then return 0 end
@@ -379,8 +273,8 @@ return 1
 
 #: KEYS lease; ARGV token base lease_token lease_ms -> as ACKNOWLEDGE
 EXTEND: Final = (
-    _FENCE
-    + _NOW
+    lua.FENCE
+    + lua.NOW
     + """
 if not redis.call('ZSCORE', base .. 'hl', ARGV[3]) then return 0 end
 redis.call('ZADD', base .. 'hl', string.format('%.0f', now + ARGV[4]), ARGV[3])
@@ -390,9 +284,9 @@ return 1
 
 #: KEYS lease; ARGV token base most -> ms until the next is due or -1, how many leases had run out
 TICK: Final = (
-    _FENCE
-    + _PLACE
-    + _HOLD
+    lua.FENCE
+    + lua.PLACE
+    + lua.HOLD
     + """
 local run_out, wait = 0, -1
 for _, set in ipairs({'hl', 'hd'}) do
