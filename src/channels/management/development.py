@@ -21,6 +21,7 @@ from channels.server.access import AccessRecord
 from channels.server.access_log import client_text, safe
 from channels.server.listening import listening_text
 from channels.server.log_writer import log_stream
+from channels.server.reporting import JSON
 
 logger = logging.getLogger("django.channels.server")
 
@@ -150,6 +151,7 @@ def server_options(options: Mapping[str, Any]) -> ServerOptions:
         ),
         websocket_stop_code=SERVICE_RESTART,
         slow_callback_ms=SLOW_CALLBACK_MS,
+        request_ids=options.get("log_format") == JSON,
         root_path=(settings.FORCE_SCRIPT_NAME or "").rstrip("/"),
     )
 

@@ -13,6 +13,7 @@ to stop, which closes every socket with a code that says "come back", and whatev
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import threading
@@ -53,6 +54,7 @@ from channels.management.development import (
     log_access,
     server_options,
 )
+from channels.management.logs import add_log_argument, set_up_log
 from channels.management.routed import (
     RUNSERVER_HTTP_TIMEOUT,
     RUNSERVER_THREADS,
@@ -63,7 +65,7 @@ from channels.management.routed import (
 from channels.middleware import single_callable
 from channels.routing import get_default_application
 from channels.server.listening import ListeningServer, tcp_endpoint
-from channels.server.log_outputs import set_up_logging
+from channels.server.reporting import Reporting
 
 #: Said at each start: with a new browser or profile the question comes again.
 BROWSER_WARNING = (
@@ -95,6 +97,7 @@ class Command(DjangoCommand):
     server: ListeningServer | None = None
     #: The default layer if it has ROUTING.
     routed: ChannelLayerWrapper | None = None
+    _reporting = Reporting()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -159,6 +162,7 @@ class Command(DjangoCommand):
             dest="insecure_serving",
             help="Serve static files even if DEBUG is False.",
         )
+        add_log_argument(parser)
         self._add_browser_arguments(parser)
 
     @staticmethod
@@ -197,11 +201,21 @@ class Command(DjangoCommand):
         is_command = getattr(self, "_called_from_command_line", False)
         if is_command:
             # Django's handlers are for DEBUG alone: without it no traceback would be seen.
-            set_up_logging(max(0, options["verbosity"] - 1))
+            self._set_up_log(options)
         if not (is_alone and is_command):
             return super().handle(*args, **options)
         process_exit.run(partial(self._handle_alone, *args, **options), EXIT_SECONDS)
         return None
+
+    def _set_up_log(self, options: dict[str, Any]) -> None:
+        try:
+            self._reporting = set_up_log(options, max(0, options["verbosity"] - 1))
+        except InvalidOption as error:
+            raise CommandError(str(error)) from error
+        options["log_format"] = self._reporting.log_format
+        if self._reporting.is_json:
+            # A level of its own keeps the coloured lines away.
+            logging.getLogger("django.channels.server").setLevel(logging.INFO)
 
     def _handle_alone(self, *args: Any, **options: Any) -> None:
         super().handle(*args, **options)
@@ -276,7 +290,7 @@ class Command(DjangoCommand):
                 [place],
                 server_options(options),
                 self._on_listening,
-                log_access,
+                self._reporting.open_access_log() if self._reporting.is_json else log_access,
             )
             is_main = threading.current_thread() is threading.main_thread()
             with self._workers(options):

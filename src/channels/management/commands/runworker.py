@@ -34,10 +34,10 @@ from channels.kit.threads import ThreadOptions, configure_threads
 from channels.layers import get_channel_layer
 from channels.legacy.asgi import ChannelLayerWrapper
 from channels.legacy.worker_options import RoutedOptions
+from channels.management.logs import add_log_argument, set_up_log
 from channels.management.routed import make_workers, require_several_processes, routed_layer
 from channels.metrics_port import MetricsPort
 from channels.routing import ProtocolTypeRouter, get_default_application
-from channels.server.log_outputs import set_up_logging
 from channels.supervisor.reloading import Watched, is_child, run_reloading
 from channels.worker import Worker, WorkerOptions
 
@@ -76,6 +76,7 @@ class Command(BaseCommand):
         add_arguments(parser, ThreadOptions)
         add_arguments(parser, Reloading)
         add_arguments(parser, MetricsPort)
+        add_log_argument(parser)
         add_arguments(parser.add_argument_group("for a layer with ROUTING"), RoutedOptions)
         group = parser.add_argument_group("for connections that `channels interface` holds")
         add_arguments(group, ConnectionWorkerOptions, without=_SHARED)
@@ -89,10 +90,10 @@ class Command(BaseCommand):
 
     def handle(self, *_: Any, **options: Any) -> None:
         is_command = getattr(self, "_called_from_command_line", False)
-        if is_command:
-            set_up_logging(options["verbosity"])
-        log_unknown_variables()
         try:
+            if is_command:
+                set_up_log(options, options["verbosity"])
+            log_unknown_variables()
             reloading = _with_environment(Reloading, options)
             if is_command and reloading.reload:
                 options = {"shutdown_timeout": RELOADED["shutdown_timeout"]} | options
