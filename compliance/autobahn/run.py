@@ -1,9 +1,10 @@
 """Run the Autobahn TestSuite against an echo application on our server; exit 0 if it is all OK.
 
-    python compliance/autobahn/run.py --wstest WSTEST [--cases 1-7,10 | 9 | sample | all]
+    python -m compliance.autobahn.run --wstest WSTEST [--cases 1-7,10 | 9 | sample | all] [--http2]
 
 WSTEST is the program of `autobahntestsuite`, which needs Python 2.7 (see README.md beside this
-file for how to get it).  The report's pages stay in --report (default: a temporary folder).
+file for how to get it).  With --http2 each of its sockets becomes a stream of HTTP/2 (`relay.py`).
+The report's pages stay in --report (default: a temporary folder).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from compliance.autobahn.relay import relaying
+
 from channels.kit.limits import MIB, Limits
 from channels.server import Server, ServerOptions, parse_endpoint
 
@@ -28,6 +31,7 @@ from channels.server import Server, ServerOptions, parse_endpoint
 CASES = {
     "1-7,10": ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"],
     "9": ["9.*"],
+    "1-10": ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"],
     # Each payload of group 12 and each parameter set of group 13, small and large.
     "sample": [
         *(f"12.1.{number}" for number in range(1, 19)),
@@ -58,22 +62,25 @@ async def echo(scope: dict[str, Any], receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def echo_server() -> AsyncIterator[int]:
-    """Our server on a free port."""
-    options = ServerOptions(limits=LIMITS, lifespan="off")
+async def echo_server(*, http2: bool) -> AsyncIterator[int]:
+    """Our server on a free port, with a relay in front where HTTP/2 is asked for; the port."""
+    options = ServerOptions(limits=LIMITS, lifespan="off", http2=http2)
     server = Server(echo, [parse_endpoint("tcp:port=0:interface=127.0.0.1")], options)
     await server.start()
     try:
         port = server.addresses[0][1]
         assert port is not None, "a TCP endpoint has a port"
-        yield port
+        async with relaying(port) if http2 else contextlib.nullcontext(port) as asked:
+            yield asked
     finally:
         await server.stop(1)
 
 
-async def run_suite(wstest: str, cases: list[str], report: Path) -> dict[str, dict[str, Any]]:
+async def run_suite(
+    wstest: str, cases: list[str], report: Path, *, http2: bool
+) -> dict[str, dict[str, Any]]:
     """The suite's verdict on each case."""
-    async with echo_server() as port:
+    async with echo_server(http2=http2) as port:
         spec = {
             "outdir": str(report),
             "servers": [{"agent": "channels", "url": f"ws://127.0.0.1:{port}/"}],
@@ -112,6 +119,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--wstest", required=True, help="path of the suite's program")
     parser.add_argument("--cases", choices=CASES, default="1-7,10")
+    parser.add_argument("--http2", action="store_true", help="carry the sockets over HTTP/2")
     parser.add_argument("--report", type=Path, help="where the report's pages go")
     arguments = parser.parse_args()
     began = time.monotonic()
@@ -120,7 +128,9 @@ def main() -> int:
         report = report.resolve()
         report.mkdir(parents=True, exist_ok=True)
         wstest = str(Path(arguments.wstest).resolve())
-        verdicts = asyncio.run(run_suite(wstest, CASES[arguments.cases], report))
+        verdicts = asyncio.run(
+            run_suite(wstest, CASES[arguments.cases], report, http2=arguments.http2)
+        )
     print(f"{len(verdicts)} cases in {time.monotonic() - began:.0f} s")
     return 0 if judge(verdicts) else 1
 
