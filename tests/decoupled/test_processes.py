@@ -168,7 +168,9 @@ async def test_a_killed_worker_s_connections_go_on_as_their_class_says(
     await client.send("before")
     assert str(await client.recv()).startswith("before 1")
     await client.send("die once")
-    await client.send("after")
+    if on_crash == "redeliver":
+        # Else it is dropped if it reached the worker, and handled if it came to the edge too late.
+        await client.send("after")
     assert await asyncio.to_thread(first.wait) == -signal.SIGKILL
     await site.start("worker", on_crash)
     assert await client.recv() == "resumed at 1"

@@ -109,10 +109,15 @@ async def serve(
         await server.wait_closed()
 
 
+#: uvloop hands the exception of pytest-timeout's signal to its exception handler, and goes on.
+POLL_SECONDS = 40
+
+
 async def eventually(is_true: Callable[[], object]) -> None:
-    """Give the loop its turns until something holds; the test's timeout is the bound."""
-    while not is_true():  # noqa: ASYNC110 - most of what is waited for has no event
-        await asyncio.sleep(0.001)
+    """Give the loop its turns until something holds; raises TimeoutError."""
+    async with asyncio.timeout(POLL_SECONDS):
+        while not is_true():  # noqa: ASYNC110 - most of what is waited for has no event
+            await asyncio.sleep(0.001)
 
 
 class RawClient:

@@ -46,7 +46,8 @@ def test_none_leaves_it_alone() -> None:
     before, frozen = gc.get_threshold(), gc.get_freeze_count()
     with Garbage().owned():
         assert gc.get_threshold() == before
-        assert gc.get_freeze_count() == frozen
+        # A frozen object may end meanwhile; to freeze or thaw counts thousands.
+        assert abs(gc.get_freeze_count() - frozen) < 1_000
 
 
 @pytest.mark.parametrize("owns_process", [True, False])

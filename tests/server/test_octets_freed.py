@@ -19,7 +19,7 @@ from channels.generic.http import AsyncHttpConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer, WebsocketConsumer
 from channels.kit.types import Application, Receive, Scope, Send
 from tests.server.applications import body, read_body, respond, start
-from tests.server.shell import Shell, dial, eventually, serve
+from tests.server.shell import POLL_SECONDS, Shell, dial, eventually, serve
 from tests.wire.peer import frame
 
 SIZE = 700_000
@@ -48,9 +48,10 @@ def octets_alive() -> int:
 
 
 async def freed(alive_before: int = 0) -> None:
-    """Return once nothing large is alive any more; the test's timeout is the bound."""
-    while octets_alive() > alive_before:  # noqa: ASYNC110 - nothing announces it
-        await asyncio.sleep(0.05)
+    """Return once nothing large is alive any more; raises TimeoutError."""
+    async with asyncio.timeout(POLL_SECONDS):
+        while octets_alive() > alive_before:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.05)
 
 
 # HTTP.
