@@ -100,11 +100,15 @@ async def listening(scope: Scope, receive: Receive, send: Send) -> None:
 
     tasks = [asyncio.ensure_future(listen()), asyncio.ensure_future(respond(send, data))]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        if task.done():
-            task.result()
-        else:
-            task.cancel()
+    try:
+        for task in tasks:
+            if task.done():
+                task.result()
+            else:
+                task.cancel()
+    finally:
+        # By their errors they would refer to this frame: a circle of the application's own.
+        del task, tasks
 
 
 class Collecting(AsyncHttpConsumer):
