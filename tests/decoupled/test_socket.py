@@ -167,6 +167,15 @@ async def raw_client(edge: Side) -> socket.socket:
     return client
 
 
+async def met_client(edge: Side) -> socket.socket:
+    """Such a connection that has said hello as the worker "w", and was taken for it."""
+    client, offer = await raw_client(edge), await offer_of(edge)
+    hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
+    client.send(msgpack.packb({**hello, "token": offer["token"]}))
+    await eventually(lambda: "w" in edge.transport.peers)
+    return client
+
+
 async def ended(client: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
@@ -298,11 +307,7 @@ async def test_one_process_knows_so_many_others_over_sockets_too() -> None:
 async def test_who_ends_a_session_waits_for_what_the_other_has_not_read() -> None:
     """Closed at once, a socket cuts off what was said last if the other writes just then."""
     async with sides() as (_, edge):
-        client = await raw_client(edge)
-        hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
-        token = (await offer_of(edge))["token"]
-        client.send(msgpack.packb({**hello, "token": token}))
-        await eventually(lambda: "w" in edge.transport.peers)
+        client = await met_client(edge)
         for number in range(1, 101):
             edge.transport.post("w", {"kind": "void", "id": number, "generation": 1})
         closing = asyncio.create_task(edge.transport.close(5))
@@ -324,11 +329,7 @@ async def test_who_ends_a_session_waits_for_what_the_other_has_not_read() -> Non
 async def test_much_that_is_said_in_one_turn_leaves_in_portions_and_in_order() -> None:
     """So that the other process works on the first while this one makes the last."""
     async with sides() as (_, edge):
-        client = await raw_client(edge)
-        hello = {"type": "decoupled.hello", "version": VERSION, "sender": "w"}
-        token = (await offer_of(edge))["token"]
-        client.send(msgpack.packb({**hello, "token": token}))
-        await eventually(lambda: "w" in edge.transport.peers)
+        client = await met_client(edge)
         await asyncio.sleep(0)
         count = 2 * WRITE_MESSAGES + 1
         for number in range(1, count + 1):

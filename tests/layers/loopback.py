@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from channels.backends.memory.engine import MemoryEngine
-from channels.backends.memory.queue import Demand, Taker
+from channels.backends.memory.queue import Demand
 from channels.exceptions import MalformedEnvelope, NodeGone, TransportDown
 from channels.kit.clock import SystemClock
-from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, Taker, TransportEvents
 from channels.layers.envelope import Envelope, decode_envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm

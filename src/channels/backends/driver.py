@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from channels.backends.shell import Backoff, OpenConnection, Supervisor, run_until_one_fails
 from channels.exceptions import TransportDown
 from channels.kit.clock import wall_ahead
 from channels.kit.tasks import TaskScope
-from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, Taker, TransportEvents
 from channels.layers.envelope import Envelope
 
 A = TypeVar("A")
 C = TypeVar("C", bound=OpenConnection)
-
-Taker = Callable[[Leased], None]
 
 #: Seconds that a good-bye may take.
 _CLOSE_SECONDS: Final = 0.8

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelLayerUnavailable, TransportDown
-from channels.layers.contract import Leased
+from channels.layers.contract import Leased, Taker
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
 
 #: Messages leased with one question at most.
 MOST_LEASED: Final = 100
-
-Taker = Callable[[Leased], None]
 
 
 class LeaseCalls(Protocol):

@@ -150,6 +150,10 @@ class Backlog(NamedTuple):
     deadline: int | None = None
 
 
+#: Is given an envelope on lease, and neither raises nor waits.
+Taker = Callable[[Leased], None]
+
+
 class WorkQueue(Protocol):
     """Queues, which are read by lease.
 
@@ -164,9 +168,7 @@ class WorkQueue(Protocol):
         Raises ChannelFull if the queue holds `capacity` envelopes within their deadline.
         """
 
-    def demand(
-        self, queue: str, count: int, seconds: float, taker: Callable[[Leased], None]
-    ) -> None:
+    def demand(self, queue: str, count: int, seconds: float, taker: Taker) -> None:
         """Lease up to `count` envelopes from now on, for `seconds` each; 0: no more.
 
         Each is given to `taker` on the owner loop (by a direct backend on any thread) and counts

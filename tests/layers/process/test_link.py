@@ -1,6 +1,8 @@
 """The line of what could not be sent: order, bounds, giving up."""
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,18 +42,12 @@ async def test_open_it_runs_at_once_and_gives_the_result() -> None:
 async def test_what_failed_is_sent_before_what_came_later() -> None:
     outbox, wire = Outbox(1.0, 10, 100), Wire()
     outbox.open()
-    sends = [
-        asyncio.create_task(outbox.submit(1, lambda n=n: wire.send(n)))  # type: ignore[misc]
-        for n in range(3)
-    ]
+    sends = submit_all(outbox, wire, range(3))
     await asyncio.sleep(0)
     wire.is_up = False
     await asyncio.sleep(0.01)
     assert not outbox.is_open
-    sends += [
-        asyncio.create_task(outbox.submit(1, lambda n=n: wire.send(n)))  # type: ignore[misc]
-        for n in range(3, 6)
-    ]
+    sends += submit_all(outbox, wire, range(3, 6))
     await asyncio.sleep(0)
     wire.is_up = True
     outbox.open()
@@ -212,6 +208,12 @@ class Stream:
                 answer.set_exception(TransportDown())
 
 
+def submit_all(
+    outbox: Outbox, to: Wire | Stream, numbers: Iterable[int]
+) -> list[asyncio.Task[int]]:
+    return [asyncio.create_task(outbox.submit(1, partial(to.send, n))) for n in numbers]
+
+
 async def turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
@@ -219,18 +221,12 @@ async def turns(count: int) -> None:
 
 async def test_a_line_is_under_way_as_a_whole_before_the_first_answer() -> None:
     outbox, stream = Outbox(SLOW, 200, 10_000), Stream()
-    sends = [
-        asyncio.create_task(outbox.submit(1, lambda n=n: stream.send(n)))  # type: ignore[misc]
-        for n in range(100)
-    ]
+    sends = submit_all(outbox, stream, range(100))
     await turns(1)
     assert len(outbox) == 100
     stream.is_up = True
     outbox.open()
-    sends += [
-        asyncio.create_task(outbox.submit(1, lambda n=n: stream.send(n)))  # type: ignore[misc]
-        for n in range(100, 110)
-    ]
+    sends += submit_all(outbox, stream, range(100, 110))
     await turns(3)
     assert [number for number, _ in stream.under_way] == list(range(110))
     assert len(outbox) == 0
@@ -240,10 +236,7 @@ async def test_a_line_is_under_way_as_a_whole_before_the_first_answer() -> None:
 
 async def test_who_comes_while_the_line_wakes_up_queues_behind_it() -> None:
     outbox, wire = Outbox(SLOW, 10, 100), Wire()
-    sends = [
-        asyncio.create_task(outbox.submit(1, lambda n=n: wire.send(n)))  # type: ignore[misc]
-        for n in range(3)
-    ]
+    sends = submit_all(outbox, wire, range(3))
     await turns(1)
     outbox.open()
     assert await outbox.submit(1, lambda: wire.send(3)) == -3
@@ -255,10 +248,7 @@ async def test_nothing_starts_before_all_failures_are_heard_of() -> None:
     outbox, stream = Outbox(SLOW, 10, 100), Stream()
     stream.is_up = True
     outbox.open()
-    sends = [
-        asyncio.create_task(outbox.submit(1, lambda n=n: stream.send(n)))  # type: ignore[misc]
-        for n in range(3)
-    ]
+    sends = submit_all(outbox, stream, range(3))
     await turns(2)
     stream.cut(0)
     stream.tell(1)

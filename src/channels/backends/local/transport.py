@@ -29,12 +29,10 @@ from channels.exceptions import (
     NodeGone,
     TransportDown,
 )
-from channels.layers.contract import Backlog, Capabilities, Leased, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Leased, Taker, TransportEvents
 from channels.layers.envelope import Envelope
 
 logger = logging.getLogger("channels.layers")
-
-Taker = Callable[[Leased], None]
 
 #: For the hub's welcome, which waits for other processes for 0.3 s at most.
 WELCOME_SECONDS: Final = 3.0

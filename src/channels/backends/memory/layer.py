@@ -9,10 +9,10 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from channels.backends.memory.engine import MemoryEngine
-from channels.backends.memory.queue import Demand, Taker
+from channels.backends.memory.queue import Demand
 from channels.kit.clock import Clock, SystemClock
 from channels.layers.codec import InProcessSerializer
-from channels.layers.contract import Backlog, Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Taker, TransportEvents
 from channels.layers.envelope import Envelope
 from channels.layers.options import LayerOptions
 from channels.layers.process.alarm import Alarm

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from channels.layers.contract import Leased
+from channels.layers.contract import Taker
 from channels.layers.envelope import Envelope
-
-#: Told of a message that was leased out; under the engine's lock.
-Taker = Callable[[Leased], None]
 
 #: Octets that an unread envelope takes beside its payload: 272 by tracemalloc, and the rounding up.
 ENVELOPE_OCTETS: Final = 400
@@ -28,6 +24,7 @@ class Demand:
 
     count: int
     seconds: float
+    #: Called under the engine's lock.
     taker: Taker
 
 

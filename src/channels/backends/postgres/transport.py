@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from channels.backends.lease_reader import Taker
 from channels.backends.postgres.calls import (
     NEVER,
     Call,
@@ -21,7 +20,7 @@ from channels.backends.postgres.options import TableOptions
 from channels.backends.postgres.session import PostgresSession
 from channels.backends.postgres.table_store import TableStore
 from channels.exceptions import ChannelFull, NodeGone, TransportDown
-from channels.layers.contract import Backlog, Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Taker, TransportEvents
 from channels.layers.envelope import Envelope
 
 #: Seconds for the last batch and for signing off.

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from channels.backends.lease_reader import LeaseReader, Taker
+from channels.backends.lease_reader import LeaseReader
 from channels.backends.redis import scripts
 from channels.backends.redis.connection import RedisConnection
 from channels.backends.redis.options import RedisOptions
@@ -20,7 +20,7 @@ from channels.backends.shell import Broken
 from channels.backends.ticker import Ticker
 from channels.exceptions import ChannelFull, ChannelLayerUnavailable, NodeGone, TransportDown
 from channels.kit.clock import wall_ahead
-from channels.layers.contract import Backlog, Capabilities, TransportEvents
+from channels.layers.contract import Backlog, Capabilities, Taker, TransportEvents
 from channels.layers.envelope import Envelope, deadline_of
 
 logger = logging.getLogger("channels.layers")
